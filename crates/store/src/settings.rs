@@ -1,0 +1,47 @@
+//! Settings that live in the store: senders, routes and routing rules. Each is in exactly one place.
+//!
+//! A document is JSON without secrets; the secret beside it is encrypted at rest and never shown again.
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// A kind of document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Who may submit.
+    Sender,
+    /// How mail leaves.
+    Route,
+    /// Which route a recipient takes.
+    Rule,
+}
+
+/// A stored document.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// Kind.
+    pub kind: Kind,
+    /// Name, unique within its kind; 1 to 64 characters of `a-z 0-9 . _ -`.
+    pub name: String,
+    /// JSON, the shape is the reader's affair.
+    pub body: serde_json::Value,
+    /// Secret, decrypted; `None` if there is none.
+    pub secret: Option<SecretString>,
+    /// Grows with each change of this document.
+    pub version: i64,
+    /// Unix milliseconds.
+    pub updated_ms: i64,
+}
+
+/// What to do with the secret when a document is written.
+#[derive(Debug, Clone, Default)]
+pub enum SecretChange {
+    /// Leave it as it is.
+    #[default]
+    Keep,
+    /// Replace it.
+    Set(SecretString),
+    /// Remove it.
+    Clear,
+}

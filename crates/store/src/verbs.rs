@@ -1,0 +1,162 @@
+//! The verbs of the store: one transaction each. Every engine implements all of them.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::model::*;
+use crate::settings::{Document, Kind, SecretChange};
+
+/// Why the store could not do it. Each kind deserves its own answer to the client.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// No room on the disk: 452 4.3.1, HTTP 507.
+    #[error("no room on the disk")]
+    Full,
+    /// A write or fsync failed: nothing is accepted until the store is opened and verified again. 451 4.3.0, HTTP 503.
+    #[error("store is unhealthy: {0}")]
+    Unhealthy(String),
+    /// More is waiting for the writer than is allowed. 451 4.3.2, HTTP 503.
+    #[error("store is overloaded")]
+    Overloaded,
+    /// Stored octets do not match their hash.
+    #[error("stored content is damaged: {0}")]
+    Damaged(String),
+    /// No such thing.
+    #[error("not found")]
+    NotFound,
+    /// The request makes no sense, in words for people.
+    #[error("{0}")]
+    Invalid(String),
+    /// The store is closed.
+    #[error("store is closed")]
+    Closed,
+    /// A defect or an unexpected database error.
+    #[error("store error: {0}")]
+    Internal(String),
+}
+
+/// A result on its way.
+#[must_use = "a store verb has no outcome until it is awaited"]
+pub struct Pending<T>(oneshot::Receiver<Result<T, StoreError>>);
+
+impl<T> Pending<T> {
+    /// A pending result and the end that fulfils it.
+    pub fn channel() -> (oneshot::Sender<Result<T, StoreError>>, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Self(receiver))
+    }
+    /// A result that is known at once.
+    pub fn ready(result: Result<T, StoreError>) -> Self {
+        let (sender, pending) = Self::channel();
+        let _ = sender.send(result);
+        pending
+    }
+    /// Waits outside of async code (command line, tests).
+    pub fn wait(self) -> Result<T, StoreError> {
+        self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T, StoreError>;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|result| result.unwrap_or(Err(StoreError::Closed)))
+    }
+}
+
+/// Taking messages in.
+pub trait Intake: Send + Sync {
+    /// Makes a message durable: content, message, recipients, `Accepted` (and `Held`/`Suppressed`) events, in one transaction.
+    fn accept(&self, message: NewMessage) -> Pending<Accepted>;
+    /// A new message id; never the same twice, growing.
+    fn next_id(&self, now_ms: i64) -> MessageId;
+    /// `Err` if a message would be refused now; cheap, for MAIL and for health pages.
+    fn ready(&self) -> Result<(), StoreError>;
+}
+
+/// Working through the queue.
+pub trait Queue: Send + Sync {
+    /// Registers a run of a node and takes back what earlier runs of the same node held. Gives the number taken back.
+    fn start_run(&self, node: &str, now_ms: i64) -> Pending<(Incarnation, u64)>;
+    /// Leases due recipients.
+    fn claim(&self, request: ClaimRequest) -> Pending<Claimed>;
+    /// Records an attempt: states, events and lanes in one transaction. Gives how many recipients it changed; ones that
+    /// are not leased by `by` are left alone. An operator's wish made meanwhile (hold, cancel) wins over `Deferred`/`Returned`.
+    fn settle(&self, settlement: Settlement) -> Pending<u32>;
+    /// Gives back leases that were not attempted (`Returned` for many messages at once), due as given.
+    fn give_back(&self, by: Incarnation, recipients: Vec<(RecipientId, i64)>) -> Pending<u32>;
+    /// The content, checked against its hash. A mismatch quarantines the message (held, event) and is `Damaged`.
+    fn content(&self, id: MessageId) -> Pending<Bytes>;
+    /// Expires waiting recipients whose time is over, at most `max`; gives their number.
+    fn expire(&self, now_ms: i64, max: u32) -> Pending<u32>;
+    /// Applies an operator's wish to all selected recipients that are not final; gives their number. Leased ones get it when
+    /// they are settled, unless they are delivered or failed by then. `who` goes into the events.
+    fn operate(&self, selector: Selector, operation: Operation, who: String, now_ms: i64) -> Pending<u64>;
+}
+
+/// Looking.
+pub trait Browse: Send + Sync {
+    /// Recipients that match, oldest message first, after the cursor, at most `limit` (1 to 1,000). Without a state: the non-final ones.
+    fn recipients(&self, selector: Selector, after: Option<RecipientId>, limit: u32) -> Pending<Vec<RecipientView>>;
+    /// A message with at most `limit` recipients.
+    fn message(&self, id: MessageId, limit: u32) -> Pending<MessageView>;
+    /// Events of one message, oldest first.
+    fn events(&self, id: MessageId, limit: u32) -> Pending<Vec<Event>>;
+    /// Events after a cursor, oldest first.
+    fn events_after(&self, seq: i64, limit: u32) -> Pending<Vec<Event>>;
+    /// Queue by group, most pending first, at most `limit`.
+    fn counts(&self, by: GroupBy, limit: u32) -> Pending<Vec<QueueCount>>;
+    /// The capture mailbox, newest first, before the cursor.
+    fn captured(&self, before: Option<MessageId>, limit: u32) -> Pending<Vec<MessageView>>;
+}
+
+/// Settings in the store.
+pub trait Settings: Send + Sync {
+    /// All documents of a kind, by name.
+    fn documents(&self, kind: Kind) -> Pending<Vec<Document>>;
+    /// Creates or replaces one.
+    fn put_document(
+        &self,
+        kind: Kind,
+        name: String,
+        body: serde_json::Value,
+        secret: SecretChange,
+        now_ms: i64,
+    ) -> Pending<i64>;
+    /// Removes one; `NotFound` if it is not there.
+    fn delete_document(&self, kind: Kind, name: String) -> Pending<()>;
+    /// A number that grows with every change of any document, for cheap polling.
+    fn settings_version(&self) -> Pending<i64>;
+}
+
+/// How long things are kept after they are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Content of messages without pending recipients, milliseconds; 0: dropped in the transaction that settles the last one.
+    pub content_ms: i64,
+    /// Messages and their events, milliseconds.
+    pub events_ms: i64,
+    /// Capture mailbox, milliseconds.
+    pub captured_ms: i64,
+}
+
+/// Keeping the store in order.
+pub trait Maintain: Send + Sync {
+    /// Removes what is past its time, in small steps; gives the number of messages removed.
+    fn retain(&self, retention: Retention, now_ms: i64) -> Pending<u64>;
+    /// A consistent copy while running, into a directory that does not exist or is empty.
+    fn backup(&self, to: PathBuf) -> Pending<u64>;
+    /// Checks structure (and every stored content, if `deep`); gives the problems found.
+    fn verify(&self, deep: bool) -> Pending<Vec<String>>;
+    /// Finishes what is queued and closes; further verbs are `Closed`.
+    fn close(&self) -> Pending<()>;
+}
+
+/// All of it.
+pub trait Store: Intake + Queue + Browse + Settings + Maintain {}
+impl<T: Intake + Queue + Browse + Settings + Maintain> Store for T {}
