@@ -1,1 +1,29 @@
-//! placeholder
+//! The edge to the world: clock, resolver, dialler, TLS, and the drivers of the two SMTP machines.
+//!
+//! Everything that waits for a network is here; nothing here decides what a failure means for a message, and
+//! nothing here knows of the queue.
+
+pub mod cidr;
+pub mod clock;
+pub mod dial;
+pub mod resolver;
+pub mod tls;
+
+mod socket;
+mod timer;
+
+pub use cidr::Cidr;
+pub use clock::Clock;
+pub use resolver::{MailHosts, MxHost, Resolver, ResolverSettings};
+pub use tls::{ClientTls, Roots, ServerTls, Verify};
+
+/// What a connection to the outside needs: injected once, shared by all; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Net {
+    /// Time.
+    pub clock: Clock,
+    /// Names to hosts and addresses.
+    pub resolver: Resolver,
+    /// Roots and settings of outgoing TLS.
+    pub tls: ClientTls,
+}

@@ -1,0 +1,55 @@
+//! TLS for both directions, on one provider, without process-wide state.
+
+mod client;
+mod server;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+pub use client::{ClientTls, Roots, Verify};
+pub use server::ServerTls;
+
+/// TLS could not be set up. What a peer does wrong is a `Failure`, not this.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file could not be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file holds no usable PEM section of the kind wanted.
+    #[error("{path}: no {wanted} in PEM form")]
+    Pem {
+        /// Which.
+        path: PathBuf,
+        /// "certificate" or "private key".
+        wanted: &'static str,
+    },
+    /// No trusted root certificate was found.
+    #[error("no trusted root certificates found")]
+    NoRoots,
+    /// The private key is not the certificate's.
+    #[error("{key} is not the private key of {certificate}")]
+    KeyMismatch {
+        /// Certificate file.
+        certificate: PathBuf,
+        /// Key file.
+        key: PathBuf,
+    },
+    /// The library refuses the settings or the key.
+    #[error("TLS set-up: {0}")]
+    Library(#[from] rustls::Error),
+    /// The self-signed certificate could not be made.
+    #[error("making a self-signed certificate: {0}")]
+    SelfSigned(#[from] rcgen::Error),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
