@@ -1,1 +1,22 @@
-//! placeholder
+//! Development only: what tests need and what must never be in the product.
+//!
+//! A scripted SMTP server ([`Sink`]), DNS zones ([`Zones`]), a certificate authority ([`Ca`]), a client that
+//! says exactly what it is told ([`Client`]), a load with a ledger ([`Load`]) and a real process that can be
+//! killed ([`Daemon`]). Nothing here knows the crates it helps to test. Failing set-up panics: it is test code.
+#![expect(clippy::expect_used, clippy::panic, reason = "test code: a broken set-up has to stop the test at once")]
+
+pub mod ca;
+pub mod client;
+pub mod daemon;
+pub mod ledger;
+pub mod load;
+pub mod sink;
+pub mod zones;
+
+pub use ca::{Ca, Issued};
+pub use client::{Answer, Client};
+pub use daemon::{Daemon, DaemonPlan};
+pub use ledger::{Reconciliation, reconcile};
+pub use load::{Load, LoadPlan, LoadReport};
+pub use sink::{Act, Extensions, Received, Rule, Sink, SinkOptions, Stage, Tls};
+pub use zones::{Trouble, Zones};

@@ -1,0 +1,135 @@
+//! A certificate authority for tests: valid, expired, not yet valid and misnamed server certificates.
+//!
+//! Keys are made anew in each test; nothing is ever trusted by anything outside of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// The authority.
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+    der: CertificateDer<'static>,
+}
+
+/// A certificate with its key.
+#[derive(Clone)]
+pub struct Issued {
+    /// Leaf, then authority.
+    pub cert_pem: String,
+    /// PKCS #8.
+    pub key_pem: String,
+    cert: CertificateDer<'static>,
+    key: Vec<u8>,
+}
+
+/// When a certificate holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// 2020 to 2100.
+    Now,
+    /// 2001 to 2002.
+    Past,
+    /// 2090 to 2100.
+    Future,
+}
+
+impl Default for Ca {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Ca {
+    /// A new authority with a key of its own.
+    pub fn new() -> Self {
+        let key = KeyPair::generate().expect("key");
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, "Pillarbox test authority");
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = date_time_ymd(2100, 1, 1);
+        let cert = params.self_signed(&key).expect("authority");
+        Self { pem: cert.pem(), der: cert.der().clone(), issuer: Issuer::new(params, key) }
+    }
+
+    /// The authority's certificate in PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// Writes `ca.pem` and gives its path.
+    pub fn write_pem(&self, dir: &Path) -> PathBuf {
+        let path = dir.join("ca.pem");
+        std::fs::write(&path, &self.pem).expect("write ca.pem");
+        path
+    }
+
+    /// A server certificate for these host names or addresses that is valid now.
+    pub fn issue(&self, names: &[&str]) -> Issued {
+        self.issue_for(names, Validity::Now)
+    }
+
+    /// A server certificate with a chosen time. A wrong name is just another name.
+    pub fn issue_for(&self, names: &[&str], validity: Validity) -> Issued {
+        let key = KeyPair::generate().expect("key");
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names.clone()).expect("names");
+        params.distinguished_name.push(DnType::CommonName, names.first().cloned().unwrap_or_default());
+        let (from, to) = match validity {
+            Validity::Now => (2020, 2100),
+            Validity::Past => (2001, 2002),
+            Validity::Future => (2090, 2100),
+        };
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        let cert = params.signed_by(&key, &self.issuer).expect("certificate");
+        Issued {
+            cert_pem: format!("{}{}", cert.pem(), self.pem),
+            key_pem: key.serialize_pem(),
+            cert: cert.der().clone(),
+            key: key.serialize_der(),
+        }
+    }
+
+    /// A client set-up that trusts this authority and nothing else.
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+}
+
+impl Issued {
+    /// Writes `cert.pem` and `key.pem` and gives their paths.
+    pub fn write(&self, dir: &Path) -> (PathBuf, PathBuf) {
+        let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+        std::fs::write(&cert, &self.cert_pem).expect("write cert.pem");
+        std::fs::write(&key, &self.key_pem).expect("write key.pem");
+        (cert, key)
+    }
+
+    /// A server set-up with this certificate.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![self.cert.clone()], key)
+            .expect("certificate and key");
+        Arc::new(config)
+    }
+}
