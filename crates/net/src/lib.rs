@@ -4,6 +4,7 @@
 //! nothing here knows of the queue.
 
 pub mod cidr;
+pub mod client;
 pub mod clock;
 pub mod dial;
 pub mod resolver;

@@ -1,0 +1,128 @@
+//! A socket, what was read from it and not yet understood, and the time limits of both directions.
+
+use std::io;
+use std::time::Duration;
+
+use proto::smtp::reply::{Reply, ReplyReader};
+use proto::transcript::{Fact, Failure};
+use tokio::net::TcpStream;
+
+use crate::socket::Socket;
+use crate::timer::Timer;
+use crate::tls::{ClientTls, Verify};
+
+/// Most octets handed to the kernel under one time limit: RFC 5321 §4.5.3.2.5 limits "each" block of DATA.
+const BLOCK: usize = 128 * 1024;
+
+pub(super) struct Link {
+    socket: Socket,
+    reader: ReplyReader,
+    timer: Timer,
+}
+
+impl Link {
+    pub(super) fn new(tcp: TcpStream) -> Self {
+        Self { socket: Socket::Plain(tcp), reader: ReplyReader::default(), timer: Timer::new() }
+    }
+
+    /// Puts the link under TLS. A fresh reader: nothing from before may be read after it.
+    pub(super) async fn start_tls(
+        self,
+        tls: &ClientTls,
+        host: &str,
+        verify: Verify,
+        limit: Duration,
+    ) -> Result<(Self, Fact), Failure> {
+        let Self { socket: Socket::Plain(tcp), reader, mut timer } = self else {
+            return Err(Failure::Local { reason: "TLS is on already".into() });
+        };
+        if !reader.is_empty() {
+            return Err(Failure::EarlyOctets);
+        }
+        match timer.within(limit, tls.handshake(tcp, host, verify)).await {
+            Some(Ok((stream, fact))) => {
+                let socket = Socket::Tls(Box::new(stream.into()));
+                Ok((Self { socket, reader: ReplyReader::default(), timer }, fact))
+            }
+            Some(Err(failure)) => Err(failure),
+            None => Err(timeout(limit)),
+        }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self.socket, Socket::Tls(_))
+    }
+
+    pub(super) fn tcp(&self) -> &TcpStream {
+        self.socket.tcp()
+    }
+
+    /// Whether octets came that no command asked for.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.reader.is_empty()
+    }
+
+    /// Writes all; `limit` applies to each block of [`BLOCK`] octets.
+    pub(super) async fn send(&mut self, octets: &[u8], limit: Duration) -> Result<(), Failure> {
+        let Self { socket, timer, .. } = self;
+        for block in octets.chunks(BLOCK) {
+            let write = async {
+                let mut rest = block;
+                while !rest.is_empty() {
+                    let count = socket.write(rest).await?;
+                    rest = &rest[count..];
+                }
+                socket.flush().await
+            };
+            match timer.within(limit, write).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(broken(&error)),
+                None => return Err(timeout(limit)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next reply, complete within `limit`.
+    pub(super) async fn reply(&mut self, limit: Duration) -> Result<Reply, Failure> {
+        let Self { socket, reader, timer } = self;
+        let read = async {
+            loop {
+                match reader.next() {
+                    Ok(Some(reply)) => return Ok(reply),
+                    Ok(None) => {}
+                    Err(bad) => return Err(Failure::BadReply { text: bad.text }),
+                }
+                match socket.read(|octets| reader.push(octets)).await {
+                    Ok(0) => return Err(Failure::Disconnected),
+                    Ok(_) => {}
+                    Err(error) => return Err(broken(&error)),
+                }
+            }
+        };
+        timer.within(limit, read).await.unwrap_or_else(|| Err(timeout(limit)))
+    }
+
+    /// Returns when the peer sends or closes although nothing was asked. Cancel-safe: what came is kept.
+    pub(super) async fn disturbed(&mut self) {
+        let Self { socket, reader, .. } = self;
+        let _ = socket.read(|octets| reader.push(octets)).await;
+    }
+
+    /// Closes our direction, giving TLS the chance to say so.
+    pub(super) async fn shutdown(&mut self, limit: Duration) {
+        let Self { socket, timer, .. } = self;
+        let _ = timer.within(limit, socket.shutdown()).await;
+    }
+}
+
+fn timeout(limit: Duration) -> Failure {
+    Failure::Timeout { seconds: u32::try_from(limit.as_secs()).unwrap_or(u32::MAX) }
+}
+
+fn broken(error: &io::Error) -> Failure {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => Failure::TlsHandshake { reason: tls.to_string() },
+        None => Failure::Disconnected,
+    }
+}
