@@ -1,0 +1,448 @@
+//! What the configuration means: every setting with its type, defaults filled in, contradictions found.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use net::cidr::Cidr;
+
+use super::keys::{self, Key};
+use super::raw::{Block, Located, Raw, Typed, Values};
+use super::values::{Value, understand};
+use super::{Place, Problem};
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Our name.
+    pub hostname: String,
+    /// Name of this instance.
+    pub node: String,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// How long a stop may take.
+    pub shutdown: Duration,
+    /// Where the key comes from.
+    pub key: KeySource,
+    /// SMTP listeners, at least one.
+    pub listeners: Vec<Listener>,
+    /// HTTP listener.
+    pub http: SocketAddr,
+    /// Limits.
+    pub limits: Limits,
+    /// Waits between attempts, at least one.
+    pub retry: Vec<Duration>,
+    /// When to give up.
+    pub expiry: Duration,
+    /// The part of the queue in memory.
+    pub queue: Queue,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// Name servers; empty: the system's.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Longest wait for a name server.
+    pub dns_timeout: Duration,
+    /// Whom to trust.
+    pub roots: Roots,
+    /// Logging.
+    pub log: Log,
+    /// Streams that differ from the default.
+    pub streams: Vec<Stream>,
+    /// How commands reach the server.
+    pub client: Client,
+}
+
+/// Where the encryption key comes from, besides `PILLARBOX_KEY` and the systemd credential.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct KeySource {
+    /// A file.
+    pub file: Option<PathBuf>,
+    /// An environment variable.
+    pub env: Option<String>,
+}
+
+/// How a listener uses TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Offered by STARTTLS.
+    StartTls,
+    /// From the first octet.
+    Implicit,
+    /// Not at all.
+    Plain,
+}
+
+/// Who may log in without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthWithoutTls {
+    /// Nobody.
+    Never,
+    /// Clients on this machine.
+    Loopback,
+}
+
+/// An SMTP listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// Name.
+    pub name: String,
+    /// Where.
+    pub address: SocketAddr,
+    /// TLS.
+    pub mode: Mode,
+    /// Certificate and private key; none: self-signed.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// AUTH without TLS.
+    pub auth_without_tls: AuthWithoutTls,
+    /// PROXY peers.
+    pub proxy_from: Vec<Cidr>,
+    /// XCLIENT peers.
+    pub xclient_from: Vec<Cidr>,
+}
+
+/// See the reference; sizes in octets.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "each has its text in the table of settings")]
+pub struct Limits {
+    pub message_size: u64,
+    pub recipients: usize,
+    pub connections: u32,
+    pub connections_per_address: u32,
+    pub commands: u32,
+    pub errors: u32,
+    pub command_timeout: Duration,
+    pub data_timeout: Duration,
+    pub min_data_rate: u64,
+    pub memory: usize,
+    pub free_disk: u64,
+}
+
+/// The part of the queue in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queue {
+    /// Recipients.
+    pub window_recipients: usize,
+    /// Octets.
+    pub window_size: usize,
+    /// Keep the transcripts of successes too.
+    pub all_transcripts: bool,
+    /// Most `Received` fields.
+    pub max_hops: u32,
+}
+
+/// How long things are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retention {
+    /// Content.
+    pub content: Duration,
+    /// Events.
+    pub events: Duration,
+    /// Captured messages.
+    pub captured: Duration,
+}
+
+/// Whom to trust when delivering.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roots {
+    /// The system's store.
+    System,
+    /// The roots built in.
+    Web,
+    /// Both.
+    Both,
+    /// A PEM file.
+    File(PathBuf),
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// JSON lines.
+    pub json: bool,
+    /// Filter.
+    pub level: String,
+}
+
+/// A named class of mail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stream {
+    /// Name.
+    pub name: String,
+    /// 0 (urgent) to 3 (bulk).
+    pub priority: u8,
+    /// When to give up.
+    pub deadline: Option<Duration>,
+}
+
+/// How commands reach the server when they may not open the control socket.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Client {
+    /// URL.
+    pub server: Option<String>,
+    /// File with the API key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Checks all of it. Problems are added to the list; with any of them the result must not be used.
+pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Config {
+    let mut top = Reader { values: &raw.values, base, problems };
+    Config {
+        hostname: top.text("hostname").unwrap_or_else(machine_name),
+        node: top.text("node").unwrap_or_default(),
+        data_dir: top.path("data_dir").unwrap_or_default(),
+        shutdown: top.duration("shutdown_timeout"),
+        key: KeySource { file: top.path("key.file"), env: top.text("key.env") },
+        listeners: listeners(raw, base, top.problems),
+        http: top.socket("http.address").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8025))),
+        limits: top.limits(),
+        retry: top.durations("retry.intervals"),
+        expiry: top.duration("retry.expiry"),
+        queue: Queue {
+            window_recipients: top.number("queue.window_recipients") as usize,
+            window_size: top.number("queue.window_size") as usize,
+            all_transcripts: top.text("queue.transcripts").as_deref() == Some("all"),
+            max_hops: top.number("queue.max_hops") as u32,
+        },
+        retention: Retention {
+            content: top.duration("retention.content"),
+            events: top.duration("retention.events"),
+            captured: top.duration("retention.captured"),
+        },
+        dns_servers: top.sockets("dns.servers"),
+        dns_timeout: top.duration("dns.timeout"),
+        roots: top.roots(),
+        log: Log { json: top.text("log.format").as_deref() == Some("json"), level: top.log_level() },
+        streams: streams(raw, base, top.problems),
+        client: Client { server: top.text("client.server"), key_file: top.path("client.key_file") },
+    }
+}
+
+/// The machine's name as the kernel has it.
+fn machine_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    proto::address::parse_domain(&name).unwrap_or_else(|_| "localhost".into())
+}
+
+fn listeners(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Vec<Listener> {
+    let Some(blocks) = raw.blocks.get("listener") else {
+        return vec![Listener {
+            name: "default".into(),
+            address: SocketAddr::from(([127, 0, 0, 1], 2525)),
+            mode: Mode::StartTls,
+            certificate: None,
+            auth_without_tls: AuthWithoutTls::Loopback,
+            proxy_from: Vec::new(),
+            xclient_from: Vec::new(),
+        }];
+    };
+    let mut names = Vec::new();
+    let mut all = Vec::new();
+    for (n, block) in blocks.iter().enumerate() {
+        let mut reader = Reader { values: &block.values, base, problems };
+        let name = reader.text("listener.name").unwrap_or_else(|| format!("listener-{}", n + 1));
+        if names.contains(&name) {
+            reader.problem_at(block, "listener.name", format!("there is already a listener named \"{name}\""));
+        }
+        names.push(name.clone());
+        all.extend(reader.listener(name, block));
+    }
+    all
+}
+
+fn streams(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Vec<Stream> {
+    let mut all: Vec<Stream> = Vec::new();
+    for block in raw.blocks.get("stream").into_iter().flatten() {
+        let mut reader = Reader { values: &block.values, base, problems };
+        let priority = match reader.text("stream.priority").as_deref() {
+            Some("urgent") => 0,
+            Some("high") => 1,
+            Some("bulk") => 3,
+            _ => 2,
+        };
+        let deadline = reader.optional_duration("stream.deadline");
+        let Some(name) = reader.text("stream.name") else {
+            reader.missing(block, "stream.name");
+            continue;
+        };
+        if all.iter().any(|stream| stream.name == name) {
+            reader.problem_at(block, "stream.name", format!("there is already a stream named \"{name}\""));
+        }
+        all.push(Stream { name, priority, deadline });
+    }
+    all
+}
+
+/// Takes values out of one table.
+struct Reader<'a> {
+    values: &'a Values,
+    base: Option<&'a Path>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    /// The value of a key: typed, or its default, or none.
+    fn value(&mut self, path: &str) -> Option<(Value, Place)> {
+        let key = keys::find(path)?;
+        let located = self.values.get(key.path).cloned().or_else(|| default(key))?;
+        match understand(key.shape, &located.value) {
+            Ok(value) => Some((value, located.place)),
+            Err(expected) => {
+                let message = format!("`{path}`: {expected}");
+                self.problems.push(Problem { file: None, place: located.place, message });
+                default(key).and_then(|located| understand(key.shape, &located.value).ok()).map(|v| (v, Place::Default))
+            }
+        }
+    }
+    fn text(&mut self, path: &str) -> Option<String> {
+        match self.value(path)?.0 {
+            Value::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+    fn path(&mut self, path: &str) -> Option<PathBuf> {
+        let (value, place) = self.value(path)?;
+        let Value::Text(text) = value else { return None };
+        // What stands in a file is relative to that file: the same file means the same from any directory.
+        let base = self.base.filter(|_| matches!(place, Place::File { .. }));
+        Some(base.map_or_else(|| PathBuf::from(&text), |base| base.join(&text)))
+    }
+    fn number(&mut self, path: &str) -> u64 {
+        match self.value(path) {
+            Some((Value::Number(number), _)) => number,
+            _ => 0,
+        }
+    }
+    fn optional_duration(&mut self, path: &str) -> Option<Duration> {
+        match self.value(path)?.0 {
+            Value::Duration(duration) => Some(duration),
+            _ => None,
+        }
+    }
+    fn duration(&mut self, path: &str) -> Duration {
+        self.optional_duration(path).unwrap_or_default()
+    }
+    fn durations(&mut self, path: &str) -> Vec<Duration> {
+        match self.value(path) {
+            Some((Value::Durations(all), _)) => all,
+            _ => Vec::new(),
+        }
+    }
+    fn socket(&mut self, path: &str) -> Option<SocketAddr> {
+        match self.value(path)?.0 {
+            Value::Socket(address) => Some(address),
+            _ => None,
+        }
+    }
+    fn sockets(&mut self, path: &str) -> Vec<SocketAddr> {
+        match self.value(path) {
+            Some((Value::Sockets(all), _)) => all,
+            _ => Vec::new(),
+        }
+    }
+    fn networks(&mut self, path: &str) -> Vec<Cidr> {
+        match self.value(path) {
+            Some((Value::Networks(all), _)) => all,
+            _ => Vec::new(),
+        }
+    }
+
+    fn limits(&mut self) -> Limits {
+        Limits {
+            message_size: self.number("limits.message_size"),
+            recipients: self.number("limits.recipients") as usize,
+            connections: self.number("limits.connections") as u32,
+            connections_per_address: self.number("limits.connections_per_address") as u32,
+            commands: self.number("limits.commands") as u32,
+            errors: self.number("limits.errors") as u32,
+            command_timeout: self.duration("limits.command_timeout"),
+            data_timeout: self.duration("limits.data_timeout"),
+            min_data_rate: self.number("limits.min_data_rate"),
+            memory: self.number("limits.memory") as usize,
+            free_disk: self.number("limits.free_disk"),
+        }
+    }
+
+    fn roots(&mut self) -> Roots {
+        match self.text("tls.roots").as_deref() {
+            None | Some("system") => Roots::System,
+            Some("web") => Roots::Web,
+            Some("both") => Roots::Both,
+            Some(_) => Roots::File(self.path("tls.roots").unwrap_or_default()),
+        }
+    }
+
+    fn log_level(&mut self) -> String {
+        let Some((Value::Text(level), place)) = self.value("log.level") else { return "info".into() };
+        if tracing_subscriber::EnvFilter::try_new(&level).is_err() {
+            let message = "`log.level`: expected error, warn, info, debug, trace or a filter such as info,relay=debug";
+            self.problems.push(Problem { file: None, place, message: message.into() });
+        }
+        level
+    }
+
+    fn listener(&mut self, name: String, block: &Block) -> Option<Listener> {
+        let mode = match self.text("listener.mode").as_deref() {
+            Some("implicit") => Mode::Implicit,
+            Some("plain") => Mode::Plain,
+            _ => Mode::StartTls,
+        };
+        let auth_without_tls = match self.text("listener.auth_without_tls").as_deref() {
+            Some("loopback") => AuthWithoutTls::Loopback,
+            _ => AuthWithoutTls::Never,
+        };
+        let certificate = match (self.path("listener.certificate"), self.path("listener.key")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(_), None) => {
+                self.problem_at(block, "listener.certificate", "`listener.certificate` needs `listener.key`".into());
+                None
+            }
+            (None, Some(_)) => {
+                self.problem_at(block, "listener.key", "`listener.key` needs `listener.certificate`".into());
+                None
+            }
+            (None, None) => None,
+        };
+        if mode == Mode::Plain && certificate.is_some() {
+            let message = "a listener of mode \"plain\" has no TLS: remove the certificate or change `mode`";
+            self.problem_at(block, "listener.certificate", message.into());
+        }
+        let proxy_from = self.networks("listener.proxy_from");
+        let xclient_from = self.networks("listener.xclient_from");
+        if !block.values.contains_key("listener.address") {
+            self.missing(block, "listener.address");
+        }
+        let address = self.socket("listener.address")?;
+        Some(Listener { name, address, mode, certificate, auth_without_tls, proxy_from, xclient_from })
+    }
+
+    fn missing(&mut self, block: &Block, path: &str) {
+        if !block.values.contains_key(path) {
+            let message = format!("`{path}` is missing here");
+            self.problems.push(Problem { file: None, place: block.place.clone(), message });
+        }
+    }
+
+    fn problem_at(&mut self, block: &Block, path: &str, message: String) {
+        let place = block.values.get(path).map_or_else(|| block.place.clone(), |located| located.place.clone());
+        self.problems.push(Problem { file: None, place, message });
+    }
+}
+
+/// The default of a key, as if it had been typed.
+pub fn default(key: &Key) -> Option<Located> {
+    if key.default.is_empty() {
+        return None;
+    }
+    let value = toml::from_str::<toml::Table>(&format!("v = {}", key.default)).ok()?.remove("v")?;
+    Some(Located { value: plain(&value), place: Place::Default })
+}
+
+fn plain(value: &toml::Value) -> Typed {
+    match value {
+        toml::Value::String(text) => Typed::Text(text.clone()),
+        toml::Value::Integer(number) => Typed::Integer(*number),
+        toml::Value::Boolean(flag) => Typed::Flag(*flag),
+        toml::Value::Array(items) => Typed::List(items.iter().map(plain).collect()),
+        other => Typed::Other(other.type_str()),
+    }
+}

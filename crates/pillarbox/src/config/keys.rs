@@ -1,0 +1,320 @@
+//! Every setting of the file: its path, what it takes, its default, and one or two sentences for the reference.
+//!
+//! Senders, routes and rules are not here: they live in the store (`pillarbox sender`, `pillarbox route`).
+
+/// What a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Any text.
+    Text,
+    /// 1 to 64 characters of `a-z 0-9 . _ -`.
+    Name,
+    /// A host name.
+    Host,
+    /// A path; relative ones start at the directory of the configuration file.
+    Path,
+    /// A whole number in this range.
+    Count(u64, u64),
+    /// A duration such as `10m` in this range of seconds.
+    Duration(u64, u64),
+    /// Durations, at least one.
+    Durations,
+    /// A size such as `25 MiB` in this range of octets.
+    Size(u64, u64),
+    /// `address:port`.
+    Socket,
+    /// Addresses with an optional port (53).
+    Servers,
+    /// Addresses or networks (`192.0.2.0/24`).
+    Networks,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// `section.name`.
+    pub path: &'static str,
+    /// What it takes.
+    pub shape: Shape,
+    /// As it would be typed; empty: none.
+    pub default: &'static str,
+    /// For the reference.
+    pub doc: &'static str,
+}
+
+const MIB: u64 = 1 << 20;
+const DAY: u64 = 86_400;
+
+const fn key(path: &'static str, shape: Shape, default: &'static str, doc: &'static str) -> Key {
+    Key { path, shape, default, doc }
+}
+
+/// Sections that are lists.
+pub const BLOCKS: &[&str] = &["listener", "stream"];
+
+/// What stands above the keys of each section in the reference.
+pub const SECTIONS: &[(&str, &str)] = &[
+    ("", "Settings at the top of the file, before the first section."),
+    (
+        "key",
+        "The key that encrypts stored secrets. `PILLARBOX_KEY` (32 octets in base64 or hex) wins over the systemd credential `pillarbox-key`, which wins over these; without any of them `key` in the data directory is used, and made on the first start.",
+    ),
+    (
+        "listener",
+        "One `[[listener]]` for each address that takes mail by SMTP. Without any there is one: `127.0.0.1:2525`, STARTTLS with a self-signed certificate, AUTH without TLS on loopback.",
+    ),
+    ("http", "The HTTP API and the pages."),
+    ("limits", "What one client may use. Each limit has its own reply and loses nothing."),
+    ("retry", "When a delivery that failed for now is tried again."),
+    ("queue", "How much of the queue is in memory, and what is kept of attempts."),
+    ("retention", "How long things are kept when nothing is left to do with them."),
+    ("dns", "Name servers."),
+    ("tls", "Whom to trust when delivering."),
+    ("log", "What the program says while it runs."),
+    ("stream", "One `[[stream]]` for each named class of mail that differs from the default."),
+    ("client", "How the commands `send` and `sendmail` reach the server when they may not open its control socket."),
+];
+
+/// The settings.
+pub const KEYS: &[Key] = &[
+    key(
+        "hostname",
+        Shape::Host,
+        "",
+        "Name in greetings, EHLO, `Received` and message ids. By default the machine's name.",
+    ),
+    key("node", Shape::Name, "\"main\"", "Name of this instance; leases belong to it."),
+    key(
+        "data_dir",
+        Shape::Path,
+        "\"data\"",
+        "Where everything is kept: queue, settings, key, certificates, control socket.",
+    ),
+    key(
+        "shutdown_timeout",
+        Shape::Duration(1, 3600),
+        "\"30s\"",
+        "How long SIGTERM waits for deliveries and sessions in flight.",
+    ),
+    key("key.file", Shape::Path, "", "File with the key: 32 octets, raw, in base64 or hex."),
+    key("key.env", Shape::Text, "", "Another environment variable that holds the key."),
+    key("listener.name", Shape::Name, "", "Shown in logs and used for the files of a self-signed certificate."),
+    key("listener.address", Shape::Socket, "", "Where to listen; port 0 takes any free one."),
+    key(
+        "listener.mode",
+        Shape::Choice(&["starttls", "implicit", "plain"]),
+        "\"starttls\"",
+        "`starttls` (587, 25), `implicit` (465: TLS from the first octet), `plain` (no TLS at all).",
+    ),
+    key(
+        "listener.certificate",
+        Shape::Path,
+        "",
+        "PEM file with the certificate and its chain. Without it a self-signed one is made. Read again on SIGHUP and when it changes.",
+    ),
+    key("listener.key", Shape::Path, "", "PEM file with the certificate's private key."),
+    key(
+        "listener.auth_without_tls",
+        Shape::Choice(&["never", "loopback"]),
+        "\"never\"",
+        "`loopback` lets clients on this machine log in without TLS.",
+    ),
+    key("listener.proxy_from", Shape::Networks, "[]", "Peers that must speak the PROXY protocol, version 2."),
+    key("listener.xclient_from", Shape::Networks, "[]", "Peers that may use XCLIENT."),
+    key(
+        "http.address",
+        Shape::Socket,
+        "\"127.0.0.1:8025\"",
+        "Where the API and the pages are. Clear text: keep it on loopback or behind a proxy that does TLS.",
+    ),
+    key("limits.message_size", Shape::Size(1024, 2048 * MIB), "\"25 MiB\"", "Largest message (552 5.3.4, HTTP 413)."),
+    key("limits.recipients", Shape::Count(1, 100_000), "1000", "Most recipients of a message (452 4.5.3, HTTP 422)."),
+    key(
+        "limits.connections",
+        Shape::Count(1, 1_000_000),
+        "1000",
+        "Most SMTP connections to a listener at once (421 4.7.0).",
+    ),
+    key(
+        "limits.connections_per_address",
+        Shape::Count(1, 1_000_000),
+        "100",
+        "The same from one address. Listed PROXY peers count by the client they name.",
+    ),
+    key(
+        "limits.commands",
+        Shape::Count(10, 1_000_000),
+        "1000",
+        "Most commands of a session without a message (421 4.7.0).",
+    ),
+    key("limits.errors", Shape::Count(1, 10_000), "20", "Most refused commands of a session (421 4.7.0)."),
+    key(
+        "limits.command_timeout",
+        Shape::Duration(5, 3600),
+        "\"5m\"",
+        "Longest wait for a command (RFC 5321 §4.5.3.2).",
+    ),
+    key("limits.data_timeout", Shape::Duration(5, 3600), "\"3m\"", "Longest pause while content arrives."),
+    key(
+        "limits.min_data_rate",
+        Shape::Size(0, MIB),
+        "500",
+        "Slowest content, octets a second over a minute; 0: no limit.",
+    ),
+    key(
+        "limits.memory",
+        Shape::Size(MIB, 65_536 * MIB),
+        "\"64 MiB\"",
+        "Content being received at once (452 4.3.1, HTTP 503).",
+    ),
+    key(
+        "limits.free_disk",
+        Shape::Size(0, 65_536 * MIB),
+        "\"100 MiB\"",
+        "Room to leave on the disk (452 4.3.1, HTTP 507).",
+    ),
+    key(
+        "retry.intervals",
+        Shape::Durations,
+        "[\"1m\", \"5m\", \"15m\", \"30m\", \"1h\", \"2h\", \"4h\"]",
+        "Waits between attempts, each with up to a tenth more or less by chance; the last one repeats. A route may have its own.",
+    ),
+    key(
+        "retry.expiry",
+        Shape::Duration(60, 30 * DAY),
+        "\"5d\"",
+        "When to give up (RFC 5321 §4.5.4.1). A stream or a message may have less.",
+    ),
+    key(
+        "queue.window_recipients",
+        Shape::Count(100, 10_000_000),
+        "20000",
+        "Recipients in memory at once; the rest waits on the disk.",
+    ),
+    key("queue.window_size", Shape::Size(MIB, 65_536 * MIB), "\"64 MiB\"", "Content in memory for delivery at once."),
+    key("queue.transcripts", Shape::Choice(&["failures", "all"]), "\"failures\"", "Whose conversations are kept."),
+    key(
+        "queue.max_hops",
+        Shape::Count(10, 1000),
+        "100",
+        "Most `Received` fields before a message is taken for a loop (554 5.4.6).",
+    ),
+    key(
+        "retention.content",
+        Shape::Duration(0, 365 * DAY),
+        "\"0s\"",
+        "Content after the last recipient is final; 0: gone at once.",
+    ),
+    key("retention.events", Shape::Duration(0, 3650 * DAY), "\"30d\"", "Messages without content, and their events."),
+    key("retention.captured", Shape::Duration(60, 3650 * DAY), "\"7d\"", "The capture mailbox."),
+    key("dns.servers", Shape::Servers, "[]", "Name servers to ask; none: those of the system."),
+    key("dns.timeout", Shape::Duration(1, 60), "\"5s\"", "Longest wait for an answer."),
+    key(
+        "tls.roots",
+        Shape::Text,
+        "\"system\"",
+        "`system`, `web` (the roots built in), `both`, or the path of a PEM file.",
+    ),
+    key("log.format", Shape::Choice(&["text", "json"]), "\"text\"", "`text` for people, `json` for collectors."),
+    key(
+        "log.level",
+        Shape::Text,
+        "\"info\"",
+        "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,relay=debug`.",
+    ),
+    key("stream.name", Shape::Name, "", "As messages name it."),
+    key(
+        "stream.priority",
+        Shape::Choice(&["urgent", "high", "normal", "bulk"]),
+        "\"normal\"",
+        "Who goes first when there is a queue.",
+    ),
+    key(
+        "stream.deadline",
+        Shape::Duration(10, 30 * DAY),
+        "",
+        "When to give up on its messages, instead of `retry.expiry`.",
+    ),
+    key("client.server", Shape::Text, "", "Where the API is, `http://127.0.0.1:8025`; none: the control socket."),
+    key("client.key_file", Shape::Path, "", "File with the API key."),
+];
+
+impl Key {
+    /// The section's name; empty for the top.
+    pub fn section(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(section, _)| section)
+    }
+    /// The name within the section.
+    pub fn name(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(_, name)| name)
+    }
+    /// It belongs to a list.
+    pub fn in_block(&self) -> bool {
+        BLOCKS.contains(&self.section())
+    }
+}
+
+/// The key of a path.
+pub fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// A section that is a list.
+pub fn block(name: &str) -> Option<&'static str> {
+    BLOCKS.iter().copied().find(|block| *block == name)
+}
+
+/// A section that is not.
+pub fn is_section(name: &str) -> bool {
+    !name.is_empty() && SECTIONS.iter().any(|(section, _)| *section == name) && block(name).is_none()
+}
+
+/// A known path that looks like this one.
+pub fn nearest(path: &str) -> Option<&'static str> {
+    let last = path.rsplit('.').next().unwrap_or(path);
+    KEYS.iter()
+        .map(|key| (distance(path, key.path).min(distance(last, key.name()) + 1), key.path))
+        .min()
+        .filter(|(far, _)| *far <= 3)
+        .map(|(_, path)| path)
+}
+
+/// Levenshtein's distance, of short texts.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.chars().take(100).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_fewer_than_eighty_settings_and_each_is_documented_in_a_known_section() {
+        assert!(KEYS.len() < 80, "{}", KEYS.len());
+        for key in KEYS {
+            assert!(!key.doc.is_empty(), "{}", key.path);
+            assert!(SECTIONS.iter().any(|(section, _)| *section == key.section()), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn a_typing_error_finds_its_setting() {
+        assert_eq!(nearest("retry.expiri"), Some("retry.expiry"));
+        assert_eq!(nearest("http.adress"), Some("http.address"));
+        assert_eq!(nearest("expiry"), Some("retry.expiry"));
+        assert_eq!(nearest("something_else_entirely"), None);
+    }
+}
