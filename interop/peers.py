@@ -96,6 +96,13 @@ class Postfix(Peer):
         self.server.stop()
 
 
+class Jailed(Peer):
+    def stop(self):
+        # unshare takes everything inside with it; on SIGTERM it would only wait
+        self.server.process.kill()
+        self.server.process.wait()
+
+
 def jailed(packages, state, *command):
     roots = ":".join(str(CACHE / "root" / package) for package in packages)
     for root in roots.split(":"):
@@ -104,7 +111,7 @@ def jailed(packages, state, *command):
     return [pathlib.Path(__file__).with_name("jail"), roots, state, *command]
 
 
-class Exim(Peer):
+class Exim(Jailed):
     """Debian's exim4-daemon-heavy, unpacked and run in namespaces of its own."""
 
     PACKAGES = ("exim4-daemon-heavy", "exim4-base", "libspf2-2", "libmariadb3")
@@ -187,7 +194,7 @@ begin authenticators
         return jailed(self.PACKAGES, self.dir / "state", "/usr/sbin/exim4", "-bdf", "-q2s")
 
 
-class OpenSMTPD(Peer):
+class OpenSMTPD(Jailed):
     """Debian's opensmtpd, unpacked and run in namespaces of its own.
 
     The 6.8 of Debian 12 cannot finish a TLS handshake as a server ("missing private key": its key separation does not get along

@@ -1,0 +1,59 @@
+"""A Pillarbox with a configuration of its own, set up through its command line as a person would do it."""
+
+import os
+import pathlib
+
+from common import REPOSITORY, Process, free_port, run, wait_banner
+
+SENDER, PASSWORD = "app", "interop-secret"
+
+
+def binary():
+    path = pathlib.Path(os.environ.get("PILLARBOX", REPOSITORY / "target" / "debug" / "pillarbox"))
+    if not path.exists():
+        raise RuntimeError(f"{path} is missing: build it first, or set PILLARBOX")
+    return path
+
+
+class Pillarbox:
+    """STARTTLS on `port`, implicit TLS on `tls_port`, everything to one route."""
+
+    def __init__(self, place, *route):
+        self.place = place
+        self.dir = place.path / "relay"
+        self.dir.mkdir()
+        self.port, self.tls_port, http = free_port(), free_port(), free_port()
+        self.config = self.dir / "pillarbox.toml"
+        listener = '[[listener]]\nname = "{}"\naddress = "127.0.0.1:{}"\nmode = "{}"\ncertificate = "{}"\nkey = "{}"\n'
+        self.config.write_text(
+            f'hostname = "relay.test"\ndata_dir = "{self.dir}/data"\n'
+            + f'[http]\naddress = "127.0.0.1:{http}"\n'
+            + '[retry]\nintervals = ["1s", "2s"]\n'
+            + listener.format("submission", self.port, "starttls", place.cert, place.key)
+            + listener.format("submissions", self.tls_port, "implicit", place.cert, place.key)
+        )
+        self.server = Process([binary(), "serve", "--config", self.config], self.dir / "out.log")
+        try:
+            wait_banner(self.port, self.server.process)
+            password = self.dir / "password"
+            password.write_text(PASSWORD)
+            password.chmod(0o600)
+            self.cli("sender", "add", SENDER, "--password-file", password, "--allow-from", "*")
+            self.cli("route", "add", "out", *route)
+            self.cli("route", "default", "out")
+        except Exception as error:
+            self.stop()
+            raise RuntimeError(f"{error}\n{self.log()}") from None
+
+    def cli(self, *arguments):
+        return run(binary(), *arguments, "--config", self.config)
+
+    def log(self):
+        try:
+            queue = self.cli("queue", "ls")
+        except Exception as error:
+            queue = str(error)
+        return f"--- pillarbox\n{self.server.output()}\n--- queue\n{queue}"
+
+    def stop(self):
+        self.server.stop(30)
