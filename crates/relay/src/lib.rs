@@ -1,6 +1,32 @@
 //! Accept, schedule, route, deliver, judge.
 //!
-//! `schedule` and `verdict` are pure; `accept`, `deliver` and `run` move octets between the store and the network.
+//! `schedule`, `backoff` and `verdict` are pure. A message's way: [`smtp`] or HTTP → [`accept`] → `admission` → store →
+//! `dispatch` → [`schedule`] → `connection` → `attempt` → [`verdict`] → `settle` → store; [`run`] keeps it going.
 
+pub mod accept;
+mod admission;
+mod attempt;
+pub mod backoff;
+pub mod budget;
+pub mod config;
+mod connection;
+pub mod credential;
+pub mod directory;
+mod dispatch;
+mod exchangers;
+pub mod refusal;
 pub mod route;
+pub mod run;
+pub mod schedule;
 pub mod sender;
+mod settle;
+mod shared;
+pub mod smtp;
+pub mod verdict;
+
+pub use accept::{Door, Receipt, Submission};
+pub use config::{Keep, RelayConfig, StreamConfig};
+pub use refusal::{Refusal, RefusalKind};
+pub use run::{Relay, RelayError, Status};
+pub use sender::Sender;
+pub use smtp::SmtpFactory;

@@ -109,6 +109,55 @@ pub struct RuleRecord {
     pub stream: Option<String>,
 }
 
+impl RuleRecord {
+    /// Whether all conditions hold.
+    pub fn matches(&self, sender_domain: &str, recipient_domain: &str, stream: &str) -> bool {
+        let domain = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| domain_matches(wanted, is));
+        domain(&self.sender_domain, sender_domain)
+            && domain(&self.recipient_domain, recipient_domain)
+            && self.stream.as_ref().is_none_or(|wanted| wanted == stream)
+    }
+}
+
+/// `example.com` means just that; `.example.com` that and everything below. Case does not matter.
+pub fn domain_matches(wanted: &str, domain: &str) -> bool {
+    match wanted.strip_prefix('.') {
+        None => wanted.eq_ignore_ascii_case(domain),
+        Some(apex) => {
+            let cut = domain.len().checked_sub(apex.len());
+            cut.and_then(|cut| Some((domain.get(..cut)?, domain.get(cut..)?)))
+                .is_some_and(|(head, tail)| tail.eq_ignore_ascii_case(apex) && (head.is_empty() || head.ends_with('.')))
+        }
+    }
+}
+
+impl RouteRecord {
+    /// Problems that a person has to mend, in full sentences; empty if the record makes sense.
+    pub fn problems(&self, has_secret: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut say = |wrong: bool, text: &str| {
+            if wrong {
+                problems.push(text.to_owned());
+            }
+        };
+        let smarthost = self.kind == RouteKind::Smarthost;
+        say(smarthost && self.host.as_deref().is_none_or(str::is_empty), "A smart host route needs a host.");
+        say(!smarthost && self.host.is_some(), "Only a smart host route has a host.");
+        say(!smarthost && self.username.is_some(), "Only a smart host route has a user name.");
+        say(self.username.is_some() && !has_secret, "A user name needs a password.");
+        say(self.port == Some(0), "Port 0 does not exist.");
+        say(
+            self.username.is_some() && self.tls == Some(RouteTls::None) && !self.auth_without_tls,
+            "Without TLS the password would cross the network in clear: use TLS, or allow it with auth_without_tls.",
+        );
+        say(self.kind == RouteKind::Mx && self.tls == Some(RouteTls::Implicit), "No mail exchanger speaks implicit TLS.");
+        say(self.connections == Some(0), "At least one connection is needed.");
+        say(self.messages_per_connection == Some(0), "At least one message per connection is needed.");
+        say(self.recipients_per_transaction == Some(0), "At least one recipient per transaction is needed.");
+        problems
+    }
+}
+
 /// A route ready for use.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -120,4 +169,95 @@ pub struct Route {
     pub secret: Option<SecretString>,
     /// The document's version: a changed route does not reuse old connections.
     pub version: i64,
+}
+
+impl Route {
+    /// TLS as it is used.
+    pub fn tls(&self) -> RouteTls {
+        self.record.tls.unwrap_or(match self.record.kind {
+            RouteKind::Mx => RouteTls::Opportunistic,
+            _ => RouteTls::Required,
+        })
+    }
+
+    /// Port as it is used.
+    pub fn port(&self) -> u16 {
+        self.record.port.unwrap_or(match (self.record.kind, self.tls()) {
+            (RouteKind::Mx, _) => 25,
+            (_, RouteTls::Implicit) => 465,
+            _ => 587,
+        })
+    }
+
+    /// Limits of one of its destinations.
+    pub fn limits(&self) -> crate::schedule::Limits {
+        crate::schedule::Limits {
+            connections: self.record.connections.unwrap_or(DEFAULT_CONNECTIONS).max(1),
+            recipients: self.record.recipients_per_transaction.unwrap_or(DEFAULT_RECIPIENTS).max(1) as usize,
+        }
+    }
+
+    /// Most messages on one connection.
+    pub fn messages_per_connection(&self) -> u32 {
+        self.record.messages_per_connection.unwrap_or(DEFAULT_MESSAGES).max(1)
+    }
+
+    /// How long an idle connection is kept.
+    pub fn idle(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(u64::from(self.record.idle_s.unwrap_or(DEFAULT_IDLE_S)))
+    }
+}
+
+/// Connections per destination unless a route says otherwise.
+pub const DEFAULT_CONNECTIONS: u32 = 20;
+/// Recipients per transaction unless a route says otherwise: what every server must take (RFC 5321 §4.5.3.1.8).
+pub const DEFAULT_RECIPIENTS: u32 = 100;
+/// Messages per connection unless a route says otherwise.
+pub const DEFAULT_MESSAGES: u32 = 1_000;
+/// Seconds an idle connection is kept unless a route says otherwise.
+pub const DEFAULT_IDLE_S: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leading_dot_means_the_domain_and_everything_below() {
+        for (wanted, domain, holds) in [
+            ("example.com", "example.com", true),
+            ("example.com", "EXAMPLE.com", true),
+            ("example.com", "a.example.com", false),
+            (".example.com", "example.com", true),
+            (".example.com", "a.b.example.com", true),
+            (".example.com", "badexample.com", false),
+            (".example.com", "com", false),
+            (".é", "aé", false),
+        ] {
+            assert_eq!(domain_matches(wanted, domain), holds, "{wanted} {domain}");
+        }
+    }
+
+    #[test]
+    fn a_rule_needs_all_its_conditions() {
+        let rule = RuleRecord {
+            order: 0,
+            route: "r".into(),
+            sender_domain: Some("app.example".into()),
+            recipient_domain: Some(".partner.example".into()),
+            stream: None,
+        };
+        assert!(rule.matches("app.example", "mx.partner.example", "any"));
+        assert!(!rule.matches("other.example", "mx.partner.example", "any"));
+        assert!(!rule.matches("app.example", "other.example", "any"));
+    }
+
+    #[test]
+    fn a_password_never_crosses_in_clear_by_accident() {
+        let record: RouteRecord = serde_json::from_str(
+            r#"{"kind":"smarthost","host":"smtp.example","tls":"none","username":"u"}"#,
+        )
+        .unwrap();
+        assert_eq!(record.problems(true).len(), 1);
+        assert_eq!(record.problems(false).len(), 2);
+    }
 }

@@ -1,7 +1,14 @@
 //! Senders: who may submit, with which credential, as whom, and how much. Records are the JSON kept in the store.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use net::cidr::Cidr;
+use parking_lot::Mutex;
+use proto::Address;
 use serde::{Deserialize, Serialize};
+
+use crate::route::domain_matches;
 
 /// A sender as it is stored. Secrets are kept only as hashes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,4 +55,108 @@ pub struct ApiKeyRecord {
     pub hash: String,
     /// Unix milliseconds.
     pub created_ms: i64,
+}
+
+/// A sender at work.
+#[derive(Debug)]
+pub struct Sender {
+    /// Name, also the SMTP user name.
+    pub name: Arc<str>,
+    /// As stored.
+    pub record: SenderRecord,
+    /// The document's version: a changed sender has to authenticate anew.
+    pub version: i64,
+    /// `*` is among the allowed addresses, so headers need not be looked at.
+    pub any_from: bool,
+    bucket: Mutex<Bucket>,
+}
+
+/// Messages that may still be sent, as a token bucket that holds one minute's worth.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// Millionths of a message.
+    tokens: i64,
+    filled_ms: i64,
+}
+
+impl Sender {
+    /// From its record.
+    pub fn new(name: Arc<str>, record: SenderRecord, version: i64) -> Self {
+        let any_from = record.allowed_from.iter().any(|pattern| pattern == "*");
+        Self { name, record, version, any_from, bucket: Mutex::default() }
+    }
+
+    /// Whether the sender may connect from this address.
+    pub fn may_connect_from(&self, address: IpAddr) -> bool {
+        self.record.networks.is_empty() || self.record.networks.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether the sender may use this address in MAIL FROM or From.
+    pub fn may_use(&self, address: &Address) -> bool {
+        self.any_from || self.record.allowed_from.iter().any(|pattern| pattern_matches(pattern, address))
+    }
+
+    /// Takes one message from the rate limit, or says after how many seconds there is one.
+    pub fn take_from_rate(&self, now_ms: i64) -> Result<(), u32> {
+        const MESSAGE: i64 = 1_000_000;
+        let Some(per_minute) = self.record.messages_per_minute.filter(|limit| *limit > 0) else { return Ok(()) };
+        let full = i64::from(per_minute) * MESSAGE;
+        let mut bucket = self.bucket.lock();
+        let passed = if bucket.filled_ms == 0 { 60_000 } else { (now_ms - bucket.filled_ms).clamp(0, 60_000) };
+        bucket.tokens = (bucket.tokens + full / 60_000 * passed).min(full);
+        bucket.filled_ms = now_ms;
+        if bucket.tokens >= MESSAGE {
+            bucket.tokens -= MESSAGE;
+            return Ok(());
+        }
+        let missing = MESSAGE - bucket.tokens;
+        Err((missing / (full / 60).max(1) + 1) as u32)
+    }
+}
+
+/// Whether `user@domain`, `domain`, `.domain` or `*` covers an address. Local parts are compared without case: two spellings
+/// of one mailbox must not be two identities.
+pub fn pattern_matches(pattern: &str, address: &Address) -> bool {
+    match pattern.rsplit_once('@') {
+        _ if pattern == "*" => true,
+        Some((local, domain)) => {
+            local.eq_ignore_ascii_case(address.local_part()) && domain.eq_ignore_ascii_case(address.domain())
+        }
+        None => domain_matches(pattern, address.domain()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sender(json: &str) -> Sender {
+        Sender::new("app".into(), serde_json::from_str(json).unwrap(), 1)
+    }
+
+    #[test]
+    fn a_sender_uses_only_what_it_was_given() {
+        let sender = sender(r#"{"allowed_from":["noreply@app.example",".corp.example"]}"#);
+        for (address, may) in [
+            ("noreply@app.example", true),
+            ("NoReply@APP.example", true),
+            ("other@app.example", false),
+            ("x@corp.example", true),
+            ("x@a.corp.example", true),
+            ("x@evilcorp.example", false),
+        ] {
+            assert_eq!(sender.may_use(&Address::parse(address).unwrap()), may, "{address}");
+        }
+    }
+
+    #[test]
+    fn the_rate_limit_lets_a_minutes_worth_through_and_says_when_there_is_more() {
+        let sender = sender(r#"{"allowed_from":["*"],"messages_per_minute":30}"#);
+        let now = 1_000_000;
+        assert!((0..30).all(|_| sender.take_from_rate(now).is_ok()));
+        let wait = sender.take_from_rate(now).unwrap_err();
+        assert!((2..=3).contains(&wait), "{wait}");
+        assert!(sender.take_from_rate(now + i64::from(wait) * 1_000).is_ok());
+        assert!(sender.take_from_rate(now - 5_000).is_err(), "a clock that goes back gives nothing");
+    }
 }

@@ -1,0 +1,248 @@
+//! One attempt at one message on an open connection, and what it comes to for each recipient.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use net::client::Delivery;
+use proto::message;
+use proto::smtp::client::{Plan, RecipientResult, TransactionEnd};
+use proto::transcript::{Failure, Stage, Transcript};
+use store::{Attempt, Claim, Outcome, StoreError};
+
+use crate::config::Keep;
+use crate::connection::Worker;
+use crate::schedule::Job;
+use crate::settle::{self, Ended};
+
+/// How long a recipient waits whose content cannot be read for a passing reason, milliseconds.
+const STORE_PAUSE_MS: i64 = 5_000;
+
+/// What the connection does next.
+pub(crate) enum Next {
+    /// The next job.
+    Continue,
+    /// The next job, after this one was put back: recipients that did not fit into the transaction.
+    Again(Job),
+    /// The connection is of no more use; a job that it never really tried goes to another one.
+    Close(Option<Job>),
+}
+
+/// Tries to deliver a job.
+pub(crate) async fn run(worker: &mut Worker, job: Job) -> Next {
+    let shared = worker.shared.clone();
+    let started_ms = shared.now_ms();
+    if started_ms > job.claim.message.expires_ms {
+        let outcomes = each(&job.claim, |_| Outcome::Expired { failure: None });
+        record(worker, &job.claim, Ended { attempt: None, outcomes, capture: false }).await;
+        return Next::Continue;
+    }
+    let content = match content_of(worker, &job).await {
+        Ok(content) => content,
+        Err(error) => {
+            not_readable(worker, &job.claim, &error).await;
+            return Next::Continue;
+        }
+    };
+    let (content, eight_bit) = match suited(worker, &job.claim, content) {
+        Ok(suited) => suited,
+        Err(failure) => {
+            let attempt = attempt_of(worker, started_ms, Some(Stage::Sender));
+            let ended = settle::all_failed(&shared, &job.claim, attempt, Stage::Sender, &failure);
+            record(worker, &job.claim, ended).await;
+            return Next::Continue;
+        }
+    };
+    match converse(worker, &job.claim, &content, eight_bit).await {
+        Some(delivery) => conclude(worker, job, delivery, started_ms).await,
+        None => {
+            worker.broken = true;
+            returned(worker, &job.claim).await
+        }
+    }
+}
+
+/// The transaction itself. The last message's outcome has to be durable before this one's final dot.
+///
+/// `None`: a stop cut it short, before the final dot if there was time to wait for the answer behind it.
+async fn converse(worker: &mut Worker, claim: &Claim, content: &Bytes, eight_bit: bool) -> Option<Delivery> {
+    let shared = worker.shared.clone();
+    let mut pending = worker.settling.take();
+    let past_dot = AtomicBool::new(false);
+    let capabilities = worker.connection.capabilities().clone();
+    let plan = Plan {
+        reverse_path: &claim.message.reverse_path,
+        parameters: &claim.message.parameters,
+        recipients: claim.recipients.iter().map(|recipient| (&recipient.address, &recipient.parameters)).collect(),
+        size: content.len() as u64,
+        eight_bit,
+        caps: &capabilities,
+    };
+    let before_dot = async {
+        let durable = match pending.take() {
+            Some(settling) => settling.done().await,
+            None => true,
+        };
+        let go = durable && !shared.is_stopping();
+        past_dot.store(go, Ordering::Relaxed);
+        go
+    };
+    let cut = async {
+        shared.stopping.cancelled().await;
+        if past_dot.load(Ordering::Relaxed) {
+            shared.deadline.cancelled().await;
+        }
+    };
+    let delivery = tokio::select! {
+        biased;
+        delivery = worker.connection.deliver(&plan, content, before_dot) => Some(delivery),
+        () = cut => None,
+    };
+    if let Some(settling) = pending {
+        settling.done().await;
+    }
+    delivery
+}
+
+async fn content_of(worker: &Worker, job: &Job) -> Result<Bytes, StoreError> {
+    match &job.content {
+        Some(held) => Ok(held.content().clone()),
+        None => worker.shared.store.content(job.claim.message.id).await,
+    }
+}
+
+/// Content that this next hop takes as it is, or its 7-bit form (RFC 6152 §3).
+fn suited(worker: &Worker, claim: &Claim, content: Bytes) -> Result<(Bytes, bool), Failure> {
+    let eight_bit = claim.message.eight_bit;
+    if !eight_bit || worker.connection.capabilities().eight_bit_mime {
+        return Ok((content, eight_bit));
+    }
+    match message::down_convert(&content) {
+        Ok(converted) => Ok((converted.into(), false)),
+        Err(error) => {
+            tracing::info!(message = %claim.message.id, %error, "message needs 8BITMIME, which the next hop lacks");
+            Err(Failure::MissingExtension { extension: "8BITMIME".into() })
+        }
+    }
+}
+
+async fn not_readable(worker: &mut Worker, claim: &Claim, error: &StoreError) {
+    tracing::error!(message = %claim.message.id, %error, "content cannot be read");
+    let due_ms = worker.shared.now_ms() + STORE_PAUSE_MS;
+    // A damaged message was held by the store itself: the settlement then finds nothing leased and changes nothing.
+    let outcomes = each(claim, |_| Outcome::Returned { due_ms });
+    record(worker, claim, Ended { attempt: None, outcomes, capture: false }).await;
+}
+
+/// Hands an outcome to the store and goes on; the one before must be durable by then.
+async fn record(worker: &mut Worker, claim: &Claim, ended: Ended) {
+    if let Some(before) = worker.settling.take() {
+        before.done().await;
+    }
+    worker.settling = Some(settle::begin(&worker.shared, claim, ended));
+}
+
+fn each(claim: &Claim, outcome: impl Fn(u32) -> Outcome) -> Vec<(u32, Outcome)> {
+    claim.recipients.iter().map(|recipient| (recipient.n, outcome(recipient.n))).collect()
+}
+
+fn attempt_of(worker: &Worker, started_ms: i64, stage: Option<Stage>) -> Attempt {
+    Attempt {
+        route: worker.route.name.clone(),
+        peer: Some(worker.peer.clone()),
+        tls: worker.connection.tls().map(str::to_owned),
+        started_ms,
+        took_ms: u32::try_from(worker.shared.now_ms() - started_ms).unwrap_or(0),
+        stage,
+        reply: None,
+        transcript: None,
+    }
+}
+
+/// Cut by us: not an attempt.
+async fn returned(worker: &mut Worker, claim: &Claim) -> Next {
+    let due_ms = worker.shared.now_ms();
+    let outcomes = each(claim, |_| Outcome::Returned { due_ms });
+    record(worker, claim, Ended { attempt: None, outcomes, capture: false }).await;
+    Next::Close(None)
+}
+
+/// A peer that closed a connection between two messages refused none of them.
+fn is_stale(worker: &Worker, delivery: &Delivery) -> bool {
+    let said_goodbye = matches!(
+        &delivery.end,
+        Some(TransactionEnd::Refused { stage: Stage::Sender, reply }) if reply.code == 421
+    );
+    delivery.stale || (said_goodbye && worker.connection.transactions() > 1)
+}
+
+async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started_ms: i64) -> Next {
+    let shared = worker.shared.clone();
+    if is_stale(worker, &delivery) {
+        return Next::Close(Some(job));
+    }
+    if shared.is_stopping() && !delivery.past_dot && delivery.end.is_none() {
+        return returned(worker, &job.claim).await;
+    }
+    let mut outcomes = Vec::with_capacity(job.claim.recipients.len());
+    let mut postponed = Vec::new();
+    let mut trouble: Option<Stage> = None;
+    for (at, recipient) in job.claim.recipients.iter().enumerate() {
+        match fate(&delivery, at) {
+            Fate::Delivered => outcomes.push((recipient.n, Outcome::Delivered)),
+            Fate::Postponed => postponed.push(recipient.clone()),
+            Fate::Failed(stage, failure) => {
+                trouble = Some(stage);
+                outcomes.push((recipient.n, settle::outcome_of(&shared, &job.claim, recipient, stage, &failure)));
+            }
+        }
+    }
+    let mut attempt = attempt_of(worker, started_ms, trouble);
+    if let Some(TransactionEnd::Delivered(reply)) = &delivery.end {
+        attempt.reply = Some(reply.clone());
+    }
+    if trouble.is_some() || shared.config.keep_transcripts == Keep::All {
+        attempt.transcript = Some(joined(worker.prelude.as_ref(), delivery.transcript));
+    }
+    record(worker, &job.claim, Ended { attempt: Some(attempt), outcomes, capture: false }).await;
+    let rest = (!postponed.is_empty()).then(|| {
+        job.claim.recipients = postponed;
+        job
+    });
+    match (delivery.reusable, rest) {
+        (true, None) => Next::Continue,
+        (true, Some(job)) => Next::Again(job),
+        (false, rest) => Next::Close(rest),
+    }
+}
+
+enum Fate {
+    Delivered,
+    Postponed,
+    Failed(Stage, Failure),
+}
+
+fn fate(delivery: &Delivery, at: usize) -> Fate {
+    let unfinished = || match &delivery.failure {
+        Some((stage, failure)) => Fate::Failed(*stage, failure.clone()),
+        None => Fate::Failed(Stage::Message, Failure::Disconnected),
+    };
+    match (delivery.results.get(at), &delivery.end) {
+        (Some(RecipientResult::Refused(reply)), _) => Fate::Failed(Stage::Recipient, Failure::Refused(reply.clone())),
+        (Some(RecipientResult::Postponed(_)), _) => Fate::Postponed,
+        (Some(RecipientResult::Accepted), Some(TransactionEnd::Delivered(_))) => Fate::Delivered,
+        (Some(_), Some(TransactionEnd::Refused { stage, reply })) => Fate::Failed(*stage, Failure::Refused(reply.clone())),
+        _ => unfinished(),
+    }
+}
+
+/// The connection's own steps before the message's, so that a failure shows how one got there.
+fn joined(prelude: Option<&Transcript>, transcript: Transcript) -> Transcript {
+    let Some(prelude) = prelude else { return transcript };
+    let mut whole = prelude.clone();
+    let shift = u64::try_from((transcript.started_ms - prelude.started_ms).max(0)).unwrap_or(0) * 1_000;
+    for mut step in transcript.steps {
+        step.started_us += shift;
+        whole.push(step);
+    }
+    whole
+}

@@ -1,0 +1,82 @@
+//! What the relay is told by its operator. Checked by the binary; plain values here.
+
+use store::Retention;
+
+/// Which conversations are kept with their attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// Those that did not deliver to everyone.
+    #[default]
+    Failures,
+    /// All.
+    All,
+}
+
+/// A named class of mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamConfig {
+    /// Name.
+    pub name: String,
+    /// 0 (most urgent) to 3 (bulk).
+    pub priority: u8,
+    /// Seconds after which a message is worthless; `None`: the general expiry.
+    pub deadline_s: Option<u64>,
+}
+
+/// Settings of a relay.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// Our name in EHLO, Received and Message-ID.
+    pub hostname: String,
+    /// Name of this node: leases of its earlier runs are taken back at start.
+    pub node: String,
+    /// Seconds between attempts; the last one repeats.
+    pub retry_s: Vec<u32>,
+    /// Seconds until a message expires.
+    pub expiry_s: u64,
+    /// Most octets a message.
+    pub max_message_size: u64,
+    /// Most recipients a message.
+    pub max_recipients: usize,
+    /// Most `Received` fields (RFC 5321 §6.3).
+    pub max_hops: u32,
+    /// Recipients in memory.
+    pub window_recipients: usize,
+    /// Octets of content in memory, waiting for delivery.
+    pub window_octets: usize,
+    /// Octets of content in memory, being received.
+    pub memory_in_flight: usize,
+    /// Connections to next hops at once, in all.
+    pub max_connections: u32,
+    /// Which conversations are kept.
+    pub keep_transcripts: Keep,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// Named classes of mail; others are taken with priority 2.
+    pub streams: Vec<StreamConfig>,
+    /// Seconds that what is in flight may take at a stop.
+    pub shutdown_s: u64,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        const DAY_MS: i64 = 86_400_000;
+        Self {
+            hostname: "localhost".into(),
+            node: "main".into(),
+            retry_s: crate::backoff::DEFAULT_INTERVALS_S.to_vec(),
+            expiry_s: 5 * 86_400,
+            max_message_size: 25 * 1024 * 1024,
+            max_recipients: 1_000,
+            max_hops: 100,
+            window_recipients: 20_000,
+            window_octets: 32 * 1024 * 1024,
+            memory_in_flight: 64 * 1024 * 1024,
+            max_connections: 500,
+            keep_transcripts: Keep::Failures,
+            retention: Retention { content_ms: 0, events_ms: 30 * DAY_MS, captured_ms: 7 * DAY_MS },
+            streams: Vec::new(),
+            shutdown_s: 60,
+        }
+    }
+}

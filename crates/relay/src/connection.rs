@@ -1,0 +1,263 @@
+//! One outgoing connection: opened for a destination that has jobs, kept while there are more, closed when there are none.
+//!
+//! A connection takes jobs from the schedule by itself; no task is made per message. The outcome of one message is made
+//! durable while the next one is already under way, but always before that one's final dot: at most one transaction a
+//! connection can be repeated by a crash.
+
+use std::sync::Arc;
+
+use net::client::{ClientAuth, ClientSettings, ConnectError, Connection, Endpoint, TlsMode};
+use proto::transcript::{Failure, Stage, Transcript};
+use store::{Attempt, Lane};
+use tokio::sync::Notify;
+
+use crate::attempt::{self, Next};
+use crate::dispatch::destination_of;
+use crate::exchangers;
+use crate::route::{Route, RouteKind, RouteTls};
+use crate::schedule::{ConnectionId, Job};
+use crate::settle::{self, Settling};
+use crate::shared::Shared;
+
+/// An open connection with what it needs between messages.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) route: Arc<Route>,
+    pub(crate) connection: Connection,
+    /// `mx.example.net [192.0.2.1]:25`.
+    pub(crate) peer: String,
+    /// Steps of the connection itself, for the transcript of the first message that fails on it.
+    pub(crate) prelude: Option<Transcript>,
+    /// The last message's outcome, on its way to the disk.
+    pub(crate) settling: Option<Settling>,
+    /// A conversation was cut in the middle: no QUIT.
+    pub(crate) broken: bool,
+}
+
+/// The life of a connection; ends when it is closed and accounted for.
+pub(crate) async fn run(shared: Arc<Shared>, destination: Arc<str>, id: ConnectionId) {
+    let Some(mut worker) = open(&shared, &destination).await else { return };
+    let action = shared.schedule.lock().opened(&destination, shared.now_ms());
+    shared.perform(action);
+    serve(&mut worker, &destination, id).await;
+    let actions = shared.schedule.lock().closed(&destination, shared.now_ms());
+    shared.perform(actions);
+    if let Some(settling) = worker.settling.take() {
+        settling.done().await;
+    }
+    if !worker.broken {
+        worker.connection.quit().await;
+    }
+}
+
+async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
+    let shared = worker.shared.clone();
+    let wake = Arc::new(Notify::new());
+    let mut messages = 0;
+    while !shared.is_stopping() && messages < worker.route.messages_per_connection() {
+        let job = {
+            let mut schedule = shared.schedule.lock();
+            let job = schedule.take(destination);
+            if job.is_none() {
+                schedule.idle(destination, id, wake.clone());
+            }
+            job
+        };
+        match job {
+            Some(job) => {
+                messages += 1;
+                match attempt::run(worker, job).await {
+                    Next::Continue => {}
+                    Next::Again(job) => put_back(&shared, destination, job),
+                    Next::Close(job) => {
+                        if let Some(job) = job {
+                            put_back(&shared, destination, job);
+                        }
+                        return;
+                    }
+                }
+            }
+            None => {
+                if !sleep(worker, destination, id, &wake).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn put_back(shared: &Arc<Shared>, destination: &Arc<str>, job: Job) {
+    let action = shared.schedule.lock().put_back(destination, job, shared.now_ms());
+    shared.perform(action);
+}
+
+/// Waits for work. False: the connection has been idle long enough, or the peer closed it.
+async fn sleep(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId, wake: &Notify) -> bool {
+    let shared = worker.shared.clone();
+    if let Some(settling) = worker.settling.take() {
+        settling.done().await;
+    }
+    let woken = tokio::select! {
+        () = wake.notified() => true,
+        () = worker.connection.closed() => false,
+        () = tokio::time::sleep(worker.route.idle()) => false,
+        () = shared.stopping.cancelled() => false,
+    };
+    // Woken and timed out at once: the work that was meant for this connection must not be left lying.
+    woken || !shared.schedule.lock().leave_idle(destination, id)
+}
+
+/// Connects, or ends the jobs that share the failure.
+async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
+    let lane = shared.schedule.lock().peek(destination).cloned();
+    let started_ms = shared.now_ms();
+    let directory = shared.directory();
+    let route = lane.as_ref().and_then(|lane| directory.route(&lane.key.route)).cloned();
+    let (Some(lane), Some(route), false) = (lane, route, shared.is_stopping()) else {
+        return abandon(shared, destination);
+    };
+    let opening = open_route(shared, &route, &lane, destination);
+    let result = tokio::select! {
+        result = opening => result,
+        () = shared.stopping.cancelled() => return abandon(shared, destination),
+    };
+    match result {
+        Ok(mut connection) => {
+            let peer = format!("{} [{}]:{}", connection.host(), connection.peer().ip(), connection.peer().port());
+            let prelude = Some(connection.take_transcript());
+            Some(Worker { shared: shared.clone(), route, connection, peer, prelude, settling: None, broken: false })
+        }
+        Err(error) => {
+            failed(shared, destination, &route, *error, started_ms);
+            None
+        }
+    }
+}
+
+/// Nothing to open for: the slot is given back. Jobs of a route that is gone are ended where they are.
+fn abandon(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
+    let directory = shared.directory();
+    let orphans = if shared.is_stopping() {
+        Vec::new()
+    } else {
+        shared.schedule.lock().evict(|claim| directory.route(&claim.lane.key.route).is_none())
+    };
+    for job in orphans {
+        shared.admit(job);
+    }
+    let actions = shared.schedule.lock().abandoned(destination, shared.now_ms());
+    shared.perform(actions);
+    None
+}
+
+fn failed(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, error: ConnectError, started_ms: i64) {
+    let now_ms = shared.now_ms();
+    let (jobs, actions) = shared.schedule.lock().failed(destination, now_ms);
+    tracing::warn!(%destination, stage = ?error.stage, failure = ?error.failure, messages = jobs.len(), "no connection");
+    for job in jobs {
+        let attempt = Attempt {
+            route: route.name.clone(),
+            peer: None,
+            tls: None,
+            started_ms,
+            took_ms: u32::try_from(now_ms - started_ms).unwrap_or(0),
+            stage: Some(error.stage),
+            reply: None,
+            transcript: Some(error.transcript.clone()),
+        };
+        let ended = settle::all_failed(shared, &job.claim, attempt, error.stage, &error.failure);
+        settle::spawn(shared, &job.claim, ended);
+    }
+    shared.perform(actions);
+    shared.tick_wake.notify_one();
+}
+
+async fn open_route(
+    shared: &Shared,
+    route: &Route,
+    lane: &Lane,
+    destination: &Arc<str>,
+) -> Result<Connection, Box<ConnectError>> {
+    let settings = client_settings(shared, route);
+    let tls = match route.tls() {
+        RouteTls::None => TlsMode::None,
+        RouteTls::Opportunistic => TlsMode::Opportunistic,
+        RouteTls::Required => TlsMode::Required,
+        RouteTls::Implicit => TlsMode::Implicit,
+    };
+    let hosts: Vec<String> = match (route.record.kind, &route.record.host) {
+        (RouteKind::Mx, _) => {
+            let exchange = shared.exchangers.find(&lane.key.domain).await.map_err(|failure| dns_error(shared, failure))?;
+            if *destination_of(route, &exchange) != **destination {
+                tracing::debug!(%destination, domain = %lane.key.domain, "mail exchangers changed while mail waited");
+            }
+            exchangers::order(&exchange.hosts).into_iter().map(|mx| mx.host.clone()).collect()
+        }
+        (_, Some(host)) => vec![host.clone()],
+        (_, None) => Vec::new(),
+    };
+    let net = shared.net_for(route).map_err(|reason| dns_error(shared, Failure::Local { reason }))?;
+    let mut last: Option<Box<ConnectError>> = None;
+    for host in hosts {
+        let result = match net.resolver.addresses(&host).await {
+            Ok(addresses) => {
+                let endpoint = Endpoint { host, port: route.port(), tls };
+                net::client::connect(&net, &endpoint, &addresses, &settings).await.map_err(Box::new)
+            }
+            Err(failure) => Err(dns_error(shared, failure)),
+        };
+        match result {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = Some(more_hopeful(last, error)),
+        }
+    }
+    Err(last.unwrap_or_else(|| dns_error(shared, Failure::Local { reason: "route has no host".into() })))
+}
+
+/// Of two hosts' failures the one that may pass counts: a message fails for ever only if every host says so.
+fn more_hopeful(before: Option<Box<ConnectError>>, now: Box<ConnectError>) -> Box<ConnectError> {
+    let final_now = matches!(now.failure, Failure::NameNotFound { .. } | Failure::NoAddress { .. });
+    match before {
+        Some(mut before) if final_now => {
+            before.transcript.steps.extend(now.transcript.steps);
+            before
+        }
+        Some(before) => {
+            let mut now = now;
+            now.transcript.steps.splice(0..0, before.transcript.steps);
+            now
+        }
+        None => now,
+    }
+}
+
+fn dns_error(shared: &Shared, failure: Failure) -> Box<ConnectError> {
+    let mut transcript = Transcript { started_ms: shared.now_ms(), ..Transcript::default() };
+    transcript.push(proto::transcript::Step {
+        stage: Stage::Dns,
+        started_us: 0,
+        took_us: 0,
+        sent: None,
+        reply: None,
+        fact: None,
+        failure: Some(failure.clone()),
+    });
+    Box::new(ConnectError { transcript, failure, stage: Stage::Dns })
+}
+
+fn client_settings(shared: &Shared, route: &Route) -> ClientSettings {
+    let mut settings = ClientSettings::new(route.record.helo.clone().unwrap_or_else(|| shared.config.hostname.clone()));
+    settings.source = route.record.source_address;
+    settings.verify = route.record.verify;
+    if shared.config.keep_transcripts == crate::config::Keep::All {
+        settings.recording = net::client::Recording::Full;
+    }
+    if let (Some(username), Some(password)) = (&route.record.username, &route.secret) {
+        settings.auth = Some(ClientAuth {
+            username: username.clone(),
+            password: password.clone(),
+            allow_plaintext: route.record.auth_without_tls,
+        });
+    }
+    settings
+}

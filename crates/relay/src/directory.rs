@@ -1,0 +1,117 @@
+//! A consistent picture of senders, routes and rules, read from the store and replaced as a whole when they change.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use store::settings::{Document, Kind};
+use store::{Store, StoreError};
+
+use crate::route::{Route, RouteRecord, RuleRecord};
+use crate::sender::{Sender, SenderRecord};
+
+/// Name of the rule that takes what no other rule took.
+pub const DEFAULT_RULE: &str = "default";
+
+/// Senders, routes and rules at one moment.
+#[derive(Debug, Default)]
+pub struct Directory {
+    /// Version of the settings it was made from.
+    pub version: i64,
+    senders: HashMap<Arc<str>, Arc<Sender>>,
+    /// Senders by the hash of their API keys.
+    keys: HashMap<String, Arc<Sender>>,
+    /// Senders that have trusted addresses.
+    trusting: Vec<Arc<Sender>>,
+    routes: HashMap<Arc<str>, Arc<Route>>,
+    rules: Vec<(String, RuleRecord)>,
+    /// What could not be read, in words for the log and the health page.
+    pub problems: Vec<String>,
+}
+
+impl Directory {
+    /// Reads everything. A document that makes no sense is left out and named in `problems`: one slip must not stop the others.
+    pub async fn load(store: &dyn Store) -> Result<Self, StoreError> {
+        let mut directory = Self { version: store.settings_version().await?, ..Self::default() };
+        for document in store.documents(Kind::Route).await? {
+            directory.add_route(document);
+        }
+        for document in store.documents(Kind::Rule).await? {
+            match serde_json::from_value::<RuleRecord>(document.body) {
+                Ok(rule) => directory.rules.push((document.name, rule)),
+                Err(error) => directory.problems.push(format!("rule {}: {error}", document.name)),
+            }
+        }
+        directory.rules.sort_by(|a, b| (a.1.order, &a.0).cmp(&(b.1.order, &b.0)));
+        for document in store.documents(Kind::Sender).await? {
+            directory.add_sender(document);
+        }
+        directory.trusting.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(directory)
+    }
+
+    fn add_route(&mut self, document: Document) {
+        match serde_json::from_value::<RouteRecord>(document.body) {
+            Ok(record) => {
+                let name: Arc<str> = document.name.into();
+                for problem in record.problems(document.secret.is_some()) {
+                    self.problems.push(format!("route {name}: {problem}"));
+                }
+                let route = Route { name: name.clone(), record, secret: document.secret, version: document.version };
+                self.routes.insert(name, Arc::new(route));
+            }
+            Err(error) => self.problems.push(format!("route {}: {error}", document.name)),
+        }
+    }
+
+    fn add_sender(&mut self, document: Document) {
+        match serde_json::from_value::<SenderRecord>(document.body) {
+            Ok(record) => {
+                let sender = Arc::new(Sender::new(document.name.into(), record, document.version));
+                for key in &sender.record.api_keys {
+                    self.keys.insert(key.hash.clone(), sender.clone());
+                }
+                if !sender.record.trusted_addresses.is_empty() {
+                    self.trusting.push(sender.clone());
+                }
+                self.senders.insert(sender.name.clone(), sender);
+            }
+            Err(error) => self.problems.push(format!("sender {}: {error}", document.name)),
+        }
+    }
+
+    /// A sender by its name, which is its SMTP user name.
+    pub fn sender(&self, name: &str) -> Option<&Arc<Sender>> {
+        self.senders.get(name)
+    }
+
+    /// A sender by the hash of an API key.
+    pub fn sender_by_key(&self, hash: &str) -> Option<&Arc<Sender>> {
+        self.keys.get(hash)
+    }
+
+    /// The sender whose trusted addresses contain this one.
+    pub fn sender_by_address(&self, address: IpAddr) -> Option<&Arc<Sender>> {
+        self.trusting.iter().find(|sender| {
+            !sender.record.disabled && sender.record.trusted_addresses.iter().any(|network| network.contains(address))
+        })
+    }
+
+    /// A route by name.
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.get(name)
+    }
+
+    /// Number of senders and routes, for the start-up report.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.senders.len(), self.routes.len())
+    }
+
+    /// The route of a recipient: the first rule whose conditions hold and whose route exists.
+    pub fn route_for(&self, sender_domain: &str, recipient_domain: &str, stream: &str) -> Option<&Arc<Route>> {
+        self.rules
+            .iter()
+            .filter(|(_, rule)| rule.matches(sender_domain, recipient_domain, stream))
+            .find_map(|(_, rule)| self.routes.get(rule.route.as_str()))
+    }
+}

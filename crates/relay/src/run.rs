@@ -1,0 +1,310 @@
+//! A running relay: starts from what the store holds, keeps the window filled, does the chores, stops in order.
+//!
+//! A crash needs no counterpart to anything here: what this run had leased is taken back by the next one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::Net;
+use serde::Serialize;
+use store::{Claim, ClaimRequest, Operation, Selector, State, Store, StoreError};
+
+use crate::accept::Door;
+use crate::config::RelayConfig;
+use crate::directory::Directory;
+use crate::schedule::{DestinationStatus, Job};
+use crate::shared::Shared;
+use crate::smtp::SmtpFactory;
+
+/// Longest sleep of a loop: a wall clock that was set must be noticed.
+const NAP_MS: i64 = 5_000;
+/// Pause after the store could not do something.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How often settings are looked at for changes by other processes.
+const SETTINGS_EVERY: Duration = Duration::from_secs(1);
+/// How often what is past its time is looked for.
+const CHORES_EVERY: Duration = Duration::from_secs(10);
+/// Recipients expired in one transaction.
+const EXPIRE_AT_ONCE: u32 = 1_000;
+/// Recipients given back in one transaction.
+const GIVE_BACK_AT_ONCE: usize = 2_000;
+/// Time for connections to end after patience is over.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+/// Destinations shown in a status.
+const SHOWN: usize = 50;
+
+/// Why a relay cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A running relay.
+#[derive(Debug)]
+pub struct Relay {
+    shared: Arc<Shared>,
+    /// Recipients that an earlier run had leased.
+    pub taken_back: u64,
+    /// Settings that could not be used, in words.
+    pub problems: Vec<String>,
+}
+
+/// The relay at a moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Recipients in memory.
+    pub window_recipients: usize,
+    /// Octets of content in memory for delivery.
+    pub window_octets: usize,
+    /// Octets being received.
+    pub receiving_octets: usize,
+    /// Connections to next hops.
+    pub connections: u32,
+    /// The destinations with most in memory.
+    pub destinations: Vec<DestinationStatus>,
+    /// Senders that exist.
+    pub senders: usize,
+    /// Routes that exist.
+    pub routes: usize,
+}
+
+impl Relay {
+    /// Starts: takes back what an earlier run of the same node held, then works.
+    pub async fn start(config: RelayConfig, store: Arc<dyn Store>, net: Net) -> Result<Arc<Self>, RelayError> {
+        let (run, taken_back) = store.start_run(&config.node, net.clock.now_ms()).await?;
+        let directory = Directory::load(&*store).await?;
+        let problems = directory.problems.clone();
+        let shared = Arc::new(Shared::new(config, store, net, run, directory));
+        shared.tasks.spawn(claims(shared.clone()));
+        shared.tasks.spawn(ticks(shared.clone()));
+        shared.tasks.spawn(settings(shared.clone()));
+        shared.tasks.spawn(chores(shared.clone()));
+        Ok(Arc::new(Self { shared, taken_back, problems }))
+    }
+
+    /// The one way in.
+    pub fn door(&self) -> Arc<Door> {
+        Arc::new(Door { shared: self.shared.clone() })
+    }
+
+    /// Makes SMTP services for a listener.
+    pub fn smtp_factory(&self) -> SmtpFactory {
+        SmtpFactory::new(Door { shared: self.shared.clone() })
+    }
+
+    /// Reads senders, routes and rules again; gives what is wrong with them.
+    pub async fn reload(&self) -> Result<Vec<String>, StoreError> {
+        let directory = Directory::load(&*self.shared.store).await?;
+        let problems = directory.problems.clone();
+        self.shared.replace_directory(directory);
+        Ok(problems)
+    }
+
+    /// Does what an operator wants, also to what is in memory; gives the number of recipients.
+    pub async fn operate(&self, selector: Selector, operation: Operation, who: String) -> Result<u64, StoreError> {
+        let shared = &self.shared;
+        let jobs = shared.schedule.lock().evict(|claim| concerns(&selector, claim));
+        give_back(shared, jobs, shared.now_ms()).await?;
+        let wakes = matches!(operation, Operation::Retry | Operation::Release);
+        let count = shared.store.operate(selector, operation, who, shared.now_ms()).await?;
+        if wakes {
+            let actions = shared.schedule.lock().resume(shared.now_ms());
+            shared.perform(actions);
+        }
+        shared.due_at(i64::MIN);
+        Ok(count)
+    }
+
+    /// The relay at this moment.
+    pub fn status(&self) -> Status {
+        let schedule = self.shared.schedule.lock();
+        let mut destinations = schedule.overview();
+        destinations.truncate(SHOWN);
+        let (senders, routes) = self.shared.directory().counts();
+        Status {
+            window_recipients: schedule.window().recipients(),
+            window_octets: self.shared.contents.used(),
+            receiving_octets: self.shared.receiving.used(),
+            connections: schedule.connections(),
+            destinations,
+            senders,
+            routes,
+        }
+    }
+
+    /// Stops: nothing new, what is past its final dot may finish, the rest goes back to the store. Listeners must be
+    /// closed before.
+    pub async fn stop(&self) {
+        let shared = &self.shared;
+        shared.stopping.cancel();
+        shared.tasks.close();
+        let patience = Duration::from_secs(shared.config.shutdown_s);
+        if tokio::time::timeout(patience, shared.tasks.wait()).await.is_err() {
+            tracing::warn!(seconds = shared.config.shutdown_s, "deliveries in flight did not finish in time");
+            shared.deadline.cancel();
+            let _ = tokio::time::timeout(LAST_GRACE, shared.tasks.wait()).await;
+        }
+        let mut jobs = shared.schedule.lock().evict(|_| true);
+        jobs.extend(shared.lookups.drain());
+        if let Err(error) = give_back(shared, jobs, shared.now_ms()).await {
+            tracing::error!(%error, "leases could not be given back; the next start takes them");
+        }
+    }
+}
+
+/// Whether an operator's selector may concern recipients of a job.
+fn concerns(selector: &Selector, claim: &Claim) -> bool {
+    fn is(wanted: &Option<String>, value: &str) -> bool {
+        wanted.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(value))
+    }
+    let key = &claim.lane.key;
+    let recipient = |wanted: &String| claim.recipients.iter().any(|r| r.address.as_str().eq_ignore_ascii_case(wanted));
+    selector.message.is_none_or(|id| id == claim.message.id)
+        && is(&selector.domain, &key.domain)
+        && is(&selector.route, &key.route)
+        && is(&selector.sender, &key.sender)
+        && is(&selector.stream, &key.stream)
+        && selector.recipient.as_ref().is_none_or(recipient)
+        && selector.state.is_none_or(|state| matches!(state, State::Leased | State::Waiting))
+}
+
+async fn give_back(shared: &Shared, jobs: Vec<Job>, due_ms: i64) -> Result<(), StoreError> {
+    let all: Vec<_> = jobs
+        .iter()
+        .flat_map(|job| {
+            let message = job.claim.message.id;
+            job.claim.recipients.iter().map(move |r| (store::RecipientId { message, n: r.n }, due_ms))
+        })
+        .collect();
+    for chunk in all.chunks(GIVE_BACK_AT_ONCE) {
+        shared.store.give_back(shared.run, chunk.to_vec()).await?;
+    }
+    for job in &jobs {
+        shared.leave_window(&job.claim.lane, job.claim.recipients.len());
+    }
+    Ok(())
+}
+
+/// Keeps the window filled from the store.
+async fn claims(shared: Arc<Shared>) {
+    while !shared.is_stopping() {
+        let now_ms = shared.now_ms();
+        let (plan, wait_ms) = {
+            let mut schedule = shared.schedule.lock();
+            let window = schedule.window_mut();
+            match window.next_claim_ms() {
+                Some(at) if at <= now_ms => (window.plan_claim(), 0),
+                Some(at) => (None, (at - now_ms).min(NAP_MS)),
+                None => (None, NAP_MS),
+            }
+        };
+        match plan {
+            Some(plan) => {
+                let request = ClaimRequest {
+                    by: shared.run,
+                    now_ms,
+                    max: plan.most as u32,
+                    max_per_lane: plan.per_lane as u32,
+                    skip: plan.skip,
+                };
+                claim(&shared, request).await;
+            }
+            None => {
+                tokio::select! {
+                    () = shared.claim_wake.notified() => {}
+                    () = tokio::time::sleep(Duration::from_millis(wait_ms.max(1) as u64)) => {}
+                    () = shared.stopping.cancelled() => {}
+                }
+            }
+        }
+    }
+}
+
+async fn claim(shared: &Arc<Shared>, request: ClaimRequest) {
+    let per_lane = request.max_per_lane as usize;
+    let claimed = match shared.store.claim(request).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            tracing::warn!(%error, "nothing can be claimed");
+            shared.schedule.lock().window_mut().due_at(shared.now_ms());
+            tokio::select! {
+                () = tokio::time::sleep(STORE_PAUSE) => {}
+                () = shared.stopping.cancelled() => {}
+            }
+            return;
+        }
+    };
+    {
+        let mut schedule = shared.schedule.lock();
+        let window = schedule.window_mut();
+        let mut per: std::collections::HashMap<_, usize> = std::collections::HashMap::new();
+        for claim in &claimed.claims {
+            window.add(claim.lane.id, claim.recipients.len());
+            *per.entry(claim.lane.id).or_default() += claim.recipients.len();
+        }
+        let full = per.into_iter().filter(|(_, count)| *count >= per_lane).map(|(lane, _)| lane);
+        window.claimed(claimed.next_due_ms, full);
+    }
+    for claim in claimed.claims {
+        shared.admit(Job { claim, content: None });
+    }
+}
+
+/// Tries paused destinations again when their time has come.
+async fn ticks(shared: Arc<Shared>) {
+    while !shared.is_stopping() {
+        let now_ms = shared.now_ms();
+        let (actions, next) = {
+            let mut schedule = shared.schedule.lock();
+            (schedule.tick(now_ms), schedule.next_tick_ms())
+        };
+        shared.perform(actions);
+        let wait_ms = next.map_or(NAP_MS, |at| (at - now_ms).clamp(1, NAP_MS));
+        tokio::select! {
+            () = shared.tick_wake.notified() => {}
+            () = tokio::time::sleep(Duration::from_millis(wait_ms as u64)) => {}
+            () = shared.stopping.cancelled() => {}
+        }
+    }
+}
+
+/// Notices settings that another process changed.
+async fn settings(shared: Arc<Shared>) {
+    while pause(&shared, SETTINGS_EVERY).await {
+        let Ok(version) = shared.store.settings_version().await else { continue };
+        if version == shared.directory().version {
+            continue;
+        }
+        match Directory::load(&*shared.store).await {
+            Ok(directory) => {
+                for problem in &directory.problems {
+                    tracing::warn!(%problem, "setting is not usable");
+                }
+                shared.replace_directory(directory);
+            }
+            Err(error) => tracing::warn!(%error, "settings cannot be read"),
+        }
+    }
+}
+
+/// Expiry and retention.
+async fn chores(shared: Arc<Shared>) {
+    while pause(&shared, CHORES_EVERY).await {
+        if let Err(error) = shared.store.expire(shared.now_ms(), EXPIRE_AT_ONCE).await {
+            tracing::warn!(%error, "expired mail cannot be marked");
+        }
+        if let Err(error) = shared.store.retain(shared.config.retention, shared.now_ms()).await {
+            tracing::warn!(%error, "old messages cannot be removed");
+        }
+    }
+}
+
+/// False: the relay stops.
+async fn pause(shared: &Shared, length: Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(length) => true,
+        () = shared.stopping.cancelled() => false,
+    }
+}

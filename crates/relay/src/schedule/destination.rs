@@ -1,0 +1,184 @@
+//! One destination's jobs: priorities first, then senders and streams in turn, then oldest first.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use store::{Claim, Lane};
+
+use super::pause::Pause;
+use super::{ConnectionId, Job};
+
+/// Priorities 0 (urgent) to 3 (bulk).
+const PRIORITIES: usize = 4;
+
+/// After this many batches of more urgent priorities in a row, one batch of a lower one goes.
+const URGENT_RUN: u32 = 50;
+
+/// What a destination takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once, at least 1.
+    pub connections: u32,
+    /// Recipients in one transaction, at least 1.
+    pub recipients: usize,
+}
+
+/// Who shares a turn: all jobs of one sender and stream.
+type Flow = (Arc<str>, Arc<str>);
+
+/// Jobs of one priority.
+#[derive(Debug, Default)]
+struct Turns {
+    flows: HashMap<Flow, VecDeque<Job>>,
+    /// Flows that have jobs, next one first.
+    order: VecDeque<Flow>,
+    jobs: usize,
+}
+
+impl Turns {
+    fn flow_of(job: &Job) -> Flow {
+        (job.claim.lane.key.sender.clone(), job.claim.lane.key.stream.clone())
+    }
+
+    fn push_back(&mut self, job: Job) {
+        let flow = Self::flow_of(&job);
+        let queue = self.flows.entry(flow.clone()).or_default();
+        if queue.is_empty() {
+            self.order.push_back(flow);
+        }
+        queue.push_back(job);
+        self.jobs += 1;
+    }
+
+    fn push_front(&mut self, job: Job) {
+        let flow = Self::flow_of(&job);
+        let queue = self.flows.entry(flow.clone()).or_default();
+        if queue.is_empty() {
+            self.order.push_front(flow);
+        }
+        queue.push_front(job);
+        self.jobs += 1;
+    }
+
+    /// The next flow's oldest recipients, at most `most`; the rest of that job stays first in its flow.
+    fn pop(&mut self, most: usize) -> Option<Job> {
+        let flow = self.order.pop_front()?;
+        let queue = self.flows.get_mut(&flow)?;
+        let mut job = queue.pop_front()?;
+        self.jobs -= 1;
+        if job.claim.recipients.len() > most {
+            let rest = job.claim.recipients.split_off(most);
+            let claim = Claim { message: job.claim.message.clone(), lane: job.claim.lane.clone(), recipients: rest };
+            queue.push_front(Job { claim, content: job.content.clone() });
+            self.jobs += 1;
+        }
+        if queue.is_empty() {
+            self.flows.remove(&flow);
+        } else {
+            self.order.push_back(flow);
+        }
+        Some(job)
+    }
+
+    fn evict(&mut self, matches: &mut impl FnMut(&Claim) -> bool) -> Vec<Job> {
+        let mut evicted = Vec::new();
+        for queue in self.flows.values_mut() {
+            for job in std::mem::take(queue) {
+                if matches(&job.claim) { evicted.push(job) } else { queue.push_back(job) }
+            }
+        }
+        self.flows.retain(|_, queue| !queue.is_empty());
+        self.order.retain(|flow| self.flows.contains_key(flow));
+        self.jobs -= evicted.len();
+        evicted
+    }
+}
+
+/// One destination in memory.
+#[derive(Debug)]
+pub(super) struct Destination<W> {
+    pub(super) limits: Limits,
+    priorities: [Turns; PRIORITIES],
+    /// Batches of more urgent priorities taken while a lower one waited.
+    urgent_run: u32,
+    /// Connections open or being opened.
+    pub(super) open: u32,
+    /// Of these, the ones that got as far as accepting mail.
+    pub(super) established: u32,
+    pub(super) idle: Vec<(ConnectionId, W)>,
+    pub(super) pause: Pause,
+}
+
+impl<W> Destination<W> {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            priorities: Default::default(),
+            urgent_run: 0,
+            open: 0,
+            established: 0,
+            idle: Vec::new(),
+            pause: Pause::default(),
+        }
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.priorities.iter().map(|turns| turns.jobs).sum()
+    }
+
+    pub(super) fn push_back(&mut self, job: Job) {
+        self.turns(&job).push_back(job);
+    }
+
+    pub(super) fn push_front(&mut self, job: Job) {
+        self.turns(&job).push_front(job);
+    }
+
+    fn turns(&mut self, job: &Job) -> &mut Turns {
+        &mut self.priorities[usize::from(job.claim.lane.key.priority).min(PRIORITIES - 1)]
+    }
+
+    /// Most urgent first, but a lower priority is never starved for ever.
+    pub(super) fn pop(&mut self) -> Option<Job> {
+        let first = self.priorities.iter().position(|turns| turns.jobs > 0)?;
+        let lower = (first + 1..PRIORITIES).find(|i| self.priorities[*i].jobs > 0);
+        let chosen = match lower {
+            Some(lower) if self.urgent_run >= URGENT_RUN => {
+                self.urgent_run = 0;
+                lower
+            }
+            Some(_) => {
+                self.urgent_run += 1;
+                first
+            }
+            None => {
+                self.urgent_run = 0;
+                first
+            }
+        };
+        let most = self.limits.recipients.max(1);
+        self.priorities[chosen].pop(most)
+    }
+
+    pub(super) fn peek(&self) -> Option<&Arc<Lane>> {
+        let turns = self.priorities.iter().find(|turns| turns.jobs > 0)?;
+        turns.flows.get(turns.order.front()?)?.front().map(|job| &job.claim.lane)
+    }
+
+    /// More jobs than connections that can still take one, and a connection more is allowed.
+    ///
+    /// After a failure one connection probes alone until it is established, so an outage ends without a stampede.
+    pub(super) fn wants_connection(&self, now_ms: i64) -> bool {
+        let allowed = if self.pause.is_set() { 1 } else { self.limits.connections.max(1) };
+        let opening = self.open.saturating_sub(self.established);
+        !self.pause.is_pausing(now_ms) && self.open < allowed && self.queued() > opening as usize
+    }
+
+    pub(super) fn evict(&mut self, matches: &mut impl FnMut(&Claim) -> bool) -> Vec<Job> {
+        self.priorities.iter_mut().flat_map(|turns| turns.evict(matches)).collect()
+    }
+
+    pub(super) fn is_forgettable(&self, now_ms: i64) -> bool {
+        self.queued() == 0 && self.open == 0 && !self.pause.is_pausing(now_ms)
+    }
+}

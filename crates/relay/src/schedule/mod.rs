@@ -1,0 +1,296 @@
+//! What is attempted next, where, and when: a pure function of what was put in and the time it is told.
+//!
+//! The schedule holds a bounded window over the store's queue. Jobs are grouped by destination (what shares a next hop);
+//! within one, urgent priorities go first, and senders and streams of the same priority take turns. It opens no socket and
+//! reads no clock: callers tell it what happened, it answers with [`Action`]s. A slow destination only ever fills its own
+//! share of the window and its own connections.
+//!
+//! `W` is what wakes an idle connection: a handle in the relay, a number in the simulation.
+
+mod destination;
+mod pause;
+#[cfg(test)]
+mod simulation;
+mod window;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use store::{Claim, Lane};
+
+use crate::budget::Held;
+
+use destination::Destination;
+pub use destination::Limits;
+pub use window::{Window, WindowLimits};
+
+/// Recipients of one message that can go in one transaction, in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Message, lane and recipients, leased by this run.
+    pub claim: Claim,
+    /// The content, if it is in memory.
+    pub content: Option<Arc<Held>>,
+}
+
+/// A connection's name, unique within the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// What the caller has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action<W> {
+    /// Open a connection to this destination; it counts as open from now on.
+    Open(Arc<str>),
+    /// Wake an idle connection: it shall call [`Schedule::take`].
+    Wake(W),
+}
+
+/// The schedule.
+#[derive(Debug)]
+pub struct Schedule<W> {
+    destinations: HashMap<Arc<str>, Destination<W>>,
+    window: Window,
+    /// Destinations that may be tried again, by time (Unix milliseconds).
+    paused: BTreeSet<(i64, Arc<str>)>,
+    /// Destinations that wait for one of the connections there are in all.
+    starved: BTreeSet<Arc<str>>,
+    connections: u32,
+    max_connections: u32,
+}
+
+impl<W> Schedule<W> {
+    /// An empty schedule; `max_connections` is for all destinations together.
+    pub fn new(limits: WindowLimits, max_connections: u32) -> Self {
+        Self {
+            destinations: HashMap::new(),
+            window: Window::new(limits),
+            paused: BTreeSet::new(),
+            starved: BTreeSet::new(),
+            connections: 0,
+            max_connections,
+        }
+    }
+
+    /// The window's accounts.
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// The window's accounts, for claims and reservations.
+    pub fn window_mut(&mut self) -> &mut Window {
+        &mut self.window
+    }
+
+    /// Connections open or being opened.
+    pub fn connections(&self) -> u32 {
+        self.connections
+    }
+
+    /// Adds a job whose recipients were reserved in the window before.
+    pub fn add(&mut self, name: &Arc<str>, limits: Limits, job: Job, now_ms: i64) -> Option<Action<W>> {
+        let destination =
+            self.destinations.entry(name.clone()).or_insert_with(|| Destination::new(limits.clone()));
+        destination.limits = limits;
+        destination.push_back(job);
+        self.stir(name, now_ms)
+    }
+
+    /// Puts recipients back at the head of their destination: they go in the next transaction.
+    pub fn put_back(&mut self, name: &Arc<str>, job: Job, now_ms: i64) -> Option<Action<W>> {
+        self.destinations.get_mut(name)?.push_front(job);
+        self.stir(name, now_ms)
+    }
+
+    /// The next batch for an open connection, at most as many recipients as the destination takes in a transaction.
+    pub fn take(&mut self, name: &str) -> Option<Job> {
+        self.destinations.get_mut(name)?.pop()
+    }
+
+    /// The lane of the job that [`Schedule::take`] would give: a connection is opened for it.
+    pub fn peek(&self, name: &str) -> Option<&Arc<Lane>> {
+        self.destinations.get(name)?.peek()
+    }
+
+    /// Records that a connection has nothing to do and sleeps until woken through `wake`.
+    pub fn idle(&mut self, name: &str, connection: ConnectionId, wake: W) {
+        if let Some(destination) = self.destinations.get_mut(name) {
+            destination.idle.push((connection, wake));
+        }
+    }
+
+    /// Ends an idle connection's sleep by itself (time-out, closed by the peer). False: it was woken meanwhile.
+    pub fn leave_idle(&mut self, name: &str, connection: ConnectionId) -> bool {
+        let Some(destination) = self.destinations.get_mut(name) else { return true };
+        match destination.idle.iter().position(|(id, _)| *id == connection) {
+            Some(at) => {
+                destination.idle.remove(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A connection was established: pauses end.
+    pub fn opened(&mut self, name: &Arc<str>, now_ms: i64) -> Option<Action<W>> {
+        let destination = self.destinations.get_mut(name)?;
+        destination.established += 1;
+        if let Some(until) = destination.pause.success() {
+            self.paused.remove(&(until, name.clone()));
+        }
+        self.stir(name, now_ms)
+    }
+
+    /// An established connection is gone. Gives what to do for jobs that still wait here or elsewhere.
+    pub fn closed(&mut self, name: &Arc<str>, now_ms: i64) -> Vec<Action<W>> {
+        if let Some(destination) = self.destinations.get_mut(name) {
+            destination.established = destination.established.saturating_sub(1);
+        }
+        self.release_connection(name, now_ms)
+    }
+
+    /// A connection was not even tried.
+    pub fn abandoned(&mut self, name: &Arc<str>, now_ms: i64) -> Vec<Action<W>> {
+        self.release_connection(name, now_ms)
+    }
+
+    /// A connection could not be established. Gives the jobs that share its fate, and what to do.
+    ///
+    /// While other connections to the destination work, nothing shares it. Otherwise the head of the queue does: one job
+    /// pays for each probe. When the pause has grown long the whole destination leaves the window.
+    pub fn failed(&mut self, name: &Arc<str>, now_ms: i64) -> (Vec<Job>, Vec<Action<W>>) {
+        let mut jobs = Vec::new();
+        if let Some(destination) = self.destinations.get_mut(name)
+            && destination.established == 0
+        {
+            if let Some(until) = destination.pause.until() {
+                self.paused.remove(&(until, name.clone()));
+            }
+            let until = destination.pause.failure(now_ms);
+            self.paused.insert((until, name.clone()));
+            let all = destination.pause.is_long();
+            while let Some(job) = destination.pop() {
+                jobs.push(job);
+                if !all {
+                    break;
+                }
+            }
+        }
+        (jobs, self.release_connection(name, now_ms))
+    }
+
+    /// Does what has become due: paused destinations are tried again, with one connection first.
+    pub fn tick(&mut self, now_ms: i64) -> Vec<Action<W>> {
+        let mut actions = Vec::new();
+        while let Some((until, name)) = self.paused.first().cloned() {
+            if until > now_ms {
+                break;
+            }
+            self.paused.remove(&(until, name.clone()));
+            actions.extend(self.stir(&name, now_ms));
+            self.forget_if_empty(&name, now_ms);
+        }
+        actions
+    }
+
+    /// Ends the wait of all paused destinations: an operator says that it is worth a try now.
+    pub fn resume(&mut self, now_ms: i64) -> Vec<Action<W>> {
+        for (_, name) in std::mem::take(&mut self.paused) {
+            if let Some(destination) = self.destinations.get_mut(&name) {
+                destination.pause.end_wait(now_ms);
+            }
+            self.paused.insert((now_ms, name));
+        }
+        self.tick(now_ms)
+    }
+
+    /// When [`Schedule::tick`] has something to do, Unix milliseconds.
+    pub fn next_tick_ms(&self) -> Option<i64> {
+        self.paused.first().map(|(until, _)| *until)
+    }
+
+    /// Removes queued jobs that match; their recipients are still counted in the window.
+    pub fn evict(&mut self, mut matches: impl FnMut(&Claim) -> bool) -> Vec<Job> {
+        self.destinations.values_mut().flat_map(|destination| destination.evict(&mut matches)).collect()
+    }
+
+    /// True if the destination is paused: jobs for it would only sit in memory.
+    pub fn is_paused(&self, name: &str, now_ms: i64) -> Option<i64> {
+        self.destinations.get(name)?.pause.until().filter(|until| *until > now_ms)
+    }
+
+    /// Jobs queued, connections and pause of each destination in memory, for status pages.
+    pub fn overview(&self) -> Vec<DestinationStatus> {
+        let mut all: Vec<_> = self
+            .destinations
+            .iter()
+            .map(|(name, destination)| DestinationStatus {
+                name: name.to_string(),
+                queued: destination.queued(),
+                connections: destination.open,
+                idle: destination.idle.len(),
+                paused_until_ms: destination.pause.until(),
+            })
+            .collect();
+        all.sort_by(|a, b| b.queued.cmp(&a.queued).then_with(|| a.name.cmp(&b.name)));
+        all
+    }
+
+    /// Wakes or opens a connection if the destination has more jobs than hands.
+    fn stir(&mut self, name: &Arc<str>, now_ms: i64) -> Option<Action<W>> {
+        let destination = self.destinations.get_mut(name)?;
+        if destination.queued() == 0 {
+            return None;
+        }
+        if let Some((_, wake)) = destination.idle.pop() {
+            return Some(Action::Wake(wake));
+        }
+        if !destination.wants_connection(now_ms) {
+            return None;
+        }
+        if self.connections >= self.max_connections {
+            self.starved.insert(name.clone());
+            return None;
+        }
+        destination.open += 1;
+        self.connections += 1;
+        Some(Action::Open(name.clone()))
+    }
+
+    fn release_connection(&mut self, name: &Arc<str>, now_ms: i64) -> Vec<Action<W>> {
+        if let Some(destination) = self.destinations.get_mut(name) {
+            destination.open = destination.open.saturating_sub(1);
+        }
+        self.connections = self.connections.saturating_sub(1);
+        let mut actions: Vec<_> = self.stir(name, now_ms).into_iter().collect();
+        while self.connections < self.max_connections
+            && let Some(next) = self.starved.pop_first()
+        {
+            actions.extend(self.stir(&next, now_ms));
+        }
+        self.forget_if_empty(name, now_ms);
+        actions
+    }
+
+    /// Memory stays bounded by the window: a destination without jobs, connections and pause is forgotten.
+    fn forget_if_empty(&mut self, name: &Arc<str>, now_ms: i64) {
+        if self.destinations.get(name).is_some_and(|destination| destination.is_forgettable(now_ms)) {
+            self.destinations.remove(name);
+        }
+    }
+}
+
+/// A destination as status pages show it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct DestinationStatus {
+    /// `route` or `route/mx group`.
+    pub name: String,
+    /// Jobs in memory that wait for a connection.
+    pub queued: usize,
+    /// Connections open or being opened.
+    pub connections: u32,
+    /// Of these, without work.
+    pub idle: usize,
+    /// Not tried before, Unix milliseconds.
+    pub paused_until_ms: Option<i64>,
+}

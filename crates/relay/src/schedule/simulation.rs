@@ -1,0 +1,457 @@
+//! The schedule against simulated destinations, a simulated store and a virtual clock, with seeds.
+//!
+//! Each test states a property that an operator would notice, and holds for every seed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use proto::{Address, MailParameters, RcptParameters, ReversePath};
+use store::{Claim, Lane, LaneId, LaneKey, LeasedRecipient, Message, MessageDetails, MessageId};
+
+use super::*;
+
+/// A small generator: the same seed gives the same run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit.max(1)
+    }
+}
+
+/// How a destination behaves.
+#[derive(Clone)]
+struct Host {
+    limits: Limits,
+    /// Milliseconds a transaction takes.
+    takes_ms: u64,
+    /// Connections are refused within these times.
+    down: Option<(i64, i64)>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Happens {
+    Opened(Arc<str>, ConnectionId),
+    Sent(Arc<str>, ConnectionId, Vec<(LaneId, i64, u32)>),
+    Idle(Arc<str>, ConnectionId, u64),
+    Tick,
+}
+
+/// A destination's connections as the world sees them.
+#[derive(Default, Debug)]
+struct Seen {
+    open: u32,
+    most_open: u32,
+    refused: u32,
+}
+
+struct World {
+    now_ms: i64,
+    dice: Dice,
+    schedule: Schedule<(Arc<str>, ConnectionId)>,
+    hosts: HashMap<Arc<str>, Host>,
+    /// What waits in the store, by lane, oldest first.
+    backlog: BTreeMap<i64, (Arc<Lane>, VecDeque<Claim>)>,
+    events: BinaryHeap<Reverse<(i64, u64, Happens)>>,
+    serial: u64,
+    sleeping: HashMap<ConnectionId, u64>,
+    seen: HashMap<Arc<str>, Seen>,
+    open: u32,
+    most_open: u32,
+    most_in_window: usize,
+    /// Message, recipient and time of each delivery.
+    delivered: Vec<(LaneId, i64, u32, i64)>,
+    made: i64,
+}
+
+fn limits(connections: u32, recipients: usize) -> Limits {
+    Limits { connections, recipients }
+}
+
+impl World {
+    fn new(seed: u64, window: usize, connections: u32) -> Self {
+        Self {
+            now_ms: 1_000,
+            dice: Dice(seed),
+            schedule: Schedule::new(WindowLimits { recipients: window }, connections),
+            hosts: HashMap::new(),
+            backlog: BTreeMap::new(),
+            events: BinaryHeap::new(),
+            serial: 0,
+            sleeping: HashMap::new(),
+            seen: HashMap::new(),
+            open: 0,
+            most_open: 0,
+            most_in_window: 0,
+            delivered: Vec::new(),
+            made: 0,
+        }
+    }
+
+    fn host(&mut self, name: &str, host: Host) {
+        self.hosts.insert(name.into(), host);
+    }
+
+    fn lane(&self, host: &str, sender: &str, priority: u8) -> Arc<Lane> {
+        let key = LaneKey {
+            route: host.into(),
+            domain: "example.net".into(),
+            sender: sender.into(),
+            stream: "default".into(),
+            priority,
+        };
+        Arc::new(Lane::new(key))
+    }
+
+    fn claim(&mut self, lane: &Arc<Lane>, recipients: u32) -> Claim {
+        self.made += 1;
+        let message = Message {
+            id: MessageId(self.made),
+            accepted_ms: self.now_ms,
+            sender: lane.key.sender.clone(),
+            stream: lane.key.stream.clone(),
+            priority: lane.key.priority,
+            reverse_path: ReversePath(None),
+            parameters: MailParameters::default(),
+            size: 100,
+            eight_bit: false,
+            not_before_ms: None,
+            expires_ms: i64::MAX,
+            details: Arc::new(MessageDetails::default()),
+        };
+        let recipient = |n| LeasedRecipient {
+            n,
+            address: Address::parse("someone@example.net").unwrap(),
+            parameters: RcptParameters::default(),
+            attempts: 0,
+        };
+        Claim { message: Arc::new(message), lane: lane.clone(), recipients: (0..recipients).map(recipient).collect() }
+    }
+
+    /// A message comes in: straight into memory if there is room, else into the store.
+    fn accept(&mut self, lane: &Arc<Lane>, recipients: u32) {
+        let claim = self.claim(lane, recipients);
+        if self.schedule.window_mut().reserve(lane.id, lane.key.priority, recipients as usize) {
+            self.admit(claim);
+        } else {
+            let entry = self.backlog.entry(lane.id.0).or_insert_with(|| (lane.clone(), VecDeque::new()));
+            entry.1.push_back(claim);
+            self.schedule.window_mut().due_at(self.now_ms);
+        }
+    }
+
+    fn admit(&mut self, claim: Claim) {
+        let name = claim.lane.key.route.clone();
+        let limits = self.hosts[&name].limits.clone();
+        let action = self.schedule.add(&name, limits, Job { claim, content: None }, self.now_ms);
+        self.act(action);
+        self.most_in_window = self.most_in_window.max(self.schedule.window().recipients());
+    }
+
+    fn act(&mut self, actions: impl IntoIterator<Item = Action<(Arc<str>, ConnectionId)>>) {
+        for action in actions {
+            match action {
+                Action::Open(name) => {
+                    let seen = self.seen.entry(name.clone()).or_default();
+                    seen.open += 1;
+                    seen.most_open = seen.most_open.max(seen.open);
+                    self.open += 1;
+                    self.most_open = self.most_open.max(self.open);
+                    self.serial += 1;
+                    let id = ConnectionId(self.serial);
+                    let wait = 1 + self.dice.below(5);
+                    self.after(wait, Happens::Opened(name, id));
+                }
+                Action::Wake((name, id)) => {
+                    assert!(self.sleeping.remove(&id).is_some(), "only a sleeping connection is woken");
+                    self.work(name, id);
+                }
+            }
+        }
+    }
+
+    fn after(&mut self, ms: u64, happens: Happens) {
+        self.serial += 1;
+        self.events.push(Reverse((self.now_ms + ms as i64, self.serial, happens)));
+    }
+
+    fn work(&mut self, name: Arc<str>, id: ConnectionId) {
+        match self.schedule.take(&name) {
+            Some(job) => {
+                let host = &self.hosts[&name];
+                assert!(job.claim.recipients.len() <= host.limits.recipients, "a transaction is never too large");
+                let sent = job.claim.recipients.iter().map(|r| (job.claim.lane.id, job.claim.message.id.0, r.n)).collect();
+                let takes = host.takes_ms + self.dice.below(3);
+                self.after(takes, Happens::Sent(name, id, sent));
+            }
+            None => {
+                self.schedule.idle(&name, id, (name.clone(), id));
+                self.serial += 1;
+                self.sleeping.insert(id, self.serial);
+                let nap = self.serial;
+                self.after(10_000, Happens::Idle(name, id, nap));
+            }
+        }
+    }
+
+    fn close(&mut self, name: &Arc<str>) {
+        self.open -= 1;
+        self.seen.get_mut(name).unwrap().open -= 1;
+    }
+
+    fn refill(&mut self) {
+        while self.schedule.window().next_claim_ms().is_some_and(|at| at <= self.now_ms) {
+            let Some(plan) = self.schedule.window_mut().plan_claim() else { return };
+            let skip: HashSet<LaneId> = plan.skip.iter().copied().collect();
+            let mut claims = Vec::new();
+            let mut full = Vec::new();
+            let mut left = plan.most;
+            for (lane, waiting) in self.backlog.values_mut().filter(|(lane, _)| !skip.contains(&lane.id)) {
+                let mut taken = 0;
+                while taken < plan.per_lane && left > 0 {
+                    let Some(claim) = waiting.pop_front() else { break };
+                    taken += claim.recipients.len();
+                    left = left.saturating_sub(claim.recipients.len());
+                    claims.push(claim);
+                }
+                if taken >= plan.per_lane {
+                    full.push(lane.id);
+                }
+            }
+            let more = self.backlog.values().any(|(lane, waiting)| !skip.contains(&lane.id) && !waiting.is_empty());
+            let now_ms = self.now_ms;
+            for claim in &claims {
+                self.schedule.window_mut().add(claim.lane.id, claim.recipients.len());
+            }
+            self.schedule.window_mut().claimed(more.then_some(now_ms), full);
+            let none = claims.is_empty();
+            for claim in claims {
+                self.admit(claim);
+            }
+            if none {
+                return;
+            }
+        }
+    }
+
+    /// Runs until nothing happens any more, or the time is over.
+    fn run(&mut self, until_ms: i64) {
+        self.refill();
+        self.after(1, Happens::Tick);
+        while let Some(Reverse((at, _, happens))) = self.events.pop() {
+            if at > until_ms {
+                self.events.push(Reverse((at, 0, happens)));
+                break;
+            }
+            self.now_ms = at;
+            self.step(happens);
+            self.refill();
+            if self.is_done() {
+                break;
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.schedule.window().recipients() == 0 && self.backlog.values().all(|(_, waiting)| waiting.is_empty())
+    }
+
+    fn step(&mut self, happens: Happens) {
+        let now_ms = self.now_ms;
+        match happens {
+            Happens::Opened(name, id) => {
+                let down = self.hosts[&name].down.is_some_and(|(from, to)| (from..to).contains(&now_ms));
+                if down {
+                    self.close(&name);
+                    self.seen.get_mut(&name).unwrap().refused += 1;
+                    let (jobs, actions) = self.schedule.failed(&name, now_ms);
+                    self.act(actions);
+                    for job in jobs {
+                        self.defer(job);
+                    }
+                } else {
+                    let action = self.schedule.opened(&name, now_ms);
+                    self.act(action);
+                    self.work(name, id);
+                }
+            }
+            Happens::Sent(name, id, sent) => {
+                for (lane, message, n) in &sent {
+                    self.delivered.push((*lane, *message, *n, now_ms));
+                }
+                self.schedule.window_mut().remove(sent[0].0, sent.len());
+                self.work(name, id);
+            }
+            Happens::Idle(name, id, nap) => {
+                if self.sleeping.get(&id) == Some(&nap) {
+                    assert!(self.schedule.leave_idle(&name, id));
+                    self.sleeping.remove(&id);
+                    self.close(&name);
+                    let actions = self.schedule.closed(&name, now_ms);
+                    self.act(actions);
+                }
+            }
+            Happens::Tick => {
+                let actions = self.schedule.tick(now_ms);
+                self.act(actions);
+                self.after(200, Happens::Tick);
+            }
+        }
+    }
+
+    /// Back to the store, due at once: the backoff is not what is simulated here.
+    fn defer(&mut self, job: Job) {
+        let lane = job.claim.lane.clone();
+        self.schedule.window_mut().remove(lane.id, job.claim.recipients.len());
+        self.backlog.entry(lane.id.0).or_insert_with(|| (lane, VecDeque::new())).1.push_back(job.claim);
+        self.schedule.window_mut().due_at(self.now_ms + 1_000);
+    }
+
+    fn finished_at(&self, lane: &Lane) -> i64 {
+        self.delivered.iter().filter(|(id, ..)| *id == lane.id).map(|(.., at)| *at).max().unwrap_or(0)
+    }
+
+    fn check_all_delivered_once(&self, recipients: usize) {
+        let distinct: HashSet<_> = self.delivered.iter().map(|(lane, message, n, _)| (*lane, *message, *n)).collect();
+        assert_eq!(distinct.len(), recipients, "everything was delivered");
+        assert_eq!(self.delivered.len(), recipients, "nothing was delivered twice");
+    }
+}
+
+const SEEDS: std::ops::Range<u64> = 0..40;
+
+#[test]
+fn everything_is_delivered_once_within_all_limits() {
+    for seed in SEEDS {
+        let mut world = World::new(seed, 400, 12);
+        let mut expected = 0;
+        let mut lanes = Vec::new();
+        for i in 0..8u64 {
+            let name = format!("host{i}");
+            let host = Host {
+                limits: limits(1 + world.dice.below(4) as u32, 1 + world.dice.below(6) as usize),
+                takes_ms: 1 + world.dice.below(60),
+                down: (i == 3).then_some((0, 20_000)),
+            };
+            world.host(&name, host);
+            for sender in ["a", "b"] {
+                lanes.push(world.lane(&name, sender, world.dice.0 as u8 % 4));
+            }
+        }
+        for _ in 0..1_500 {
+            let lane = lanes[world.dice.below(lanes.len() as u64) as usize].clone();
+            let recipients = 1 + world.dice.below(9) as u32;
+            expected += recipients as usize;
+            world.accept(&lane, recipients);
+        }
+        world.run(10_000_000);
+        world.check_all_delivered_once(expected);
+        assert!(world.most_open <= 12, "connections in all: {}", world.most_open);
+        assert!(world.most_in_window <= 400 + 9, "window: {}", world.most_in_window);
+        for (name, seen) in &world.seen {
+            assert!(seen.most_open <= world.hosts[name].limits.connections, "seed {seed}: {name} {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn a_slow_destination_does_not_hold_up_the_others() {
+    for seed in SEEDS {
+        let quick_alone = time_of_quick(seed, 0);
+        let quick_beside = time_of_quick(seed, 20);
+        assert!(quick_beside <= quick_alone * 2 + 1_000, "seed {seed}: {quick_alone} ms alone, {quick_beside} ms beside");
+    }
+}
+
+fn time_of_quick(seed: u64, slow_hosts: usize) -> i64 {
+    let mut world = World::new(seed, 2_000, 200);
+    for i in 0..slow_hosts {
+        world.host(&format!("slow{i}"), Host { limits: limits(2, 1), takes_ms: 60_000, down: None });
+        let lane = world.lane(&format!("slow{i}"), "bulk", 2);
+        for _ in 0..1_000 {
+            world.accept(&lane, 1);
+        }
+    }
+    world.host("quick", Host { limits: limits(5, 1), takes_ms: 5, down: None });
+    let lane = world.lane("quick", "app", 2);
+    for _ in 0..2_000 {
+        world.accept(&lane, 1);
+    }
+    let start = world.now_ms;
+    world.run(100_000);
+    world.finished_at(&lane) - start
+}
+
+#[test]
+fn senders_of_one_priority_take_turns() {
+    for seed in SEEDS {
+        let mut world = World::new(seed, 100_000, 100);
+        world.host("host", Host { limits: limits(1, 1), takes_ms: 10, down: None });
+        let (many, few) = (world.lane("host", "many", 2), world.lane("host", "few", 2));
+        for _ in 0..5_000 {
+            world.accept(&many, 1);
+        }
+        for _ in 0..50 {
+            world.accept(&few, 1);
+        }
+        world.run(10_000_000);
+        let before = world.delivered.iter().filter(|(lane, .., at)| *lane == many.id && *at <= world.finished_at(&few)).count();
+        assert!(before <= 60, "seed {seed}: {before} messages of the other sender came before");
+    }
+}
+
+#[test]
+fn urgent_mail_overtakes_a_backlog_that_fills_the_window_and_the_store() {
+    for seed in SEEDS {
+        let mut world = World::new(seed, 1_000, 100);
+        world.host("host", Host { limits: limits(4, 1), takes_ms: 10, down: None });
+        let (bulk, urgent) = (world.lane("host", "news", 3), world.lane("host", "login", 0));
+        for _ in 0..20_000 {
+            world.accept(&bulk, 1);
+        }
+        world.run(5_000);
+        let came = world.now_ms;
+        world.accept(&urgent, 1);
+        world.run(came + 1_000);
+        let took = world.finished_at(&urgent) - came;
+        assert!((0..=30).contains(&took), "seed {seed}: {took} ms");
+    }
+}
+
+#[test]
+fn bulk_mail_is_not_starved_by_urgent_mail_for_ever() {
+    let mut world = World::new(1, 10_000, 100);
+    world.host("host", Host { limits: limits(1, 1), takes_ms: 1, down: None });
+    let (bulk, urgent) = (world.lane("host", "news", 3), world.lane("host", "login", 0));
+    for _ in 0..10 {
+        world.accept(&bulk, 1);
+    }
+    for _ in 0..2_000 {
+        world.accept(&urgent, 1);
+    }
+    world.run(10_000_000);
+    assert!(world.finished_at(&bulk) < world.finished_at(&urgent), "some bulk goes in between");
+}
+
+#[test]
+fn an_outage_is_probed_seldom_and_ends_without_a_stampede() {
+    for seed in SEEDS {
+        let mut world = World::new(seed, 5_000, 100);
+        let outage_ms = 3_600_000;
+        world.host("host", Host { limits: limits(10, 1), takes_ms: 5, down: Some((0, outage_ms)) });
+        let lane = world.lane("host", "app", 2);
+        for _ in 0..3_000 {
+            world.accept(&lane, 1);
+        }
+        world.run(outage_ms);
+        let refused = world.seen[&Arc::<str>::from("host")].refused;
+        assert!(refused <= 30, "seed {seed}: {refused} connections in an hour");
+        assert!(world.seen[&Arc::<str>::from("host")].most_open <= 10);
+        world.run(outage_ms + 1_000_000);
+        world.check_all_delivered_once(3_000);
+        let first = world.delivered.iter().map(|(.., at)| *at).min().unwrap();
+        assert!(first <= outage_ms + 301_000, "seed {seed}: first delivery {} ms after the end", first - outage_ms);
+    }
+}

@@ -1,0 +1,201 @@
+//! What all parts of a running relay share. Locks here are held for moments, never across an await.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use net::{ClientTls, Net, Roots};
+use parking_lot::{Mutex, RwLock};
+use store::{Incarnation, Lane, LaneKey, Message, Store};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accept::{DEFAULT_PRIORITY, DEFAULT_STREAM};
+use crate::backoff::Backoff;
+use crate::budget::Budget;
+use crate::config::RelayConfig;
+use crate::credential::Gate;
+use crate::directory::Directory;
+use crate::exchangers::Exchangers;
+use crate::route::Route;
+use crate::schedule::{Action, ConnectionId, Job, Schedule, WindowLimits};
+
+/// Lanes whose names are remembered.
+const LANES: usize = 10_000;
+
+/// Wakes an idle connection.
+pub(crate) type Wake = Arc<Notify>;
+
+/// The relay's common ground.
+pub(crate) struct Shared {
+    pub(crate) config: RelayConfig,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) net: Net,
+    /// This run: leases carry it.
+    pub(crate) run: Incarnation,
+    pub(crate) gate: Gate,
+    pub(crate) backoff: Backoff,
+    pub(crate) schedule: Mutex<Schedule<Wake>>,
+    /// Content that waits in memory for delivery.
+    pub(crate) contents: Arc<Budget>,
+    /// Content that is being received.
+    pub(crate) receiving: Arc<Budget>,
+    pub(crate) exchangers: Exchangers,
+    pub(crate) lookups: crate::dispatch::Lookups,
+    /// Something in the store fell due earlier than the claim loop knew.
+    pub(crate) claim_wake: Notify,
+    /// A destination was paused: the time of the next tick may have changed.
+    pub(crate) tick_wake: Notify,
+    /// No new work from here on.
+    pub(crate) stopping: CancellationToken,
+    /// Patience is over: what is in flight is cut.
+    pub(crate) deadline: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    directory: RwLock<Arc<Directory>>,
+    lanes: Mutex<HashMap<u64, Arc<Lane>>>,
+    lane_hash: RandomState,
+    connections: AtomicU64,
+    streams: HashMap<Arc<str>, (u8, Option<u64>)>,
+    /// Routes that trust authorities of their own, by name and version.
+    route_nets: Mutex<HashMap<(Arc<str>, i64), Net>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+/// The stream of messages that name none, without an allocation each time.
+pub(crate) fn default_stream() -> Arc<str> {
+    static NAME: std::sync::OnceLock<Arc<str>> = std::sync::OnceLock::new();
+    NAME.get_or_init(|| DEFAULT_STREAM.into()).clone()
+}
+
+impl Shared {
+    pub(crate) fn new(config: RelayConfig, store: Arc<dyn Store>, net: Net, run: Incarnation, directory: Directory) -> Self {
+        let window = WindowLimits { recipients: config.window_recipients.max(100) };
+        let streams =
+            config.streams.iter().map(|s| (Arc::from(s.name.as_str()), (s.priority.min(3), s.deadline_s))).collect();
+        Self {
+            backoff: Backoff::new(&config.retry_s),
+            schedule: Mutex::new(Schedule::new(window, config.max_connections.max(1))),
+            contents: Budget::new(config.window_octets),
+            receiving: Budget::new(config.memory_in_flight),
+            exchangers: Exchangers::new(net.clone(), config.hostname.clone()),
+            gate: Gate::default(),
+            lookups: crate::dispatch::Lookups::default(),
+            claim_wake: Notify::new(),
+            tick_wake: Notify::new(),
+            route_nets: Mutex::default(),
+            stopping: CancellationToken::new(),
+            deadline: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            directory: RwLock::new(Arc::new(directory)),
+            lanes: Mutex::default(),
+            lane_hash: RandomState::new(),
+            connections: AtomicU64::new(1),
+            streams,
+            config,
+            store,
+            net,
+            run,
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.net.clock.now_ms()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        self.directory.read().clone()
+    }
+
+    pub(crate) fn replace_directory(&self, directory: Directory) {
+        *self.directory.write() = Arc::new(directory);
+    }
+
+    /// Priority and deadline (seconds) of a stream.
+    pub(crate) fn stream_settings(&self, stream: &str) -> (u8, Option<u64>) {
+        self.streams.get(stream).copied().unwrap_or((DEFAULT_PRIORITY, None))
+    }
+
+    /// The lane of a recipient, from memory if it was used lately.
+    pub(crate) fn lane(&self, route: &Arc<str>, domain: &str, message: &Message) -> Arc<Lane> {
+        let parts = (&**route, domain, &*message.sender, &*message.stream, message.priority);
+        let hash = self.lane_hash.hash_one(parts);
+        let mut lanes = self.lanes.lock();
+        if let Some(lane) = lanes.get(&hash) {
+            let key = &lane.key;
+            if (&*key.route, &*key.domain, &*key.sender, &*key.stream, key.priority) == parts {
+                return lane.clone();
+            }
+        }
+        let lane = Arc::new(Lane::new(LaneKey {
+            route: route.clone(),
+            domain: domain.into(),
+            sender: message.sender.clone(),
+            stream: message.stream.clone(),
+            priority: message.priority,
+        }));
+        if lanes.len() >= LANES {
+            lanes.clear();
+        }
+        lanes.insert(hash, lane.clone());
+        lane
+    }
+
+    /// Schedules a job whose recipients are counted in the window already.
+    pub(crate) fn admit(self: &Arc<Self>, job: Job) {
+        crate::dispatch::dispatch(self, job);
+    }
+
+    /// Does what the schedule asks for.
+    pub(crate) fn perform(self: &Arc<Self>, actions: impl IntoIterator<Item = Action<Wake>>) {
+        for action in actions {
+            match action {
+                Action::Wake(wake) => wake.notify_one(),
+                Action::Open(destination) => {
+                    let id = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed));
+                    self.tasks.spawn(crate::connection::run(self.clone(), destination, id));
+                }
+            }
+        }
+    }
+
+    /// Recipients left memory: settled, given back, or never stored.
+    pub(crate) fn leave_window(&self, lane: &Lane, recipients: usize) {
+        if self.schedule.lock().window_mut().remove(lane.id, recipients) {
+            self.claim_wake.notify_one();
+        }
+    }
+
+    /// The network as a route sees it: with its own trusted authorities, if it has some.
+    pub(crate) fn net_for(&self, route: &Route) -> Result<Net, String> {
+        let Some(path) = &route.record.ca_file else { return Ok(self.net.clone()) };
+        let key = (route.name.clone(), route.version);
+        if let Some(net) = self.route_nets.lock().get(&key) {
+            return Ok(net.clone());
+        }
+        let tls = ClientTls::new(&Roots::Pem(path.into()), self.net.clock.clone())
+            .map_err(|error| format!("authorities of route {}: {error}", route.name))?;
+        let net = Net { tls, ..self.net.clone() };
+        let mut nets = self.route_nets.lock();
+        nets.retain(|(name, _), _| *name != route.name);
+        nets.insert(key, net.clone());
+        Ok(net)
+    }
+
+    /// Something falls due in the store.
+    pub(crate) fn due_at(&self, at_ms: i64) {
+        if self.schedule.lock().window_mut().due_at(at_ms) {
+            self.claim_wake.notify_one();
+        }
+    }
+}

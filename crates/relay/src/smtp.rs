@@ -1,0 +1,171 @@
+//! The SMTP side of the door: what the session machine asks, answered from senders, limits and the store.
+//!
+//! Nobody relays without being a sender: by AUTH, or by an address that was explicitly given to a sender.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use net::server::{Peer, Service, ServiceFactory};
+use proto::message::Protocol;
+use proto::smtp::reply::Reply;
+use proto::smtp::sasl::Credentials;
+use proto::smtp::server::{Content, SessionFacts};
+use proto::{Envelope, MailParameters, Recipient, ReversePath};
+use store::Origin;
+
+use crate::accept::{Door, Submission};
+use crate::budget::Share;
+use crate::sender::Sender;
+
+/// Longest HELO name that is kept.
+const MAX_HELO: usize = 255;
+
+/// Makes a [`Session`] for each connection.
+#[derive(Debug, Clone)]
+pub struct SmtpFactory {
+    door: Door,
+}
+
+impl SmtpFactory {
+    pub(crate) fn new(door: Door) -> Self {
+        Self { door }
+    }
+}
+
+impl ServiceFactory for SmtpFactory {
+    type Service = Session;
+
+    fn connected(&self, peer: &Peer) -> Result<Session, Reply> {
+        if self.door.shared.is_stopping() {
+            return Err(Reply::new(421, "4.3.2 Shutting down"));
+        }
+        let by_address = self.door.shared.directory().sender_by_address(peer.address.ip()).cloned();
+        Ok(Session { door: self.door.clone(), sender: by_address, receiving: None })
+    }
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    door: Door,
+    sender: Option<Arc<Sender>>,
+    /// Memory of the message that is being received.
+    receiving: Option<Share>,
+}
+
+impl Session {
+    async fn check(&mut self, credentials: Credentials, address: IpAddr) -> Reply {
+        let shared = &self.door.shared;
+        let name = credentials.username.as_str();
+        let delay = shared.gate.delay(address, name, shared.now_ms());
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let directory = shared.directory();
+        let sender = directory.sender(name);
+        let right = shared.gate.check_password(sender, &credentials.password).await;
+        let usable = sender.filter(|sender| right && !sender.record.disabled && sender.may_connect_from(address));
+        match usable {
+            Some(sender) => {
+                shared.gate.right(address, name);
+                self.sender = Some(sender.clone());
+                Reply::new(235, "2.7.0 Authenticated")
+            }
+            None => {
+                shared.gate.wrong(address, name, shared.now_ms());
+                tracing::warn!(%address, user = ?name, mechanism = credentials.mechanism.as_ref() as &str, "AUTH failed");
+                Reply::new(535, "5.7.8 Authentication credentials invalid")
+            }
+        }
+    }
+
+    fn submission(&mut self, envelope: Envelope, content: Content, session: &SessionFacts, peer: &Peer) -> Option<Submission> {
+        let sender = self.sender.clone()?;
+        let protocol = if session.esmtp {
+            let utf8 = envelope.parameters.smtputf8;
+            Protocol::Esmtp { tls: session.tls, authenticated: session.authenticated.is_some(), utf8 }
+        } else {
+            Protocol::Smtp
+        };
+        let origin = Origin {
+            protocol: protocol.as_str().to_owned(),
+            address: Some(peer.address.ip()),
+            helo: Some(session.helo.chars().take(MAX_HELO).collect()),
+        };
+        Some(Submission {
+            sender,
+            envelope,
+            content: content.octets,
+            eight_bit: content.eight_bit,
+            longest_line: content.longest_line,
+            origin,
+            protocol,
+            stream: None,
+            tags: Vec::new(),
+            metadata: serde_json::Map::new(),
+            send_at_ms: None,
+            deliver_by_ms: None,
+            idempotency: None,
+        })
+    }
+}
+
+impl Service for Session {
+    async fn authenticate(&mut self, credentials: Credentials, peer: &Peer) -> Reply {
+        self.check(credentials, peer.address.ip()).await
+    }
+
+    async fn mail(&mut self, from: &ReversePath, parameters: &MailParameters, _session: &SessionFacts) -> Reply {
+        let Some(sender) = &self.sender else {
+            return Reply::new(530, "5.7.0 Authentication required");
+        };
+        if sender.record.disabled {
+            return Reply::new(535, "5.7.8 This sender is disabled");
+        }
+        if let Err(refusal) = self.door.ready() {
+            return refusal.reply;
+        }
+        if let (Some(size), Some(limit)) = (parameters.size, sender.record.max_size)
+            && size > limit
+        {
+            return Reply::new(552, format!("5.3.4 Message is larger than {limit} octets"));
+        }
+        match &from.0 {
+            Some(address) if !sender.may_use(address) => {
+                Reply::new(550, format!("5.7.1 Sender {} may not send as <{address}>", sender.name))
+            }
+            _ => Reply::new(250, "2.1.0 Sender ok"),
+        }
+    }
+
+    async fn recipient(&mut self, _recipient: &Recipient) -> Reply {
+        Reply::new(250, "2.1.5 Recipient ok")
+    }
+
+    async fn message(&mut self, envelope: Envelope, content: Content, session: &SessionFacts, peer: &Peer) -> Reply {
+        let Some(submission) = self.submission(envelope, content, session, peer) else {
+            return Reply::new(530, "5.7.0 Authentication required");
+        };
+        let answer = self.door.submit(submission).await;
+        self.receiving = None;
+        match answer {
+            Ok(receipt) => Reply::new(250, format!("2.0.0 Ok: queued as {}", receipt.id)),
+            Err(refusal) => refusal.reply,
+        }
+    }
+
+    fn memory(&mut self, octets: usize) -> Result<(), Reply> {
+        let granted = match &mut self.receiving {
+            Some(share) => share.grow_to(octets),
+            none => {
+                *none = self.door.shared.receiving.take(octets);
+                none.is_some()
+            }
+        };
+        if granted { Ok(()) } else { Err(Reply::new(452, "4.3.1 Too much mail at once, try again later")) }
+    }
+
+    fn reset(&mut self) {
+        self.receiving = None;
+    }
+}
