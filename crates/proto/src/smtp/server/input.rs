@@ -1,0 +1,87 @@
+//! Octets that wait to be read as lines.
+
+use memchr::memchr;
+
+use crate::smtp::sasl::MAX_LINE;
+
+/// The next line of the input, as far as it goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Not all of it is here.
+    Incomplete,
+    /// It is [`Input::slice`] of these, without CR LF.
+    Complete(usize, usize),
+    /// It was longer than any line may be and is dropped.
+    TooLong,
+    /// It ends in LF alone, or holds a CR.
+    BareLineEnd,
+    /// It is the start of a TLS handshake.
+    ClientHello,
+}
+
+/// A buffer that is emptied from its front.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    buffer: Vec<u8>,
+    start: usize,
+    dropping: bool,
+}
+
+impl Input {
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.buffer.len()
+    }
+
+    pub(super) fn push(&mut self, octets: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(octets);
+    }
+
+    /// Everything not used yet.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    pub(super) fn skip(&mut self, count: usize) {
+        self.start += count;
+    }
+
+    pub(super) fn slice(&self, start: usize, end: usize) -> &[u8] {
+        &self.buffer[start..end]
+    }
+
+    /// Overwrites what held a secret.
+    pub(super) fn wipe(&mut self, start: usize, end: usize) {
+        self.buffer[start..end].fill(0);
+    }
+
+    pub(super) fn next_line(&mut self) -> Line {
+        let start = self.start;
+        let rest = &self.buffer[start..];
+        let Some(position) = memchr(b'\n', rest) else {
+            if rest.starts_with(&[0x16, 3]) {
+                return Line::ClientHello;
+            }
+            if rest.len() > MAX_LINE {
+                self.buffer.fill(0);
+                self.buffer.clear();
+                self.start = 0;
+                self.dropping = true;
+            }
+            return Line::Incomplete;
+        };
+        self.start += position + 1;
+        let line = &rest[..position];
+        if std::mem::take(&mut self.dropping) || line.len() > MAX_LINE + 1 {
+            return Line::TooLong;
+        }
+        match line {
+            [0x16, 3, ..] => Line::ClientHello,
+            [line @ .., b'\r'] if memchr(b'\r', line).is_none() => Line::Complete(start, start + line.len()),
+            _ => Line::BareLineEnd,
+        }
+    }
+}
