@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// A block of addresses. A single address is a block of full length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Cidr {
     base: IpAddr,
     length: u8,
@@ -86,6 +87,19 @@ impl FromStr for Cidr {
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.base, self.length)
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = CidrError;
+    fn try_from(text: String) -> Result<Self, CidrError> {
+        text.parse()
+    }
+}
+
+impl From<Cidr> for String {
+    fn from(cidr: Cidr) -> String {
+        cidr.to_string()
     }
 }
 

@@ -8,6 +8,7 @@ pub mod client;
 pub mod clock;
 pub mod dial;
 pub mod resolver;
+pub mod server;
 pub mod tls;
 
 mod socket;

@@ -27,13 +27,6 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    pub(crate) fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-        }
-    }
-
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(context, buffer),

@@ -184,38 +184,35 @@ async fn send_content(
     before_dot: impl Future<Output = bool>,
 ) -> Result<(), Failure> {
     let limit = connection.timeouts.block;
-    // Cut behind a line end, where stuffing of the one part does not depend on the other.
-    let cut = match content.len() > ONE_WRITE {
-        true => memchr::memrchr(b'\n', &content[..content.len() - KEEP]).map_or(0, |end| end + 1),
-        false => 0,
-    };
-    let (bulk, tail) = content.split_at(cut);
-    send_bulk(connection, bulk, limit).await?;
     connection.out.clear();
-    body::stuff_into(tail, &mut connection.out);
+    if content.len() <= ONE_WRITE {
+        body::stuff_into(content, &mut connection.out);
+    } else {
+        send_bulk(connection, content, limit).await?;
+    }
     if !before_dot.await {
         return Err(Failure::Local { reason: "stopped before the final dot".into() });
     }
     connection.link.send(&connection.out, limit).await
 }
 
-/// Sends whole lines that are not the last, from where they are; only a doubled dot comes from elsewhere.
-async fn send_bulk(connection: &mut Connection, bulk: &[u8], limit: Duration) -> Result<(), Failure> {
-    let mut from = 0;
-    if bulk.first() == Some(&b'.') {
-        connection.out.push(b'.');
-    }
-    for newline in memchr::memmem::find_iter(bulk, b"\n.") {
-        connection.out.extend_from_slice(&bulk[from..=newline]);
-        connection.out.push(b'.');
-        from = newline + 1;
-        if connection.out.len() >= KEEP {
+/// Sends long runs from where they are; leaves the end of the content with its dot in the buffer.
+async fn send_bulk(connection: &mut Connection, content: &[u8], limit: Duration) -> Result<(), Failure> {
+    let mut slices = body::stuffed(content).peekable();
+    while let Some(slice) = slices.next() {
+        let last = slices.peek().is_none();
+        let direct = !last && slice.len() >= KEEP;
+        if !connection.out.is_empty() && (direct || connection.out.len() + slice.len() > KEEP) {
             connection.link.send(&connection.out, limit).await?;
             connection.out.clear();
         }
+        if direct {
+            connection.link.send(slice, limit).await?;
+        } else {
+            connection.out.extend_from_slice(slice);
+        }
     }
-    connection.link.send(&connection.out, limit).await?;
-    connection.link.send(&bulk[from..], limit).await
+    Ok(())
 }
 
 fn write_transcript(connection: &mut Connection, plan: &Plan<'_>, delivery: &mut Delivery, began: u64, reused: bool) {

@@ -53,10 +53,6 @@ impl Link {
         matches!(self.socket, Socket::Tls(_))
     }
 
-    pub(super) fn tcp(&self) -> &TcpStream {
-        self.socket.tcp()
-    }
-
     /// Whether octets came that no command asked for.
     pub(super) fn has_unread(&self) -> bool {
         !self.reader.is_empty()

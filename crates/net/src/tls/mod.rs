@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use client::{ClientTls, Roots, Verify};
+pub(crate) use server::RELOAD_EVERY;
 pub use server::ServerTls;
 
 /// TLS could not be set up. What a peer does wrong is a `Failure`, not this.
