@@ -1,1 +1,1 @@
-
+//! The suite every engine has to pass.

@@ -1,0 +1,161 @@
+//! Making a message durable.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::command::AcceptRequest;
+use super::encode;
+use super::fault::Fault;
+use super::work::{AttemptColumn, MessageRow, Work};
+use crate::StoreError;
+use crate::model::*;
+
+/// An idempotency key answers for a day.
+pub(super) const KEY_MS: i64 = 86_400_000;
+
+impl Work<'_> {
+    /// Inserts message, recipients and events; the content is already on the disk.
+    pub(super) fn accept(&mut self, request: &AcceptRequest) -> Result<Accepted, Fault> {
+        let message = &*request.new.message;
+        if let Some(key) = &request.new.idempotency {
+            if let Some(answer) = self.replay(key, message.accepted_ms)? {
+                return Ok(answer);
+            }
+            self.connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO idempotency(sender, key, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![&*key.sender, key.key, key.fingerprint, key.answer, message.accepted_ms])?;
+        }
+        let mut row = MessageRow {
+            id: message.id,
+            pending: 0,
+            last_event: 0,
+            segment: None,
+            size: request.new.content.len() as i64,
+            captured: false,
+            expires: message.expires_ms,
+            parked: None,
+            final_at: None,
+        };
+        self.event(&mut row, message.accepted_ms, None, EventKind::Accepted, AttemptColumn::None, None)?;
+        let waits = self.plan_recipients(request, &mut row)?;
+        let place = Self::place_or_defect(request.place)?;
+        row.segment = Some(place.segment);
+        row.parked = waits.then_some(message.expires_ms);
+        self.content_changed(place.segment, 1, row.size);
+        self.finish_message(&mut row, message.accepted_ms);
+        self.insert_message(request, &row, place.offset)?;
+        self.insert_recipients(request)?;
+        Ok(Accepted::Committed(Committed(message.id)))
+    }
+
+    fn replay(&mut self, key: &Idempotency, now_ms: i64) -> Result<Option<Accepted>, Fault> {
+        let found: Option<([u8; 32], String)> = self
+            .connection
+            .prepare_cached("SELECT fingerprint, answer FROM idempotency WHERE sender = ?1 AND key = ?2 AND at > ?3")?
+            .query_row(params![&*key.sender, key.key, now_ms.saturating_sub(KEY_MS)], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        Ok(found.map(|(fingerprint, answer)| {
+            if fingerprint == key.fingerprint { Accepted::Replayed(answer) } else { Accepted::KeyConflict }
+        }))
+    }
+
+    /// Events and counts of the recipients' first states; true if one of them waits.
+    fn plan_recipients(&mut self, request: &AcceptRequest, row: &mut MessageRow) -> Result<bool, Fault> {
+        let at_ms = request.new.message.accepted_ms;
+        let mut waits = false;
+        for (n, recipient) in request.new.recipients.iter().enumerate() {
+            let n = Some(n as u32);
+            self.know_lane(&recipient.lane, at_ms)?;
+            match &recipient.start {
+                Start::Waiting(_) => {
+                    waits = true;
+                    row.pending += 1;
+                    self.lane_changed(recipient.lane.id, 1, 0, at_ms);
+                }
+                Start::Leased => {
+                    row.pending += 1;
+                    self.leased(&recipient.lane, 1);
+                }
+                Start::Held(why) => {
+                    row.pending += 1;
+                    self.lane_changed(recipient.lane.id, 0, 1, at_ms);
+                    let detail = Self::why_detail(why)?;
+                    self.event(row, at_ms, n, EventKind::Held, AttemptColumn::None, detail.as_deref())?;
+                }
+                Start::Suppressed(why) => {
+                    let detail = Self::why_detail(why)?;
+                    self.event(row, at_ms, n, EventKind::Suppressed, AttemptColumn::None, detail.as_deref())?;
+                }
+            }
+        }
+        Ok(waits)
+    }
+
+    fn insert_message(&mut self, request: &AcceptRequest, row: &MessageRow, offset: u64) -> Result<(), Fault> {
+        let message = &*request.new.message;
+        self.statements.insert_message.execute(params![
+            row.id.0,
+            row.pending,
+            row.final_at,
+            row.last_event,
+            row.parked,
+            row.segment,
+            offset as i64,
+            row.size,
+            request.hash,
+            message.accepted_ms,
+            message.not_before_ms,
+            message.expires_ms,
+            message.priority,
+            message.eight_bit,
+            &*message.sender,
+            &*message.stream,
+            encode::reverse_path(&message.reverse_path),
+            request.parameters,
+            request.details,
+        ])?;
+        Ok(())
+    }
+
+    fn insert_recipients(&mut self, request: &AcceptRequest) -> Result<(), Fault> {
+        let message = &*request.new.message;
+        for (n, recipient) in request.new.recipients.iter().enumerate() {
+            let (state, lease, due, why) = match &recipient.start {
+                Start::Waiting(due_ms) => (State::Waiting, 0, Some((*due_ms).min(message.expires_ms)), None),
+                Start::Leased => (State::Leased, request.new.by.0, None, None),
+                Start::Held(why) => (State::Held, 0, None, Some(why.as_str())),
+                Start::Suppressed(why) => (State::Suppressed, 0, None, Some(why.as_str())),
+            };
+            let parameters = encode::rcpt_parameters(&recipient.parameters)?;
+            self.statements.insert_recipient.execute(params![
+                message.id.0,
+                n as u32,
+                state as u8,
+                lease,
+                recipient.lane.id.0,
+                due,
+                why,
+                parameters,
+                recipient.address.as_str(),
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what no engine could store.
+pub(super) fn check(new: &NewMessage) -> Result<(), StoreError> {
+    if new.recipients.is_empty() {
+        return Err(StoreError::Invalid("a message needs at least one recipient".into()));
+    }
+    if new.content.len() > u32::MAX as usize {
+        return Err(StoreError::Invalid("a message may have at most 4 GiB".into()));
+    }
+    if new.message.id.0 <= 0 {
+        return Err(StoreError::Invalid("a message id is a positive number".into()));
+    }
+    Ok(())
+}

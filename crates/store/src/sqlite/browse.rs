@@ -1,0 +1,290 @@
+//! Looking: recipients, messages, events, counts, the capture mailbox.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::claim::{MESSAGE_COLUMNS, read_message};
+use super::fault::Fault;
+use super::operate::state;
+use super::shared::Shared;
+use super::{encode, select};
+use crate::StoreError;
+use crate::model::*;
+
+/// Most rows a question may ask for.
+const MOST: u32 = 1_000;
+
+fn bounded(limit: u32) -> usize {
+    limit.clamp(1, MOST) as usize
+}
+
+fn event_kind(number: u8) -> Result<EventKind, Fault> {
+    Ok(match number {
+        0 => EventKind::Accepted,
+        1 => EventKind::Deferred,
+        2 => EventKind::Delivered,
+        3 => EventKind::Failed,
+        4 => EventKind::Expired,
+        5 => EventKind::Held,
+        6 => EventKind::Released,
+        7 => EventKind::Canceled,
+        8 => EventKind::Suppressed,
+        9 => EventKind::Bounced,
+        10 => EventKind::Complained,
+        11 => EventKind::Quarantined,
+        other => return Err(StoreError::Internal(format!("event kind {other} is not known")).into()),
+    })
+}
+
+/// Recipients that match, oldest message first.
+pub(super) fn recipients(
+    connection: &Connection,
+    selector: &Selector,
+    after: Option<RecipientId>,
+    limit: u32,
+) -> Result<Vec<RecipientView>, Fault> {
+    // One snapshot: what was found is still there when it is read.
+    let _snapshot = Snapshot::start(connection)?;
+    let mut views = Vec::new();
+    for id in select::select(connection, selector, after, bounded(limit))? {
+        if let Some(view) = recipient(connection, id)? {
+            views.push(view);
+        }
+    }
+    Ok(views)
+}
+
+const VIEW: &str = "SELECT r.message, r.n, r.state, r.due, r.attempts, r.why, r.failure, r.address, m.accepted,
+     m.reverse_path, m.size, l.route, l.domain, l.sender, l.stream, l.priority, m.sender, m.stream, m.priority
+     FROM recipient r JOIN message m ON m.id = r.message LEFT JOIN lane l ON l.id = r.lane";
+
+fn recipient(connection: &Connection, id: RecipientId) -> Result<Option<RecipientView>, Fault> {
+    let mut statement = connection.prepare_cached(&format!("{VIEW} WHERE r.message = ?1 AND r.n = ?2"))?;
+    let mut rows = statement.query(params![id.message.0, id.n])?;
+    rows.next()?.map(read_view).transpose()
+}
+
+fn read_view(row: &Row<'_>) -> Result<RecipientView, Fault> {
+    let state = state(row.get(2)?);
+    let address: String = row.get(7)?;
+    let address = encode::read_address(&address)?;
+    let failure: Option<String> = row.get(6)?;
+    let path: String = row.get(9)?;
+    // A lane's row is removed long after its last use; an old recipient is shown by its message's words then.
+    let route: Option<Arc<str>> = row.get(11)?;
+    let lane = match route {
+        Some(route) => LaneKey {
+            route,
+            domain: row.get(12)?,
+            sender: row.get(13)?,
+            stream: row.get(14)?,
+            priority: row.get(15)?,
+        },
+        None => LaneKey {
+            route: "".into(),
+            domain: address.domain().into(),
+            sender: row.get(16)?,
+            stream: row.get(17)?,
+            priority: row.get(18)?,
+        },
+    };
+    Ok(RecipientView {
+        id: RecipientId { message: MessageId(row.get(0)?), n: row.get(1)? },
+        address,
+        state,
+        due_ms: row.get(3)?,
+        attempts: row.get(4)?,
+        lane,
+        why: if state == State::Held || state == State::Suppressed { row.get(5)? } else { None },
+        failure: encode::read_failure(failure.as_deref())?,
+        accepted_ms: row.get(8)?,
+        reverse_path: encode::read_reverse_path(&path)?,
+        size: row.get(10)?,
+    })
+}
+
+/// A message with its recipients.
+pub(super) fn message(connection: &Connection, id: MessageId, limit: u32) -> Result<MessageView, Fault> {
+    let _snapshot = Snapshot::start(connection)?;
+    message_view(connection, id, bounded(limit))?.ok_or(Fault::Command(StoreError::NotFound))
+}
+
+fn message_view(connection: &Connection, id: MessageId, limit: usize) -> Result<Option<MessageView>, Fault> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {MESSAGE_COLUMNS}, message.segment IS NOT NULL, message.captured FROM message WHERE id = ?1"
+    ))?;
+    let mut rows = statement.query([id.0])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let message = Arc::new(read_message(row)?);
+    let (has_content, captured) = (row.get(12)?, row.get(13)?);
+    let mut statement =
+        connection.prepare_cached(&format!("{VIEW} WHERE r.message = ?1 ORDER BY r.n LIMIT ?2"))?;
+    let mut rows = statement.query(params![id.0, limit as i64])?;
+    let mut recipients = Vec::new();
+    while let Some(row) = rows.next()? {
+        recipients.push(read_view(row)?);
+    }
+    Ok(Some(MessageView { message, recipients, has_content, captured }))
+}
+
+/// An event row before its attempt is found.
+struct EventRow {
+    event: Event,
+    prev: Option<i64>,
+}
+
+const EVENT: &str = "SELECT seq, at, message, n, kind, prev, attempt, detail FROM event";
+
+/// Attempts that later events refer to.
+type Attempts = HashMap<i64, Option<Attempt>>;
+
+fn read_event(connection: &Connection, row: &Row<'_>, attempts: &mut Attempts) -> Result<EventRow, Fault> {
+    let seq: i64 = row.get(0)?;
+    let attempt = match row.get_ref(6)? {
+        rusqlite::types::ValueRef::Text(text) => {
+            let text = std::str::from_utf8(text).map_err(|error| StoreError::Internal(error.to_string()))?;
+            Some(encode::read_attempt(text)?)
+        }
+        rusqlite::types::ValueRef::Integer(at) => match attempts.get(&at) {
+            Some(found) => found.clone(),
+            None => {
+                let text: Option<String> = connection
+                    .prepare_cached("SELECT attempt FROM event WHERE seq = ?1")?
+                    .query_row([at], |row| row.get(0))
+                    .optional()?;
+                let found = text.as_deref().map(encode::read_attempt).transpose()?;
+                attempts.insert(at, found.clone());
+                found
+            }
+        },
+        _ => None,
+    };
+    let detail: Option<String> = row.get(7)?;
+    Ok(EventRow {
+        event: Event {
+            seq,
+            at_ms: row.get(1)?,
+            message: MessageId(row.get(2)?),
+            n: row.get(3)?,
+            kind: event_kind(row.get(4)?)?,
+            detail: encode::read_detail(detail.as_deref(), attempt)?,
+        },
+        prev: row.get(5)?,
+    })
+}
+
+/// Events of one message, oldest first; of more than `limit` the latest.
+pub(super) fn events(connection: &Connection, id: MessageId, limit: u32) -> Result<Vec<Event>, Fault> {
+    let _snapshot = Snapshot::start(connection)?;
+    let mut next: Option<i64> = connection
+        .prepare_cached("SELECT last_event FROM message WHERE id = ?1")?
+        .query_row([id.0], |row| row.get(0))
+        .optional()?;
+    let mut attempts = Attempts::new();
+    let mut found = Vec::new();
+    let mut statement = connection.prepare_cached(&format!("{EVENT} WHERE seq = ?1"))?;
+    while let (Some(seq), true) = (next, found.len() < bounded(limit)) {
+        let mut rows = statement.query([seq])?;
+        let Some(row) = rows.next()? else { break };
+        let row = read_event(connection, row, &mut attempts)?;
+        next = row.prev;
+        found.push(row.event);
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// Events after a cursor, oldest first.
+pub(super) fn events_after(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<Event>, Fault> {
+    let _snapshot = Snapshot::start(connection)?;
+    let mut statement = connection.prepare_cached(&format!("{EVENT} WHERE seq > ?1 ORDER BY seq LIMIT ?2"))?;
+    let mut rows = statement.query(params![seq, bounded(limit) as i64])?;
+    let mut attempts = Attempts::new();
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read_event(connection, row, &mut attempts)?.event);
+    }
+    Ok(found)
+}
+
+/// The queue by group: lane rows, and the leases that are counted in memory.
+pub(super) fn counts(
+    connection: &Connection,
+    shared: &Shared,
+    by: GroupBy,
+    limit: u32,
+) -> Result<Vec<QueueCount>, Fault> {
+    let column = match by {
+        GroupBy::Domain => "domain",
+        GroupBy::Route => "route",
+        GroupBy::Sender => "sender",
+        GroupBy::Stream => "stream",
+    };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {column}, sum(waiting), sum(held), min(next_due) FROM lane WHERE waiting > 0 OR held > 0 GROUP BY 1"
+    ))?;
+    let mut groups: HashMap<String, QueueCount> = HashMap::new();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let group: String = row.get(0)?;
+        let (pending, held): (i64, i64) = (row.get(1)?, row.get(2)?);
+        let count =
+            QueueCount { group: group.clone(), pending: pending as u64, held: held as u64, next_due_ms: row.get(3)? };
+        groups.insert(group, count);
+    }
+    for entry in shared.leased.lock().values() {
+        let key = &entry.lane.key;
+        let group = match by {
+            GroupBy::Domain => &key.domain,
+            GroupBy::Route => &key.route,
+            GroupBy::Sender => &key.sender,
+            GroupBy::Stream => &key.stream,
+        };
+        let new = || QueueCount { group: group.to_string(), pending: 0, held: 0, next_due_ms: None };
+        groups.entry(group.to_string()).or_insert_with(new).pending += entry.count as u64;
+    }
+    let mut counts: Vec<QueueCount> = groups.into_values().collect();
+    counts.sort_by(|a, b| (b.pending, b.held).cmp(&(a.pending, a.held)).then_with(|| a.group.cmp(&b.group)));
+    counts.truncate(bounded(limit));
+    Ok(counts)
+}
+
+/// The capture mailbox, newest first.
+pub(super) fn captured(
+    connection: &Connection,
+    before: Option<MessageId>,
+    limit: u32,
+) -> Result<Vec<MessageView>, Fault> {
+    let _snapshot = Snapshot::start(connection)?;
+    let ids: Vec<i64> = connection
+        .prepare_cached(
+            "SELECT id FROM message INDEXED BY message_captured WHERE captured = 1 AND id < ?1 ORDER BY id DESC LIMIT ?2",
+        )?
+        .query_map(params![before.map_or(i64::MAX, |id| id.0), bounded(limit) as i64], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut views = Vec::new();
+    for id in ids {
+        views.extend(message_view(connection, MessageId(id), MOST as usize)?);
+    }
+    Ok(views)
+}
+
+/// A read transaction: all questions until its end see the same moment.
+pub(super) struct Snapshot<'c>(&'c Connection);
+
+impl<'c> Snapshot<'c> {
+    pub(super) fn start(connection: &'c Connection) -> Result<Self, Fault> {
+        connection.prepare_cached("BEGIN")?.execute([])?;
+        Ok(Self(connection))
+    }
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])) {
+            tracing::warn!(%error, "a reading transaction did not end");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Commands to the writer and the bounded queue they wait in.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::encode::Wish;
+use super::segment::Place;
+use crate::model::*;
+use crate::settings::Kind;
+use crate::verbs::Retention;
+use crate::{Pending, StoreError};
+
+/// A command with its answer to be.
+pub(super) struct Job<R, T> {
+    pub(super) request: R,
+    answer: Option<Result<T, StoreError>>,
+    sender: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<R, T> Job<R, T> {
+    pub(super) fn new(request: R) -> (Self, Pending<T>) {
+        let (sender, pending) = Pending::channel();
+        (Self { request, answer: None, sender }, pending)
+    }
+    /// Remembers the answer; it is given when the batch is durable.
+    fn answer(&mut self, answer: Result<T, StoreError>) {
+        self.answer = Some(answer);
+    }
+    fn finish(self, outcome: Result<(), StoreError>) {
+        let answer = match outcome {
+            Ok(()) => self.answer.unwrap_or_else(|| Err(StoreError::Internal("a command got no answer".into()))),
+            Err(error) => Err(error),
+        };
+        let _ = self.sender.send(answer);
+    }
+}
+
+/// A message with what could be computed before the writer has it.
+pub(super) struct AcceptRequest {
+    pub(super) new: NewMessage,
+    pub(super) hash: [u8; 32],
+    pub(super) parameters: Option<String>,
+    pub(super) details: Option<String>,
+    pub(super) place: Option<Place>,
+}
+
+/// A settlement with its attempt as it will be stored.
+pub(super) struct SettleRequest {
+    pub(super) settlement: Settlement,
+    pub(super) attempt: Option<String>,
+}
+
+/// Recipients found for an operator, to be changed unless they changed meanwhile.
+pub(super) struct OperateRequest {
+    pub(super) ids: Vec<RecipientId>,
+    pub(super) state: Option<State>,
+    pub(super) wish: Wish,
+    pub(super) now_ms: i64,
+}
+
+/// A document to write.
+pub(super) struct PutRequest {
+    pub(super) kind: Kind,
+    pub(super) name: String,
+    pub(super) body: String,
+    pub(super) secret: SealedChange,
+    pub(super) now_ms: i64,
+}
+
+/// [`crate::settings::SecretChange`], sealed.
+pub(super) enum SealedChange {
+    Keep,
+    Set(Vec<u8>),
+    Clear,
+}
+
+/// A step of keeping the store in order.
+pub(super) enum Upkeep {
+    /// Drops contents that are past their time.
+    Contents { retention: Retention, now_ms: i64 },
+    /// Drops captured contents that are past their time.
+    Captured { before_ms: i64 },
+    /// Removes messages with their events.
+    Messages { before_ms: i64 },
+    /// Removes idempotency keys.
+    Keys { before_ms: i64 },
+    /// Removes lanes nobody used for long.
+    Lanes { before_ms: i64 },
+    /// Copies contents to the current segment.
+    Move { from: i64, contents: Vec<Moved> },
+}
+
+/// A content on its way from a sparse segment.
+pub(super) struct Moved {
+    pub(super) message: MessageId,
+    pub(super) from: Place,
+    pub(super) content: Vec<u8>,
+    pub(super) to: Option<Place>,
+}
+
+/// What the writer does.
+pub(super) enum Command {
+    Accept(Box<Job<AcceptRequest, Accepted>>),
+    Settle(Box<Job<SettleRequest, u32>>),
+    Claim(Box<Job<ClaimRequest, Claimed>>),
+    GiveBack(Job<(Incarnation, Vec<(RecipientId, i64)>), u32>),
+    StartRun(Job<(String, i64), (Incarnation, u64)>),
+    Expire(Job<(i64, u32), u32>),
+    Operate(Box<Job<OperateRequest, u64>>),
+    Quarantine(Job<(MessageId, i64, String), ()>),
+    Put(Box<Job<PutRequest, i64>>),
+    Delete(Job<(Kind, String), ()>),
+    Upkeep(Job<Upkeep, u64>),
+    Close(Job<(), ()>),
+}
+
+/// Calls the same method on whatever job a command holds.
+macro_rules! each_job {
+    ($command:expr, $job:ident => $body:expr) => {
+        match $command {
+            Command::Accept($job) => $body,
+            Command::Settle($job) => $body,
+            Command::Claim($job) => $body,
+            Command::GiveBack($job) => $body,
+            Command::StartRun($job) => $body,
+            Command::Expire($job) => $body,
+            Command::Operate($job) => $body,
+            Command::Quarantine($job) => $body,
+            Command::Put($job) => $body,
+            Command::Delete($job) => $body,
+            Command::Upkeep($job) => $body,
+            Command::Close($job) => $body,
+        }
+    };
+}
+
+impl Command {
+    /// Octets of content it brings.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Command::Accept(job) => job.request.new.content.len(),
+            Command::Upkeep(job) => match &job.request {
+                Upkeep::Move { contents, .. } => contents.iter().map(|moved| moved.content.len()).sum(),
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+    /// It may be refused when too much is waiting: nothing is lost but time.
+    fn can_wait(&self) -> bool {
+        matches!(self, Command::Accept(_) | Command::Put(_) | Command::Operate(_))
+    }
+    /// Answers: the remembered answer, or the batch's error.
+    pub(super) fn finish(self, outcome: Result<(), StoreError>) {
+        each_job!(self, job => job.finish(outcome));
+    }
+    /// Runs it on the batch's transaction and remembers its answer.
+    pub(super) fn apply(&mut self, work: &mut super::work::Work<'_>) -> Result<(), super::fault::Fault> {
+        macro_rules! run {
+            ($job:expr, $call:expr) => {{
+                let answer = match $call {
+                    Ok(value) => Ok(value),
+                    Err(super::fault::Fault::Command(
+                        error @ (StoreError::NotFound | StoreError::Invalid(_) | StoreError::Closed),
+                    )) => Err(error),
+                    Err(fault) => return Err(fault),
+                };
+                $job.answer(answer);
+            }};
+        }
+        match self {
+            Command::Accept(job) => run!(job, work.accept(&job.request)),
+            Command::Settle(job) => run!(job, work.settle(&job.request)),
+            Command::Claim(job) => run!(job, work.claim(&job.request)),
+            Command::GiveBack(job) => run!(job, work.give_back(job.request.0, &job.request.1)),
+            Command::StartRun(job) => run!(job, work.start_run(&job.request.0, job.request.1)),
+            Command::Expire(job) => run!(job, work.expire(job.request.0, job.request.1)),
+            Command::Operate(job) => run!(job, work.operate(&job.request)),
+            Command::Quarantine(job) => run!(job, work.quarantine(job.request.0, job.request.1, &job.request.2)),
+            Command::Put(job) => run!(job, work.put_document(&job.request)),
+            Command::Delete(job) => run!(job, work.delete_document(job.request.0, &job.request.1)),
+            Command::Upkeep(job) => run!(job, work.upkeep(&job.request)),
+            Command::Close(job) => job.answer(Ok(())),
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Waiting {
+    commands: VecDeque<Command>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// Limits of the queue and of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) commands: usize,
+    pub(super) bytes: usize,
+    pub(super) batch_commands: usize,
+    pub(super) batch_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { commands: 20_000, bytes: 256 << 20, batch_commands: 1_000, batch_bytes: 16 << 20 }
+    }
+}
+
+/// Commands waiting for the writer.
+pub(super) struct CommandQueue {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    limits: Limits,
+}
+
+impl CommandQueue {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { waiting: Mutex::default(), arrived: Condvar::new(), limits })
+    }
+
+    /// Adds a command; one that finds no room is answered at once.
+    pub(super) fn push(&self, command: Command) {
+        let bytes = command.bytes();
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            drop(waiting);
+            return command.finish(Err(StoreError::Closed));
+        }
+        // A message larger than the limit alone may still pass when nothing else waits.
+        let crowded = waiting.commands.len() >= self.limits.commands
+            || (waiting.bytes > 0 && waiting.bytes + bytes > self.limits.bytes);
+        if crowded && command.can_wait() {
+            drop(waiting);
+            return command.finish(Err(StoreError::Overloaded));
+        }
+        waiting.closed = matches!(command, Command::Close(_));
+        waiting.bytes += bytes;
+        waiting.commands.push_back(command);
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// Refuses everything from now on and gives what was waiting.
+    pub(super) fn close(&self) -> VecDeque<Command> {
+        let mut waiting = self.waiting.lock();
+        waiting.closed = true;
+        waiting.bytes = 0;
+        std::mem::take(&mut waiting.commands)
+    }
+
+    /// True if an accept would be `Overloaded` now, or `Closed`.
+    pub(super) fn ready(&self) -> Result<(), StoreError> {
+        let waiting = self.waiting.lock();
+        if waiting.closed {
+            return Err(StoreError::Closed);
+        }
+        let crowded = waiting.commands.len() >= self.limits.commands || waiting.bytes >= self.limits.bytes;
+        if crowded { Err(StoreError::Overloaded) } else { Ok(()) }
+    }
+
+    /// Moves what is waiting into `batch`, within the batch's limits; waits up to `patience` for the first command.
+    pub(super) fn take(&self, batch: &mut Vec<Command>, patience: Duration) {
+        let mut waiting = self.waiting.lock();
+        if waiting.commands.is_empty() {
+            self.arrived.wait_for(&mut waiting, patience);
+        }
+        let mut bytes = 0;
+        while batch.len() < self.limits.batch_commands {
+            let Some(next) = waiting.commands.front().map(Command::bytes) else { break };
+            if bytes > 0 && bytes + next > self.limits.batch_bytes {
+                break;
+            }
+            bytes += next;
+            if let Some(command) = waiting.commands.pop_front() {
+                batch.push(command);
+            }
+        }
+        waiting.bytes = waiting.bytes.saturating_sub(bytes);
+    }
+
+    /// How many commands are waiting.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.lock().commands.len()
+    }
+}

@@ -1,0 +1,233 @@
+//! Compact JSON for the columns that need it: short names, nothing for what is absent.
+//!
+//! The nouns' own serde forms are for people and APIs; these are for the disk and may never change their meaning.
+
+use std::sync::Arc;
+
+use proto::smtp::reply::Reply;
+use proto::transcript::{Failure, Stage, Transcript};
+use proto::{Address, BodyType, DeliveryNotify, MailParameters, RcptParameters, ReturnContent, ReversePath};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Attempt, EventDetail, MessageDetails, Operation};
+use crate::StoreError;
+
+fn defect(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Internal(format!("a stored value cannot be read: {error}"))
+}
+
+fn to_text<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Internal(error.to_string()))
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+struct Mail {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    b: Option<BodyType>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s: Option<u64>,
+    #[serde(skip_serializing_if = "is_false")]
+    u: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r: Option<ReturnContent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    e: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    a: Option<String>,
+}
+
+/// `None` for parameters without any value.
+pub(super) fn mail_parameters(parameters: &MailParameters) -> Result<Option<String>, StoreError> {
+    if *parameters == MailParameters::default() {
+        return Ok(None);
+    }
+    let body = (parameters.body != BodyType::default()).then_some(parameters.body);
+    to_text(&Mail {
+        b: body,
+        s: parameters.size,
+        u: parameters.smtputf8,
+        r: parameters.ret,
+        e: parameters.envid.clone(),
+        a: parameters.auth.clone(),
+    })
+    .map(Some)
+}
+
+pub(super) fn read_mail_parameters(text: Option<&str>) -> Result<MailParameters, StoreError> {
+    let Some(text) = text else { return Ok(MailParameters::default()) };
+    let mail: Mail = serde_json::from_str(text).map_err(defect)?;
+    Ok(MailParameters {
+        body: mail.b.unwrap_or_default(),
+        size: mail.s,
+        smtputf8: mail.u,
+        ret: mail.r,
+        envid: mail.e,
+        auth: mail.a,
+    })
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+struct Rcpt {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n: Option<DeliveryNotify>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    o: Option<String>,
+}
+
+/// `None` for parameters without any value.
+pub(super) fn rcpt_parameters(parameters: &RcptParameters) -> Result<Option<String>, StoreError> {
+    if parameters.notify.is_none() && parameters.orcpt.is_none() {
+        return Ok(None);
+    }
+    to_text(&Rcpt { n: parameters.notify, o: parameters.orcpt.clone() }).map(Some)
+}
+
+pub(super) fn read_rcpt_parameters(text: Option<&str>) -> Result<RcptParameters, StoreError> {
+    let Some(text) = text else { return Ok(RcptParameters::default()) };
+    let rcpt: Rcpt = serde_json::from_str(text).map_err(defect)?;
+    Ok(RcptParameters { notify: rcpt.n, orcpt: rcpt.o })
+}
+
+/// `None` for details without any value.
+pub(super) fn details(details: &MessageDetails) -> Result<Option<String>, StoreError> {
+    if *details == MessageDetails::default() { Ok(None) } else { to_text(details).map(Some) }
+}
+
+pub(super) fn read_details(text: Option<&str>) -> Result<Arc<MessageDetails>, StoreError> {
+    match text {
+        None => Ok(Arc::default()),
+        Some(text) => serde_json::from_str(text).map(Arc::new).map_err(defect),
+    }
+}
+
+#[derive(Serialize)]
+struct AttemptOut<'a> {
+    r: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    t: Option<&'a str>,
+    s: i64,
+    k: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    g: Option<Stage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    y: Option<&'a Reply>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x: Option<&'a Transcript>,
+}
+
+#[derive(Deserialize)]
+struct AttemptIn {
+    r: Arc<str>,
+    p: Option<String>,
+    t: Option<String>,
+    s: i64,
+    k: u32,
+    g: Option<Stage>,
+    y: Option<Reply>,
+    x: Option<Transcript>,
+}
+
+pub(super) fn attempt(attempt: &Attempt) -> Result<String, StoreError> {
+    to_text(&AttemptOut {
+        r: &attempt.route,
+        p: attempt.peer.as_deref(),
+        t: attempt.tls.as_deref(),
+        s: attempt.started_ms,
+        k: attempt.took_ms,
+        g: attempt.stage,
+        y: attempt.reply.as_ref(),
+        x: attempt.transcript.as_ref(),
+    })
+}
+
+pub(super) fn read_attempt(text: &str) -> Result<Attempt, StoreError> {
+    let found: AttemptIn = serde_json::from_str(text).map_err(defect)?;
+    Ok(Attempt {
+        route: found.r,
+        peer: found.p,
+        tls: found.t,
+        started_ms: found.s,
+        took_ms: found.k,
+        stage: found.g,
+        reply: found.y,
+        transcript: found.x,
+    })
+}
+
+#[derive(Serialize)]
+struct DetailOut<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    f: Option<&'a Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    u: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    w: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct DetailIn {
+    f: Option<Failure>,
+    u: Option<i64>,
+    w: Option<String>,
+}
+
+/// Particulars of an event without its attempt; `None` if there are none.
+pub(super) fn detail(
+    failure: Option<&Failure>,
+    until_ms: Option<i64>,
+    why: Option<&str>,
+) -> Result<Option<String>, StoreError> {
+    if failure.is_none() && until_ms.is_none() && why.is_none() {
+        return Ok(None);
+    }
+    to_text(&DetailOut { f: failure, u: until_ms, w: why }).map(Some)
+}
+
+pub(super) fn read_detail(text: Option<&str>, attempt: Option<Attempt>) -> Result<EventDetail, StoreError> {
+    let Some(text) = text else { return Ok(EventDetail { attempt, ..EventDetail::default() }) };
+    let found: DetailIn = serde_json::from_str(text).map_err(defect)?;
+    Ok(EventDetail { attempt, failure: found.f, until_ms: found.u, why: found.w })
+}
+
+pub(super) fn failure(failure: &Failure) -> Result<String, StoreError> {
+    to_text(failure)
+}
+
+pub(super) fn read_failure(text: Option<&str>) -> Result<Option<Failure>, StoreError> {
+    text.map(|text| serde_json::from_str(text).map_err(defect)).transpose()
+}
+
+/// An operator's wish that waits for the end of a lease.
+#[derive(Serialize, Deserialize, Debug, Clone)]
+pub(super) struct Wish {
+    pub(super) operation: Operation,
+    pub(super) who: String,
+}
+
+pub(super) fn wish(wish: &Wish) -> Result<String, StoreError> {
+    to_text(wish)
+}
+
+pub(super) fn read_wish(text: Option<&str>) -> Result<Option<Wish>, StoreError> {
+    text.map(|text| serde_json::from_str(text).map_err(defect)).transpose()
+}
+
+pub(super) fn reverse_path(path: &ReversePath) -> &str {
+    path.0.as_ref().map_or("", Address::as_str)
+}
+
+pub(super) fn read_reverse_path(text: &str) -> Result<ReversePath, StoreError> {
+    if text.is_empty() { Ok(ReversePath(None)) } else { Ok(ReversePath(Some(read_address(text)?))) }
+}
+
+pub(super) fn read_address(text: &str) -> Result<Address, StoreError> {
+    Address::parse(text).map_err(defect)
+}

@@ -1,0 +1,276 @@
+//! Finding recipients by selector, in order of message id, each way of asking through the index that serves it.
+//!
+//! A message or a final state: the primary key. An address: its index. A condition on lanes: the matching lanes' sorted
+//! lists are merged, which costs the lanes and the rows shown, not the queue. Everything else: the open recipients in
+//! order of age. Leased recipients are few and filtered.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet, VecDeque};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params, params_from_iter};
+
+use super::fault::Fault;
+use crate::StoreError;
+use crate::model::*;
+
+/// More lanes than this are not merged: with so many matches the walk by age finds some soon.
+const MERGE: usize = 20_000;
+
+/// Refuses selectors that mean nothing or, for changes, everything by accident.
+pub(super) fn check(selector: &Selector, changes: bool) -> Result<(), StoreError> {
+    if selector.n.is_some() && selector.message.is_none() {
+        return Err(StoreError::Invalid("a recipient number needs a message".into()));
+    }
+    if changes && *selector == Selector::default() {
+        return Err(StoreError::Invalid("say which recipients: an empty selection is refused".into()));
+    }
+    Ok(())
+}
+
+/// Conditions on lanes as SQL over `lane`, with their values.
+fn lane_conditions(selector: &Selector) -> (String, Vec<Value>) {
+    let mut sql = String::new();
+    let mut values = Vec::new();
+    for (column, value) in [
+        ("domain", &selector.domain),
+        ("route", &selector.route),
+        ("sender", &selector.sender),
+        ("stream", &selector.stream),
+    ] {
+        if let Some(value) = value {
+            sql.push_str(" AND lane.");
+            sql.push_str(column);
+            sql.push_str(" = ?");
+            values.push(Value::Text(value.clone()));
+        }
+    }
+    (sql, values)
+}
+
+/// An address as it is stored: domain in lower case.
+fn stored_address(text: &str) -> String {
+    match proto::Address::parse(text) {
+        Ok(address) => address.as_str().to_owned(),
+        Err(_) => text.to_owned(),
+    }
+}
+
+/// Recipients that match, after the cursor, oldest message first, at most `limit`.
+pub(super) fn select(
+    connection: &Connection,
+    selector: &Selector,
+    after: Option<RecipientId>,
+    limit: usize,
+) -> Result<Vec<RecipientId>, Fault> {
+    let after = after.unwrap_or(RecipientId { message: MessageId(-1), n: 0 });
+    if selector.message.is_some() || selector.state.is_some_and(State::is_final) {
+        return by_key(connection, selector, after, limit);
+    }
+    let mut found = Vec::new();
+    if selector.state != Some(State::Leased) {
+        found = match (&selector.recipient, lane_conditions(selector).1.is_empty()) {
+            (Some(_), _) => by_address(connection, selector, after, limit)?,
+            (None, no_lanes) if !no_lanes || selector.state.is_some() => {
+                by_lanes(connection, selector, after, limit)?
+            }
+            (None, _) => by_age(connection, selector, 0, after, limit)?,
+        };
+    }
+    if !matches!(selector.state, Some(State::Waiting | State::Held)) {
+        for lease in leases(connection)? {
+            found.extend(by_age(connection, selector, lease, after, limit)?);
+        }
+        found.sort_unstable();
+    }
+    found.truncate(limit);
+    Ok(found)
+}
+
+fn rows(connection: &Connection, sql: &str, values: Vec<Value>) -> Result<Vec<RecipientId>, Fault> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement
+        .query_map(params_from_iter(values), |row| {
+            Ok(RecipientId { message: MessageId(row.get(0)?), n: row.get(1)? })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(found)
+}
+
+/// Conditions on the row itself and on its lane.
+fn row_conditions(selector: &Selector, sql: &mut String, values: &mut Vec<Value>) {
+    match selector.state {
+        Some(state) => {
+            sql.push_str(" AND r.state = ?");
+            values.push(Value::Integer(state as i64));
+        }
+        None => sql.push_str(" AND r.state <= 2"),
+    }
+    if let Some(n) = selector.n {
+        sql.push_str(" AND r.n = ?");
+        values.push(Value::Integer(i64::from(n)));
+    }
+    if let Some(recipient) = &selector.recipient {
+        sql.push_str(" AND r.address = ?");
+        values.push(Value::Text(stored_address(recipient)));
+    }
+    let (lanes, lane_values) = lane_conditions(selector);
+    if !lane_values.is_empty() {
+        sql.push_str(" AND EXISTS (SELECT 1 FROM lane WHERE lane.id = r.lane");
+        sql.push_str(&lanes);
+        sql.push(')');
+        values.extend(lane_values);
+    }
+}
+
+fn by_key(
+    connection: &Connection,
+    selector: &Selector,
+    after: RecipientId,
+    limit: usize,
+) -> Result<Vec<RecipientId>, Fault> {
+    let mut sql = String::from("SELECT r.message, r.n FROM recipient r WHERE (r.message, r.n) > (?, ?)");
+    let mut values = vec![Value::Integer(after.message.0), Value::Integer(i64::from(after.n))];
+    if let Some(message) = selector.message {
+        sql.push_str(" AND r.message = ?");
+        values.push(Value::Integer(message.0));
+    }
+    row_conditions(selector, &mut sql, &mut values);
+    sql.push_str(" ORDER BY r.message, r.n LIMIT ?");
+    values.push(Value::Integer(limit as i64));
+    rows(connection, &sql, values)
+}
+
+fn by_address(
+    connection: &Connection,
+    selector: &Selector,
+    after: RecipientId,
+    limit: usize,
+) -> Result<Vec<RecipientId>, Fault> {
+    let mut sql = String::from(
+        "SELECT r.message, r.n FROM recipient r INDEXED BY recipient_address
+         WHERE (r.state = 0 OR r.state = 2) AND (r.message, r.n) > (?, ?)",
+    );
+    let mut values = vec![Value::Integer(after.message.0), Value::Integer(i64::from(after.n))];
+    row_conditions(selector, &mut sql, &mut values);
+    sql.push_str(" ORDER BY r.message, r.n LIMIT ?");
+    values.push(Value::Integer(limit as i64));
+    rows(connection, &sql, values)
+}
+
+fn by_age(
+    connection: &Connection,
+    selector: &Selector,
+    lease: i64,
+    after: RecipientId,
+    limit: usize,
+) -> Result<Vec<RecipientId>, Fault> {
+    let mut sql = String::from(
+        "SELECT r.message, r.n FROM recipient r INDEXED BY recipient_open
+         WHERE r.state <= 2 AND r.lease = ? AND (r.message, r.n) > (?, ?)",
+    );
+    let mut values =
+        vec![Value::Integer(lease), Value::Integer(after.message.0), Value::Integer(i64::from(after.n))];
+    if *selector != (Selector { all: selector.all, ..Selector::default() }) {
+        row_conditions(selector, &mut sql, &mut values);
+    }
+    sql.push_str(" ORDER BY r.message, r.n LIMIT ?");
+    values.push(Value::Integer(limit as i64));
+    rows(connection, &sql, values)
+}
+
+/// Runs that hold leases.
+fn leases(connection: &Connection) -> Result<Vec<i64>, Fault> {
+    let mut found = Vec::new();
+    let mut statement = connection.prepare_cached(
+        "SELECT lease FROM recipient INDEXED BY recipient_open WHERE state <= 2 AND lease > ?1 ORDER BY lease LIMIT 1",
+    )?;
+    let mut last = 0_i64;
+    loop {
+        let mut rows = statement.query([last])?;
+        let Some(row) = rows.next()? else { return Ok(found) };
+        last = row.get(0)?;
+        found.push(last);
+    }
+}
+
+/// One lane's recipients of one state, in order.
+struct Lister {
+    lane: i64,
+    state: State,
+    rows: VecDeque<RecipientId>,
+    more: bool,
+}
+
+/// Merges the sorted lists of all lanes that match.
+fn by_lanes(
+    connection: &Connection,
+    selector: &Selector,
+    after: RecipientId,
+    limit: usize,
+) -> Result<Vec<RecipientId>, Fault> {
+    let Some(mut lists) = listers(connection, selector)? else {
+        return by_age(connection, selector, 0, after, limit);
+    };
+    let chunk = (2 * limit / lists.len().max(1)).clamp(1, limit.max(1));
+    let mut heap = BinaryHeap::new();
+    for (index, list) in lists.iter_mut().enumerate() {
+        fill(connection, list, after, chunk)?;
+        if let Some(first) = list.rows.front() {
+            heap.push(Reverse((*first, index)));
+        }
+    }
+    let mut found = Vec::new();
+    while let Some(Reverse((id, index))) = heap.pop() {
+        found.push(id);
+        if found.len() >= limit {
+            break;
+        }
+        let list = &mut lists[index];
+        list.rows.pop_front();
+        if list.rows.is_empty() && list.more {
+            fill(connection, list, id, chunk.max(8))?;
+        }
+        if let Some(next) = list.rows.front() {
+            heap.push(Reverse((*next, index)));
+        }
+    }
+    Ok(found)
+}
+
+/// The lists of the lanes that match; `None` if they are too many to merge.
+fn listers(connection: &Connection, selector: &Selector) -> Result<Option<Vec<Lister>>, Fault> {
+    let (conditions, values) = lane_conditions(selector);
+    let sql = format!(
+        "SELECT id, waiting > 0, held > 0 FROM lane WHERE (waiting > 0 OR held > 0){conditions} LIMIT {}",
+        MERGE + 1
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut lists = Vec::new();
+    let mut lanes = HashSet::new();
+    while let Some(row) = rows.next()? {
+        let lane: i64 = row.get(0)?;
+        lanes.insert(lane);
+        for (column, state) in [(1, State::Waiting), (2, State::Held)] {
+            if row.get(column)? && selector.state.is_none_or(|wanted| wanted == state) {
+                lists.push(Lister { lane, state, rows: VecDeque::new(), more: true });
+            }
+        }
+    }
+    Ok((lanes.len() <= MERGE).then_some(lists))
+}
+
+fn fill(connection: &Connection, list: &mut Lister, after: RecipientId, chunk: usize) -> Result<(), Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT message, n FROM recipient INDEXED BY recipient_rest
+         WHERE lane = ?1 AND state = ?2 AND (state = 0 OR state = 2) AND (message, n) > (?3, ?4)
+         ORDER BY message, n LIMIT ?5",
+    )?;
+    let values = params![list.lane, list.state as u8, after.message.0, after.n, chunk as i64];
+    list.rows = statement
+        .query_map(values, |row| Ok(RecipientId { message: MessageId(row.get(0)?), n: row.get(1)? }))?
+        .collect::<Result<_, _>>()?;
+    list.more = list.rows.len() == chunk;
+    Ok(())
+}

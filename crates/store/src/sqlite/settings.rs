@@ -1,0 +1,107 @@
+//! Documents and their sealed secrets.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::command::{PutRequest, SealedChange};
+use super::fault::Fault;
+use super::work::Work;
+use crate::StoreError;
+use crate::secret::Keyring;
+use crate::settings::{Document, Kind};
+
+/// A kind's name in the database and in sealed data.
+pub(super) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sender => "sender",
+        Kind::Route => "route",
+        Kind::Rule => "rule",
+    }
+}
+
+/// What a secret is bound to: moved to another row it does not open.
+pub(super) fn identity(kind: Kind, name: &str) -> String {
+    format!("setting/{}/{name}", kind_name(kind))
+}
+
+/// Refuses names that could not be shown or typed everywhere.
+pub(super) fn check_name(name: &str) -> Result<(), StoreError> {
+    let allowed = |octet: u8| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
+        return Err(StoreError::Invalid("a name has 1 to 64 characters of a-z 0-9 . _ -".into()));
+    }
+    Ok(())
+}
+
+impl Work<'_> {
+    fn next_settings_version(&mut self) -> Result<i64, Fault> {
+        let version = self.connection.query_row(
+            "INSERT INTO meta(name, value) VALUES ('settings', 1)
+             ON CONFLICT(name) DO UPDATE SET value = value + 1 RETURNING value",
+            [],
+            |row| row.get(0),
+        )?;
+        self.settings_changed(version);
+        Ok(version)
+    }
+
+    /// Writes a document; its version is the number of the change among all changes.
+    pub(super) fn put_document(&mut self, request: &PutRequest) -> Result<i64, Fault> {
+        let version = self.next_settings_version()?;
+        let (keep, secret) = match &request.secret {
+            SealedChange::Keep => (true, None),
+            SealedChange::Set(sealed) => (false, Some(sealed.as_slice())),
+            SealedChange::Clear => (false, None),
+        };
+        self.connection
+            .prepare_cached(
+                "INSERT INTO setting(kind, name, body, secret, version, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT(kind, name) DO UPDATE SET body = ?3, secret = CASE WHEN ?7 THEN secret ELSE ?4 END,
+                     version = ?5, updated = ?6",
+            )?
+            .execute(params![
+                kind_name(request.kind),
+                request.name,
+                request.body,
+                secret,
+                version,
+                request.now_ms,
+                keep
+            ])?;
+        Ok(version)
+    }
+
+    /// Removes a document.
+    pub(super) fn delete_document(&mut self, kind: Kind, name: &str) -> Result<(), Fault> {
+        let found: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT 1 FROM setting WHERE kind = ?1 AND name = ?2")?
+            .query_row(params![kind_name(kind), name], |row| row.get(0))
+            .optional()?;
+        if found.is_none() {
+            return Err(StoreError::NotFound.into());
+        }
+        self.connection
+            .prepare_cached("DELETE FROM setting WHERE kind = ?1 AND name = ?2")?
+            .execute(params![kind_name(kind), name])?;
+        self.next_settings_version()?;
+        Ok(())
+    }
+}
+
+/// All documents of a kind, by name, with their secrets opened.
+pub(super) fn documents(connection: &Connection, keyring: &Keyring, kind: Kind) -> Result<Vec<Document>, Fault> {
+    let mut statement = connection
+        .prepare_cached("SELECT name, body, secret, version, updated FROM setting WHERE kind = ?1 ORDER BY name")?;
+    let mut rows = statement.query([kind_name(kind)])?;
+    let mut documents = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let body: String = row.get(1)?;
+        let sealed: Option<Vec<u8>> = row.get(2)?;
+        let secret = sealed.map(|sealed| keyring.open(&identity(kind, &name), &sealed)).transpose()?;
+        let body = serde_json::from_str(&body)
+            .map_err(|error| StoreError::Internal(format!("document {name} is not JSON: {error}")))?;
+        documents.push(Document { kind, name, body, secret, version: row.get(3)?, updated_ms: row.get(4)? });
+    }
+    Ok(documents)
+}

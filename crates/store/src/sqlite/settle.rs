@@ -1,0 +1,280 @@
+//! The end of leases: outcomes of attempts, leases given back, leases of dead runs.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::command::SettleRequest;
+use super::encode::{self, Wish};
+use super::fault::Fault;
+use super::work::{AttemptColumn, MessageRow, RecipientRow, Work};
+use crate::model::*;
+
+/// The parts of a leased row that decide how the lease ends.
+struct LeasedRow {
+    lane: LaneId,
+    attempts: i64,
+    wish: Option<Wish>,
+}
+
+/// The attempt of a settlement: stored with its first event, referred to by the others.
+struct AttemptCell<'a> {
+    text: Option<&'a str>,
+    at: Option<i64>,
+}
+
+impl<'a> AttemptCell<'a> {
+    fn column(&self) -> AttemptColumn<'a> {
+        match (self.text, self.at) {
+            (None, _) => AttemptColumn::None,
+            (Some(text), None) => AttemptColumn::Here(text),
+            (Some(_), Some(at)) => AttemptColumn::At(at),
+        }
+    }
+}
+
+/// Where a recipient goes when its lease ends.
+#[derive(Default)]
+struct Next {
+    state: Option<State>,
+    due: Option<i64>,
+    why: Option<String>,
+    failure: Option<String>,
+}
+
+impl Work<'_> {
+    /// Applies the outcomes of one attempt; gives how many recipients it changed.
+    pub(super) fn settle(&mut self, request: &SettleRequest) -> Result<u32, Fault> {
+        let settlement = &request.settlement;
+        let Some(mut row) = self.load_message(settlement.message)? else { return Ok(0) };
+        let mut cell = AttemptCell { text: request.attempt.as_deref(), at: None };
+        let mut changed = 0;
+        for (n, outcome) in &settlement.outcomes {
+            let id = RecipientId { message: settlement.message, n: *n };
+            let Some(leased) = self.load_leased(id, settlement.by)? else { continue };
+            self.end_lease(&mut row, id, leased, outcome, settlement.at_ms, &mut cell)?;
+            changed += 1;
+        }
+        if changed > 0 {
+            row.captured |= settlement.capture;
+            self.save_message(&mut row, settlement.at_ms)?;
+        }
+        Ok(changed)
+    }
+
+    fn load_leased(&mut self, id: RecipientId, by: Incarnation) -> Result<Option<LeasedRow>, Fault> {
+        let found = self.statements.load_leased.query_row(params![id.message.0, id.n, by.0], |row| {
+            let wish = row.get_ref(2)?.as_str_or_null()?.map(str::to_owned);
+            Ok((LaneId(row.get(0)?), row.get(1)?, wish))
+        });
+        let Some((lane, attempts, wish)) = found.optional()? else { return Ok(None) };
+        Ok(Some(LeasedRow { lane, attempts, wish: encode::read_wish(wish.as_deref())? }))
+    }
+
+    /// Ends one lease: the outcome's event, an operator's wish if there is one, and the row.
+    fn end_lease(
+        &mut self,
+        row: &mut MessageRow,
+        id: RecipientId,
+        leased: LeasedRow,
+        outcome: &Outcome,
+        at_ms: i64,
+        cell: &mut AttemptCell<'_>,
+    ) -> Result<(), Fault> {
+        let mut next = self.record_outcome(row, id.n, outcome, at_ms, cell)?;
+        let is_final = next.state.is_some_and(State::is_final);
+        if let (false, Some(wish)) = (is_final, &leased.wish) {
+            self.grant_wish(row, id.n, wish, at_ms, &mut next)?;
+        }
+        let attempted = cell.text.is_some() && !matches!(outcome, Outcome::Returned { .. });
+        let state = next.state.unwrap_or(State::Waiting);
+        self.count_end(row, leased.lane, state, next.due, at_ms);
+        self.save_recipient(
+            id,
+            &RecipientRow {
+                state: state as u8,
+                lease: 0,
+                due: next.due.filter(|_| state == State::Waiting).map(|due| due.min(row.expires)),
+                attempts: leased.attempts + i64::from(attempted),
+                wish: None,
+                why: next.why.as_deref(),
+                failure: next.failure.as_deref(),
+            },
+        )
+    }
+
+    /// Writes the event of an outcome and says where the recipient goes.
+    fn record_outcome(
+        &mut self,
+        row: &mut MessageRow,
+        n: u32,
+        outcome: &Outcome,
+        at_ms: i64,
+        cell: &mut AttemptCell<'_>,
+    ) -> Result<Next, Fault> {
+        let (kind, detail, next) = match outcome {
+            Outcome::Delivered => {
+                (EventKind::Delivered, None, Next { state: Some(State::Delivered), ..Next::default() })
+            }
+            Outcome::Deferred { until_ms, failure } => (
+                EventKind::Deferred,
+                encode::detail(Some(failure), Some(*until_ms), None)?,
+                Next { due: Some(*until_ms), failure: Some(encode::failure(failure)?), ..Next::default() },
+            ),
+            Outcome::Failed { failure } => (
+                EventKind::Failed,
+                encode::detail(Some(failure), None, None)?,
+                Next { state: Some(State::Failed), failure: Some(encode::failure(failure)?), ..Next::default() },
+            ),
+            Outcome::Expired { failure } => (
+                EventKind::Expired,
+                encode::detail(failure.as_ref(), None, None)?,
+                Next {
+                    state: Some(State::Expired),
+                    failure: self.failure_or_last(row.id, n, failure.as_ref())?,
+                    ..Next::default()
+                },
+            ),
+            Outcome::Held { why } => (
+                EventKind::Held,
+                Self::why_detail(why)?,
+                Next {
+                    state: Some(State::Held),
+                    why: Some(why.clone()),
+                    failure: self.failure_or_last(row.id, n, None)?,
+                    ..Next::default()
+                },
+            ),
+            Outcome::Returned { due_ms } => {
+                return Ok(Next {
+                    due: Some(*due_ms),
+                    failure: self.failure_or_last(row.id, n, None)?,
+                    ..Next::default()
+                });
+            }
+        };
+        let seq = self.event(row, at_ms, Some(n), kind, cell.column(), detail.as_deref())?;
+        if cell.text.is_some() {
+            cell.at.get_or_insert(seq);
+        }
+        Ok(next)
+    }
+
+    /// The failure to keep in the row: the new one, or the one that is there.
+    fn failure_or_last(
+        &mut self,
+        message: MessageId,
+        n: u32,
+        failure: Option<&proto::transcript::Failure>,
+    ) -> Result<Option<String>, Fault> {
+        if let Some(failure) = failure {
+            return Ok(Some(encode::failure(failure)?));
+        }
+        Ok(self
+            .connection
+            .prepare_cached("SELECT failure FROM recipient WHERE message = ?1 AND n = ?2")?
+            .query_row(params![message.0, n], |row| row.get(0))?)
+    }
+
+    /// Lets an operator's wish win over another attempt.
+    fn grant_wish(
+        &mut self,
+        row: &mut MessageRow,
+        n: u32,
+        wish: &Wish,
+        at_ms: i64,
+        next: &mut Next,
+    ) -> Result<(), Fault> {
+        let (kind, words) = match &wish.operation {
+            Operation::Hold(why) if next.state.is_none() => {
+                next.state = Some(State::Held);
+                next.why = Some(why.clone());
+                (EventKind::Held, hold_words(why, &wish.who))
+            }
+            Operation::Cancel => {
+                next.state = Some(State::Canceled);
+                next.why = None;
+                (EventKind::Canceled, wish.who.clone())
+            }
+            Operation::Retry if next.state.is_none() => {
+                next.due = Some(at_ms);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let detail = Self::why_detail(&words)?;
+        self.event(row, at_ms, Some(n), kind, AttemptColumn::None, detail.as_deref())?;
+        Ok(())
+    }
+
+    /// Counts of a lease that ends in `state`.
+    fn count_end(&mut self, row: &mut MessageRow, lane: LaneId, state: State, due: Option<i64>, at_ms: i64) {
+        self.unleased(lane);
+        match state {
+            State::Waiting => {
+                debug_assert!(due.is_some());
+                self.lane_changed(lane, 1, 0, at_ms);
+                row.parked = Some(row.expires);
+            }
+            State::Held => self.lane_changed(lane, 0, 1, at_ms),
+            _ => row.pending -= 1,
+        }
+    }
+
+    /// Gives back leases that were not attempted.
+    pub(super) fn give_back(&mut self, by: Incarnation, recipients: &[(RecipientId, i64)]) -> Result<u32, Fault> {
+        let mut changed = 0;
+        let mut open: Option<MessageRow> = None;
+        for (id, due_ms) in recipients {
+            let Some(leased) = self.load_leased(*id, by)? else { continue };
+            // Neighbours are mostly of one message: its row is read and written once.
+            if open.is_none_or(|row| row.id != id.message) {
+                if let Some(mut row) = open.take() {
+                    self.save_message(&mut row, *due_ms)?;
+                }
+                open = self.load_message(id.message)?;
+            }
+            let Some(row) = &mut open else { continue };
+            let mut cell = AttemptCell { text: None, at: None };
+            // The verb carries no time; a wish granted here is dated with the due time, which is now or later.
+            self.end_lease(row, *id, leased, &Outcome::Returned { due_ms: *due_ms }, *due_ms, &mut cell)?;
+            changed += 1;
+        }
+        if let (Some(mut row), Some((_, due_ms))) = (open, recipients.last()) {
+            self.save_message(&mut row, *due_ms)?;
+        }
+        Ok(changed)
+    }
+
+    /// Registers a run and takes back what earlier runs of the node hold.
+    pub(super) fn start_run(&mut self, node: &str, now_ms: i64) -> Result<(Incarnation, u64), Fault> {
+        self.connection
+            .prepare_cached("INSERT INTO node(name, started) VALUES (?1, ?2)")?
+            .execute(params![node, now_ms])?;
+        let incarnation = Incarnation(self.connection.last_insert_rowid());
+        let earlier: Vec<i64> = self
+            .connection
+            .prepare_cached("SELECT incarnation FROM node WHERE name = ?1 AND incarnation < ?2")?
+            .query_map(params![node, incarnation.0], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let mut taken = 0;
+        for run in earlier {
+            let leases: Vec<(RecipientId, i64)> = self
+                .connection
+                .prepare_cached(
+                    "SELECT message, n FROM recipient INDEXED BY recipient_open WHERE lease = ?1 AND state <= 2
+                     ORDER BY message, n",
+                )?
+                .query_map([run], |row| {
+                    Ok((RecipientId { message: MessageId(row.get(0)?), n: row.get(1)? }, now_ms))
+                })?
+                .collect::<Result<_, _>>()?;
+            taken += u64::from(self.give_back(Incarnation(run), &leases)?);
+            self.connection.prepare_cached("DELETE FROM node WHERE incarnation = ?1")?.execute([run])?;
+        }
+        Ok((incarnation, taken))
+    }
+}
+
+/// A hold's reason and who gave it, for the event.
+pub(super) fn hold_words(why: &str, who: &str) -> String {
+    if who.is_empty() { why.to_owned() } else { format!("{why} (by {who})") }
+}

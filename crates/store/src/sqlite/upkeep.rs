@@ -1,0 +1,154 @@
+//! Small steps that keep the store in order; each is one command, so that mail goes on in between.
+
+use rusqlite::params;
+
+use super::command::{Moved, Upkeep};
+use super::fault::Fault;
+use super::work::Work;
+use crate::model::*;
+
+/// Rows a step touches: a few milliseconds.
+pub(super) const STEP: usize = 200;
+
+impl Work<'_> {
+    /// One step; gives how many rows it removed or moved. Less than [`STEP`]: there is no more for now.
+    pub(super) fn upkeep(&mut self, step: &Upkeep) -> Result<u64, Fault> {
+        match step {
+            Upkeep::Contents { retention, now_ms } => {
+                self.retention = *retention;
+                self.drop_contents(now_ms.saturating_sub(retention.content_ms))
+            }
+            Upkeep::Captured { before_ms } => self.drop_captured(*before_ms),
+            Upkeep::Messages { before_ms } => self.remove_messages(*before_ms),
+            Upkeep::Keys { before_ms } => self.remove_keys(*before_ms),
+            Upkeep::Lanes { before_ms } => self.remove_lanes(*before_ms),
+            Upkeep::Move { from, contents } => self.move_contents(*from, contents),
+        }
+    }
+
+    fn ids(&mut self, sql: &str, before_ms: i64) -> Result<Vec<MessageId>, Fault> {
+        let ids = self
+            .connection
+            .prepare_cached(sql)?
+            .query_map(params![before_ms, STEP as i64], |row| row.get(0).map(MessageId))?
+            .collect::<Result<_, _>>()?;
+        Ok(ids)
+    }
+
+    fn drop_contents(&mut self, before_ms: i64) -> Result<u64, Fault> {
+        let ids = self.ids(
+            "SELECT id FROM message INDEXED BY message_content
+             WHERE final_at IS NOT NULL AND segment IS NOT NULL AND final_at <= ?1 AND captured = 0
+             ORDER BY final_at LIMIT ?2",
+            before_ms,
+        )?;
+        for id in &ids {
+            self.drop_content_of(*id)?;
+        }
+        Ok(ids.len() as u64)
+    }
+
+    fn drop_content_of(&mut self, id: MessageId) -> Result<(), Fault> {
+        let Some(mut row) = self.load_message(id)? else { return Ok(()) };
+        self.drop_content(&mut row);
+        self.connection
+            .prepare_cached("UPDATE message SET segment = NULL, captured = 0 WHERE id = ?1")?
+            .execute([id.0])?;
+        Ok(())
+    }
+
+    fn drop_captured(&mut self, before_ms: i64) -> Result<u64, Fault> {
+        let ids = self.ids(
+            "SELECT id FROM message INDEXED BY message_captured
+             WHERE captured = 1 AND final_at IS NOT NULL AND final_at <= ?1 ORDER BY id LIMIT ?2",
+            before_ms,
+        )?;
+        for id in &ids {
+            self.drop_content_of(*id)?;
+        }
+        Ok(ids.len() as u64)
+    }
+
+    fn remove_messages(&mut self, before_ms: i64) -> Result<u64, Fault> {
+        let ids = self.ids(
+            "SELECT id FROM message INDEXED BY message_final
+             WHERE final_at IS NOT NULL AND final_at <= ?1 AND captured = 0 ORDER BY final_at LIMIT ?2",
+            before_ms,
+        )?;
+        for id in &ids {
+            let Some(mut row) = self.load_message(*id)? else { continue };
+            self.drop_content(&mut row);
+            let mut next = Some(row.last_event);
+            while let Some(seq) = next {
+                next = self
+                    .connection
+                    .prepare_cached("DELETE FROM event WHERE seq = ?1 RETURNING prev")?
+                    .query_row([seq], |row| row.get(0))
+                    .or_else(|error| match error {
+                        rusqlite::Error::QueryReturnedNoRows => Ok(None),
+                        other => Err(other),
+                    })?;
+            }
+            self.connection.prepare_cached("DELETE FROM recipient WHERE message = ?1")?.execute([id.0])?;
+            self.connection.prepare_cached("DELETE FROM message WHERE id = ?1")?.execute([id.0])?;
+        }
+        if !ids.is_empty() {
+            // The cursor grows even if the events that carry its highest numbers are gone.
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO meta(name, value) VALUES ('event', ?1) ON CONFLICT(name) DO UPDATE SET value = ?1",
+                )?
+                .execute([self.next_seq() - 1])?;
+        }
+        Ok(ids.len() as u64)
+    }
+
+    fn remove_keys(&mut self, before_ms: i64) -> Result<u64, Fault> {
+        let removed = self
+            .connection
+            .prepare_cached(
+                "DELETE FROM idempotency WHERE (sender, key) IN
+                     (SELECT sender, key FROM idempotency INDEXED BY idempotency_at WHERE at <= ?1 ORDER BY at LIMIT ?2)",
+            )?
+            .execute(params![before_ms, STEP as i64])?;
+        Ok(removed as u64)
+    }
+
+    fn remove_lanes(&mut self, before_ms: i64) -> Result<u64, Fault> {
+        let found: Vec<i64> = self
+            .connection
+            .prepare_cached("SELECT id FROM lane WHERE waiting = 0 AND held = 0 AND used <= ?1 LIMIT ?2")?
+            .query_map(params![before_ms, STEP as i64], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let mut removed = 0;
+        for lane in found {
+            if self.shared.leased.lock().contains_key(&LaneId(lane)) {
+                continue;
+            }
+            self.connection.prepare_cached("DELETE FROM lane WHERE id = ?1")?.execute([lane])?;
+            self.forget_lane(LaneId(lane));
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    /// Points messages to the copies of their contents.
+    fn move_contents(&mut self, from: i64, contents: &[Moved]) -> Result<u64, Fault> {
+        let mut moved = 0;
+        for one in contents {
+            let to = Self::place_or_defect(one.to)?;
+            let changed = self
+                .connection
+                .prepare_cached("UPDATE message SET segment = ?2, place = ?3 WHERE id = ?1 AND segment = ?4 AND place = ?5")?
+                .execute(params![one.message.0, to.segment, to.offset as i64, from, one.from.offset as i64])?;
+            // Dropped meanwhile: the copy is garbage.
+            if changed == 1 {
+                let size = one.content.len() as i64;
+                self.content_changed(from, -1, -size);
+                self.content_changed(to.segment, 1, size);
+                moved += 1;
+            }
+        }
+        Ok(moved)
+    }
+}

@@ -1,0 +1,241 @@
+//! The traits, mapped to the writer, the readers and the jobs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use secrecy::ExposeSecret;
+
+use super::command::{
+    AcceptRequest, Command, Job, OperateRequest, PutRequest, SealedChange, SettleRequest,
+};
+use super::encode::Wish;
+use super::{SqliteStore, accept, backup, browse, content, encode, maintain, select, settings, verify};
+use crate::model::*;
+use crate::settings::{Document, Kind, SecretChange};
+use crate::verbs::{Browse, Intake, Maintain, Queue, Retention, Settings};
+use crate::{Pending, StoreError};
+
+/// Recipients an operation changes in one transaction: some milliseconds, then others have their turn.
+const STEP: usize = 500;
+
+impl Intake for SqliteStore {
+    fn accept(&self, new: NewMessage) -> Pending<Accepted> {
+        if let Err(error) = self.intake().and_then(|()| accept::check(&new)) {
+            return Pending::ready(Err(error));
+        }
+        // Hashing and encoding are done here, by the many, not by the one writer.
+        let request = || -> Result<AcceptRequest, StoreError> {
+            Ok(AcceptRequest {
+                hash: *blake3::hash(&new.content).as_bytes(),
+                parameters: encode::mail_parameters(&new.message.parameters)?,
+                details: encode::details(&new.message.details)?,
+                new,
+                place: None,
+            })
+        };
+        match request() {
+            Ok(request) => {
+                let (job, pending) = Job::new(request);
+                self.shared.queue.push(Command::Accept(Box::new(job)));
+                pending
+            }
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
+    fn next_id(&self, now_ms: i64) -> MessageId {
+        self.shared.next_id(now_ms)
+    }
+
+    fn ready(&self) -> Result<(), StoreError> {
+        self.intake()?;
+        self.shared.queue.ready()
+    }
+}
+
+impl SqliteStore {
+    fn intake(&self) -> Result<(), StoreError> {
+        self.shared.healthy()?;
+        if self.shared.low.load(Ordering::Relaxed) { Err(StoreError::Full) } else { Ok(()) }
+    }
+}
+
+impl Queue for SqliteStore {
+    fn start_run(&self, node: &str, now_ms: i64) -> Pending<(Incarnation, u64)> {
+        let (job, pending) = Job::new((node.to_owned(), now_ms));
+        self.shared.queue.push(Command::StartRun(job));
+        pending
+    }
+
+    fn claim(&self, request: ClaimRequest) -> Pending<Claimed> {
+        let (job, pending) = Job::new(request);
+        self.shared.queue.push(Command::Claim(Box::new(job)));
+        pending
+    }
+
+    fn settle(&self, settlement: Settlement) -> Pending<u32> {
+        match settlement.attempt.as_ref().map(encode::attempt).transpose() {
+            Ok(attempt) => {
+                let (job, pending) = Job::new(SettleRequest { settlement, attempt });
+                self.shared.queue.push(Command::Settle(Box::new(job)));
+                pending
+            }
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
+    fn give_back(&self, by: Incarnation, recipients: Vec<(RecipientId, i64)>) -> Pending<u32> {
+        let (job, pending) = Job::new((by, recipients));
+        self.shared.queue.push(Command::GiveBack(job));
+        pending
+    }
+
+    fn content(&self, id: MessageId) -> Pending<Bytes> {
+        let shared = self.shared.clone();
+        self.shared.readers.ask(move |connection| content::content(connection, &shared, id))
+    }
+
+    fn expire(&self, now_ms: i64, max: u32) -> Pending<u32> {
+        let (job, pending) = Job::new((now_ms, max));
+        self.shared.queue.push(Command::Expire(job));
+        pending
+    }
+
+    fn operate(&self, selector: Selector, operation: Operation, who: String, now_ms: i64) -> Pending<u64> {
+        if let Err(error) = select::check(&selector, true) {
+            return Pending::ready(Err(error));
+        }
+        self.job("operate", move |connection, shared| {
+            let wish = Wish { operation, who };
+            let mut after = None;
+            let mut changed = 0;
+            // A final row is out of reach of every operation.
+            if selector.state.is_some_and(State::is_final) {
+                return Ok(0);
+            }
+            loop {
+                let ids = {
+                    let _snapshot = browse::Snapshot::start(connection)?;
+                    select::select(connection, &selector, after, STEP)?
+                };
+                let Some(last) = ids.last().copied() else { return Ok(changed) };
+                let whole = ids.len() < STEP;
+                let request = OperateRequest { ids, state: selector.state, wish: wish.clone(), now_ms };
+                let (job, pending) = Job::new(request);
+                shared.queue.push(Command::Operate(Box::new(job)));
+                changed += pending.wait()?;
+                if whole {
+                    return Ok(changed);
+                }
+                after = Some(last);
+            }
+        })
+    }
+}
+
+impl Browse for SqliteStore {
+    fn recipients(
+        &self,
+        selector: Selector,
+        after: Option<RecipientId>,
+        limit: u32,
+    ) -> Pending<Vec<RecipientView>> {
+        if let Err(error) = select::check(&selector, false) {
+            return Pending::ready(Err(error));
+        }
+        self.shared
+            .readers
+            .ask(move |connection| Ok(browse::recipients(connection, &selector, after, limit)?))
+    }
+
+    fn message(&self, id: MessageId, limit: u32) -> Pending<MessageView> {
+        self.shared.readers.ask(move |connection| Ok(browse::message(connection, id, limit)?))
+    }
+
+    fn events(&self, id: MessageId, limit: u32) -> Pending<Vec<Event>> {
+        self.shared.readers.ask(move |connection| Ok(browse::events(connection, id, limit)?))
+    }
+
+    fn events_after(&self, seq: i64, limit: u32) -> Pending<Vec<Event>> {
+        self.shared.readers.ask(move |connection| Ok(browse::events_after(connection, seq, limit)?))
+    }
+
+    fn counts(&self, by: GroupBy, limit: u32) -> Pending<Vec<QueueCount>> {
+        let shared = self.shared.clone();
+        self.shared.readers.ask(move |connection| Ok(browse::counts(connection, &shared, by, limit)?))
+    }
+
+    fn captured(&self, before: Option<MessageId>, limit: u32) -> Pending<Vec<MessageView>> {
+        self.shared.readers.ask(move |connection| Ok(browse::captured(connection, before, limit)?))
+    }
+}
+
+impl Settings for SqliteStore {
+    fn documents(&self, kind: Kind) -> Pending<Vec<Document>> {
+        let shared = self.shared.clone();
+        self.shared
+            .readers
+            .ask(move |connection| Ok(settings::documents(connection, &shared.keyring, kind)?))
+    }
+
+    fn put_document(
+        &self,
+        kind: Kind,
+        name: String,
+        body: serde_json::Value,
+        secret: SecretChange,
+        now_ms: i64,
+    ) -> Pending<i64> {
+        let request = || -> Result<PutRequest, StoreError> {
+            settings::check_name(&name)?;
+            let secret = match &secret {
+                SecretChange::Keep => SealedChange::Keep,
+                SecretChange::Clear => SealedChange::Clear,
+                SecretChange::Set(secret) => SealedChange::Set(
+                    self.shared.keyring.seal(&settings::identity(kind, &name), secret.expose_secret())?,
+                ),
+            };
+            Ok(PutRequest { kind, name, body: body.to_string(), secret, now_ms })
+        };
+        match request() {
+            Ok(request) => {
+                let (job, pending) = Job::new(request);
+                self.shared.queue.push(Command::Put(Box::new(job)));
+                pending
+            }
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
+    fn delete_document(&self, kind: Kind, name: String) -> Pending<()> {
+        let (job, pending) = Job::new((kind, name));
+        self.shared.queue.push(Command::Delete(job));
+        pending
+    }
+
+    fn settings_version(&self) -> Pending<i64> {
+        Pending::ready(Ok(self.shared.settings_version.load(Ordering::SeqCst)))
+    }
+}
+
+impl Maintain for SqliteStore {
+    fn retain(&self, retention: Retention, now_ms: i64) -> Pending<u64> {
+        self.job("retain", move |connection, shared| maintain::retain(connection, shared, retention, now_ms))
+    }
+
+    fn backup(&self, to: PathBuf) -> Pending<u64> {
+        self.job("backup", move |connection, shared| backup::backup(connection, shared, &to))
+    }
+
+    fn verify(&self, deep: bool) -> Pending<Vec<String>> {
+        self.job("verify", move |connection, shared: &Arc<_>| verify::verify(connection, shared, deep))
+    }
+
+    fn close(&self) -> Pending<()> {
+        let (job, pending) = Job::new(());
+        self.shared.queue.push(Command::Close(job));
+        pending
+    }
+}

@@ -1,0 +1,446 @@
+//! One connection's work: the prepared statements of the hot path and what a batch changes besides rows.
+//!
+//! Everything kept in memory (lane counts, leases, segment use, cursors) is staged here during a batch and becomes
+//! visible to others only after COMMIT; a rollback throws it away.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rusqlite::{Connection, OptionalExtension, Statement, params};
+
+use super::encode;
+use super::fault::Fault;
+use super::segment::{Place, Segments};
+use super::shared::{LeasedLane, Shared};
+use crate::model::*;
+use crate::verbs::Retention;
+
+/// Lanes the writer knows to exist; beyond that it forgets them all and asks the database again.
+const KNOWN_LANES: usize = 50_000;
+/// A lane's `used` is exact to a day: often enough for rows that are removed after months.
+const DAY_MS: i64 = 86_400_000;
+
+/// Statements of the hot path, prepared once per connection.
+pub(super) struct Statements<'c> {
+    pub(super) insert_message: Statement<'c>,
+    pub(super) insert_recipient: Statement<'c>,
+    pub(super) insert_event: Statement<'c>,
+    pub(super) load_message: Statement<'c>,
+    pub(super) save_message: Statement<'c>,
+    pub(super) load_leased: Statement<'c>,
+    pub(super) save_recipient: Statement<'c>,
+    upsert_lane: Statement<'c>,
+    flush_lane: Statement<'c>,
+    flush_segment: Statement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    fn prepare(connection: &'c Connection) -> Result<Self, rusqlite::Error> {
+        Ok(Self {
+            insert_message: connection.prepare(
+                "INSERT INTO message(id, pending, final_at, last_event, parked, captured, segment, place, size, hash,
+                     accepted, not_before, expires, priority, eight_bit, sender, stream, reverse_path, parameters, details)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+            )?,
+            insert_recipient: connection.prepare(
+                "INSERT INTO recipient(message, n, state, lease, lane, due, attempts, why, parameters, address)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9)",
+            )?,
+            insert_event: connection.prepare(
+                "INSERT INTO event(seq, at, message, n, kind, prev, attempt, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?,
+            load_message: connection.prepare(
+                "SELECT pending, last_event, segment, size, captured, expires, parked, final_at FROM message WHERE id = ?1",
+            )?,
+            save_message: connection.prepare(
+                "UPDATE message SET pending = ?2, last_event = ?3, final_at = ?4, parked = ?5, captured = ?6, segment = ?7
+                 WHERE id = ?1",
+            )?,
+            load_leased: connection.prepare(
+                "SELECT lane, attempts, wish FROM recipient WHERE message = ?1 AND n = ?2 AND state = 1 AND lease = ?3",
+            )?,
+            save_recipient: connection.prepare(
+                "UPDATE recipient SET state = ?3, lease = ?4, due = ?5, attempts = ?6, wish = ?7, why = ?8, failure = ?9
+                 WHERE message = ?1 AND n = ?2",
+            )?,
+            upsert_lane: connection.prepare(
+                "INSERT INTO lane(id, route, domain, sender, stream, priority, used) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT(id) DO UPDATE SET used = max(used, excluded.used)",
+            )?,
+            flush_lane: connection.prepare(
+                "UPDATE lane SET waiting = waiting + ?2, held = held + ?3, used = max(used, ?4), next_due =
+                     (SELECT due FROM recipient INDEXED BY recipient_due WHERE lane = ?1 AND state = 0 ORDER BY due LIMIT 1)
+                 WHERE id = ?1",
+            )?,
+            flush_segment: connection.prepare(
+                "INSERT INTO segment(id, live, live_bytes, bytes) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT(id) DO UPDATE SET live = live + ?2, live_bytes = live_bytes + ?3, bytes = max(bytes, ?4)
+                 RETURNING live",
+            )?,
+        })
+    }
+}
+
+/// What a message row says that changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MessageRow {
+    pub(super) id: MessageId,
+    pub(super) pending: i64,
+    pub(super) last_event: i64,
+    pub(super) segment: Option<i64>,
+    pub(super) size: i64,
+    pub(super) captured: bool,
+    pub(super) expires: i64,
+    pub(super) parked: Option<i64>,
+    pub(super) final_at: Option<i64>,
+}
+
+/// What a recipient row says that changes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RecipientRow<'a> {
+    pub(super) state: u8,
+    pub(super) lease: i64,
+    pub(super) due: Option<i64>,
+    pub(super) attempts: i64,
+    pub(super) wish: Option<&'a str>,
+    pub(super) why: Option<&'a str>,
+    pub(super) failure: Option<&'a str>,
+}
+
+/// An event's attempt: none, stored with it, or stored with an earlier event of the same command.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AttemptColumn<'a> {
+    None,
+    Here(&'a str),
+    At(i64),
+}
+
+#[derive(Default)]
+struct LaneChange {
+    waiting: i64,
+    held: i64,
+    used_ms: i64,
+}
+
+#[derive(Default)]
+struct SegmentChange {
+    live: i64,
+    bytes: i64,
+}
+
+/// What the running batch changed besides rows.
+#[derive(Default)]
+struct Staged {
+    lanes: HashMap<LaneId, LaneChange>,
+    new_lanes: Vec<(LaneId, i64)>,
+    dropped_lanes: Vec<LaneId>,
+    leased: Vec<(Arc<Lane>, i64)>,
+    returned: HashMap<LaneId, i64>,
+    segments: HashMap<i64, SegmentChange>,
+    unlink: Vec<i64>,
+    settings_version: Option<i64>,
+    next_seq: Option<i64>,
+}
+
+/// One connection with its statements and the batch in progress.
+pub(super) struct Work<'c> {
+    pub(super) connection: &'c Connection,
+    pub(super) statements: Statements<'c>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) segments: Segments,
+    pub(super) retention: Retention,
+    known: HashMap<LaneId, i64>,
+    next_seq: i64,
+    staged: Staged,
+}
+
+impl<'c> Work<'c> {
+    pub(super) fn new(
+        connection: &'c Connection,
+        shared: Arc<Shared>,
+        segments: Segments,
+        retention: Retention,
+    ) -> Result<Self, Fault> {
+        let statements = Statements::prepare(connection)?;
+        let next_seq = connection.query_row(
+            "SELECT max(coalesce((SELECT max(seq) FROM event), 0), coalesce((SELECT value FROM meta WHERE name = 'event'), 0)) + 1",
+            [],
+            |row| row.get(0),
+        )?;
+        let version = connection
+            .query_row("SELECT value FROM meta WHERE name = 'settings'", [], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0);
+        shared.settings_version.store(version, Ordering::SeqCst);
+        Ok(Self {
+            connection,
+            statements,
+            shared,
+            segments,
+            retention,
+            known: HashMap::new(),
+            next_seq,
+            staged: Staged::default(),
+        })
+    }
+
+    // ---- events ----
+
+    /// Adds an event to a message's chain; gives its number.
+    pub(super) fn event(
+        &mut self,
+        row: &mut MessageRow,
+        at_ms: i64,
+        n: Option<u32>,
+        kind: EventKind,
+        attempt: AttemptColumn<'_>,
+        detail: Option<&str>,
+    ) -> Result<i64, Fault> {
+        let seq = *self.staged.next_seq.get_or_insert(self.next_seq);
+        let prev = (row.last_event != 0).then_some(row.last_event);
+        let statement = &mut self.statements.insert_event;
+        match attempt {
+            AttemptColumn::None => {
+                statement.execute(params![seq, at_ms, row.id.0, n, kind as u8, prev, None::<i64>, detail])?
+            }
+            AttemptColumn::Here(text) => {
+                statement.execute(params![seq, at_ms, row.id.0, n, kind as u8, prev, text, detail])?
+            }
+            AttemptColumn::At(at) => {
+                statement.execute(params![seq, at_ms, row.id.0, n, kind as u8, prev, at, detail])?
+            }
+        };
+        self.staged.next_seq = Some(seq + 1);
+        row.last_event = seq;
+        Ok(seq)
+    }
+
+    /// Number the next event will have.
+    pub(super) fn next_seq(&self) -> i64 {
+        self.staged.next_seq.unwrap_or(self.next_seq)
+    }
+
+    // ---- messages and recipients ----
+
+    pub(super) fn load_message(&mut self, id: MessageId) -> Result<Option<MessageRow>, Fault> {
+        let row = self.statements.load_message.query_row([id.0], |row| {
+            Ok(MessageRow {
+                id,
+                pending: row.get(0)?,
+                last_event: row.get(1)?,
+                segment: row.get(2)?,
+                size: row.get(3)?,
+                captured: row.get(4)?,
+                expires: row.get(5)?,
+                parked: row.get(6)?,
+                final_at: row.get(7)?,
+            })
+        });
+        Ok(row.optional()?)
+    }
+
+    /// Writes a message row back; a message without pending recipients becomes final and may lose its content.
+    pub(super) fn save_message(&mut self, row: &mut MessageRow, at_ms: i64) -> Result<(), Fault> {
+        self.finish_message(row, at_ms);
+        self.statements.save_message.execute(params![
+            row.id.0,
+            row.pending,
+            row.last_event,
+            row.final_at,
+            row.parked,
+            row.captured,
+            row.segment
+        ])?;
+        Ok(())
+    }
+
+    /// Makes a row without pending recipients final.
+    pub(super) fn finish_message(&mut self, row: &mut MessageRow, at_ms: i64) {
+        if row.pending > 0 {
+            return;
+        }
+        row.parked = None;
+        row.final_at.get_or_insert(at_ms);
+        if self.retention.content_ms == 0 && !row.captured {
+            self.drop_content(row);
+        }
+    }
+
+    /// Forgets where the content is.
+    pub(super) fn drop_content(&mut self, row: &mut MessageRow) {
+        if let Some(segment) = row.segment.take() {
+            self.content_changed(segment, -1, -row.size);
+        }
+    }
+
+    pub(super) fn save_recipient(&mut self, id: RecipientId, row: &RecipientRow<'_>) -> Result<(), Fault> {
+        self.statements.save_recipient.execute(params![
+            id.message.0,
+            id.n,
+            row.state,
+            row.lease,
+            row.due,
+            row.attempts,
+            row.wish,
+            row.why,
+            row.failure
+        ])?;
+        Ok(())
+    }
+
+    // ---- lanes ----
+
+    /// Makes sure that a lane's row is there.
+    pub(super) fn know_lane(&mut self, lane: &Lane, now_ms: i64) -> Result<(), Fault> {
+        let day = now_ms.div_euclid(DAY_MS);
+        if self.known.get(&lane.id) == Some(&day) {
+            return Ok(());
+        }
+        let key = &lane.key;
+        self.statements.upsert_lane.execute(params![
+            lane.id.0,
+            &*key.route,
+            &*key.domain,
+            &*key.sender,
+            &*key.stream,
+            key.priority,
+            now_ms
+        ])?;
+        self.staged.new_lanes.push((lane.id, day));
+        // Within the batch it counts as known; a rollback forgets everything.
+        self.known.insert(lane.id, day);
+        Ok(())
+    }
+
+    pub(super) fn lane_changed(&mut self, lane: LaneId, waiting: i64, held: i64, at_ms: i64) {
+        let change = self.staged.lanes.entry(lane).or_default();
+        change.waiting += waiting;
+        change.held += held;
+        change.used_ms = change.used_ms.max(at_ms);
+    }
+
+    /// Counts `count` recipients of a lane as leased.
+    pub(super) fn leased(&mut self, lane: &Arc<Lane>, count: i64) {
+        match self.staged.leased.last_mut() {
+            Some((last, total)) if last.id == lane.id => *total += count,
+            _ => self.staged.leased.push((lane.clone(), count)),
+        }
+    }
+
+    /// Counts one recipient of a lane as no longer leased.
+    pub(super) fn unleased(&mut self, lane: LaneId) {
+        *self.staged.returned.entry(lane).or_default() += 1;
+    }
+
+    pub(super) fn forget_lane(&mut self, lane: LaneId) {
+        self.staged.dropped_lanes.push(lane);
+    }
+
+    /// Writes the lanes' counts and next due times: one UPDATE for each lane touched.
+    pub(super) fn flush_lanes(&mut self) -> Result<(), Fault> {
+        for (lane, change) in self.staged.lanes.drain() {
+            self.statements.flush_lane.execute(params![lane.0, change.waiting, change.held, change.used_ms])?;
+        }
+        Ok(())
+    }
+
+    // ---- contents ----
+
+    pub(super) fn content_changed(&mut self, segment: i64, live: i64, bytes: i64) {
+        let change = self.staged.segments.entry(segment).or_default();
+        change.live += live;
+        change.bytes += bytes;
+    }
+
+    fn flush_segments(&mut self) -> Result<(), Fault> {
+        let current = self.segments.current();
+        for (segment, change) in self.staged.segments.drain() {
+            let end = if Some(segment) == current { self.segments.end() as i64 } else { 0 };
+            let live: i64 = self
+                .statements
+                .flush_segment
+                .query_row(params![segment, change.live, change.bytes, end], |row| row.get(0))?;
+            if live <= 0 && Some(segment) != current {
+                self.connection.prepare_cached("DELETE FROM segment WHERE id = ?1")?.execute([segment])?;
+                self.staged.unlink.push(segment);
+            }
+        }
+        // One that emptied while it was current is only now in nobody's way.
+        for segment in self.segments.retired() {
+            let removed = self
+                .connection
+                .prepare_cached("DELETE FROM segment WHERE id = ?1 AND live <= 0")?
+                .execute([segment])?;
+            if removed > 0 {
+                self.staged.unlink.push(*segment);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn settings_changed(&mut self, version: i64) {
+        self.staged.settings_version = Some(version);
+    }
+
+    // ---- the batch ----
+
+    /// Writes what was aggregated; to be called before COMMIT.
+    pub(super) fn flush(&mut self) -> Result<(), Fault> {
+        self.flush_lanes()?;
+        self.flush_segments()
+    }
+
+    /// Makes what was staged visible; to be called after COMMIT.
+    pub(super) fn committed(&mut self) {
+        let staged = std::mem::take(&mut self.staged);
+        if let Some(seq) = staged.next_seq {
+            self.next_seq = seq;
+        }
+        if let Some(version) = staged.settings_version {
+            self.shared.settings_version.store(version, Ordering::SeqCst);
+        }
+        for lane in &staged.dropped_lanes {
+            self.known.remove(lane);
+        }
+        if self.known.len() > KNOWN_LANES {
+            self.known.clear();
+        }
+        if !staged.leased.is_empty() || !staged.returned.is_empty() {
+            let mut leased = self.shared.leased.lock();
+            for (lane, count) in staged.leased {
+                leased.entry(lane.id).or_insert_with(|| LeasedLane { lane, count: 0 }).count += count;
+            }
+            for (id, count) in staged.returned {
+                if let Some(entry) = leased.get_mut(&id) {
+                    entry.count -= count;
+                    if entry.count <= 0 {
+                        leased.remove(&id);
+                    }
+                }
+            }
+        }
+        self.segments.forget_retired();
+        for segment in staged.unlink {
+            self.shared.unlink(self.segments.dir(), segment);
+        }
+    }
+
+    /// Forgets what was staged; to be called after ROLLBACK.
+    pub(super) fn rolled_back(&mut self) {
+        for (lane, _) in &self.staged.new_lanes {
+            self.known.remove(lane);
+        }
+        self.staged = Staged::default();
+    }
+
+    /// A content that was written but is not referred to.
+    pub(super) fn place_or_defect(place: Option<Place>) -> Result<Place, Fault> {
+        place.ok_or_else(|| Fault::Command(crate::StoreError::Internal("content has no place".into())))
+    }
+
+    /// The JSON of an operator's reason.
+    pub(super) fn why_detail(why: &str) -> Result<Option<String>, Fault> {
+        Ok(encode::detail(None, None, Some(why))?)
+    }
+}
