@@ -135,8 +135,7 @@ impl Door {
         let directory = shared.directory();
         let (new_recipients, admission) =
             Admission::plan(shared, &directory, &message, &content, submission.envelope.recipients)?;
-        let new =
-            NewMessage { message, content, recipients: new_recipients, by: shared.run, idempotency };
+        let new = NewMessage { message, content, recipients: new_recipients, by: shared.run, idempotency };
         match admission.commit(new).await? {
             Accepted::Committed(committed) => {
                 Ok(Receipt { id: committed.id(), recipients, committed: Some(committed) })
@@ -145,11 +144,9 @@ impl Door {
                 Ok(id) => Ok(Receipt { id, recipients, committed: None }),
                 Err(_) => Err(Refusal::new(RefusalKind::Unhealthy, 451, "4.3.0 Stored answer is not readable")),
             },
-            Accepted::KeyConflict => Err(Refusal::new(
-                RefusalKind::KeyConflict,
-                554,
-                "5.6.0 Idempotency-Key was used for another request",
-            )),
+            Accepted::KeyConflict => {
+                Err(Refusal::new(RefusalKind::KeyConflict, 554, "5.6.0 Idempotency-Key was used for another request"))
+            }
         }
     }
 }
@@ -168,8 +165,8 @@ fn check_content(shared: &Shared, submission: &Submission) -> Result<HeaderScan,
         let text = format!("5.3.4 Message is larger than {limit} octets");
         return Err(Refusal::new(RefusalKind::TooLarge, 552, text));
     }
-    let scan = message::scan(&submission.content)
-        .map_err(|error| Refusal::invalid(None, 554, format!("5.6.0 {error}")))?;
+    let scan =
+        message::scan(&submission.content).map_err(|error| Refusal::invalid(None, 554, format!("5.6.0 {error}")))?;
     if scan.received_count >= shared.config.max_hops {
         return Err(Refusal::new(RefusalKind::Loop, 554, "5.4.6 Too many hops: the message is going in circles"));
     }
@@ -239,7 +236,11 @@ fn stream_of(submission: &Submission, scan: &HeaderScan) -> Result<Arc<str>, Ref
     if valid {
         Ok(name.into())
     } else {
-        Err(Refusal::invalid(Some("/stream"), 554, "5.6.0 A stream's name has 1 to 64 of a-z, 0-9, dot, dash, underscore"))
+        Err(Refusal::invalid(
+            Some("/stream"),
+            554,
+            "5.6.0 A stream's name has 1 to 64 of a-z, 0-9, dot, dash, underscore",
+        ))
     }
 }
 

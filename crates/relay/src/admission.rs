@@ -50,7 +50,9 @@ impl Admission {
             let route = directory
                 .route_for(sender_domain, domain, &message.stream)
                 .ok_or_else(|| no_route(directory, &recipient.address))?;
-            let known = groups.iter().rposition(|group| *group.lane.key.domain == *domain && group.lane.key.route == route.name);
+            let known = groups
+                .iter()
+                .rposition(|group| *group.lane.key.domain == *domain && group.lane.key.route == route.name);
             let at = known.unwrap_or_else(|| {
                 let lane = shared.lane(&route.name, domain, message);
                 groups.push(Group { lane, recipients: Vec::new(), leased: false });

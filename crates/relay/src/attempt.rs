@@ -230,7 +230,9 @@ fn fate(delivery: &Delivery, at: usize) -> Fate {
         (Some(RecipientResult::Refused(reply)), _) => Fate::Failed(Stage::Recipient, Failure::Refused(reply.clone())),
         (Some(RecipientResult::Postponed(_)), _) => Fate::Postponed,
         (Some(RecipientResult::Accepted), Some(TransactionEnd::Delivered(_))) => Fate::Delivered,
-        (Some(_), Some(TransactionEnd::Refused { stage, reply })) => Fate::Failed(*stage, Failure::Refused(reply.clone())),
+        (Some(_), Some(TransactionEnd::Refused { stage, reply })) => {
+            Fate::Failed(*stage, Failure::Refused(reply.clone()))
+        }
         _ => unfinished(),
     }
 }

@@ -187,7 +187,8 @@ async fn open_route(
     };
     let hosts: Vec<String> = match (route.record.kind, &route.record.host) {
         (RouteKind::Mx, _) => {
-            let exchange = shared.exchangers.find(&lane.key.domain).await.map_err(|failure| dns_error(shared, failure))?;
+            let exchange =
+                shared.exchangers.find(&lane.key.domain).await.map_err(|failure| dns_error(shared, failure))?;
             if *destination_of(route, &exchange) != **destination {
                 tracing::debug!(%destination, domain = %lane.key.domain, "mail exchangers changed while mail waited");
             }

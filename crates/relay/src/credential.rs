@@ -82,7 +82,8 @@ pub fn hash_password(password: &SecretString) -> Result<String, HashError> {
 /// A new API key with 160 bits of randomness, and its record.
 pub fn new_api_key(now_ms: i64) -> (SecretString, ApiKeyRecord) {
     let key = format!("{KEY_PREFIX}{}", random_text(32));
-    let record = ApiKeyRecord { prefix: key[..KEY_PREFIX.len() + 6].to_owned(), hash: key_hash(&key), created_ms: now_ms };
+    let record =
+        ApiKeyRecord { prefix: key[..KEY_PREFIX.len() + 6].to_owned(), hash: key_hash(&key), created_ms: now_ms };
     (key.into(), record)
 }
 
@@ -181,22 +182,22 @@ fn network_of(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn sender(hash: Option<String>) -> Arc<Sender> {
+    fn sender(hash: Option<String>, version: i64) -> Arc<Sender> {
         let body = serde_json::json!({"allowed_from": ["*"], "password_hash": hash});
-        Arc::new(Sender::new("app".into(), serde_json::from_value(body).unwrap(), 1))
+        Arc::new(Sender::new("app".into(), serde_json::from_value(body).unwrap(), version))
     }
 
     #[tokio::test]
     async fn only_the_right_password_opens_and_it_opens_again() {
         let gate = Gate::default();
         let right = SecretString::from("correct horse");
-        let app = sender(Some(hash_password(&right).unwrap()));
+        let app = sender(Some(hash_password(&right).unwrap()), 1);
         assert!(!gate.check_password(Some(&app), &"wrong".into()).await);
         assert!(gate.check_password(Some(&app), &right).await);
         assert!(gate.check_password(Some(&app), &right).await);
         assert!(!gate.check_password(Some(&app), &"wrong".into()).await);
         assert!(!gate.check_password(None, &right).await);
-        assert!(!gate.check_password(Some(&sender(None)), &right).await);
+        assert!(!gate.check_password(Some(&sender(None, 2)), &right).await, "a changed sender is verified anew");
     }
 
     #[test]

@@ -112,7 +112,8 @@ pub struct RuleRecord {
 impl RuleRecord {
     /// Whether all conditions hold.
     pub fn matches(&self, sender_domain: &str, recipient_domain: &str, stream: &str) -> bool {
-        let domain = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| domain_matches(wanted, is));
+        let domain =
+            |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| domain_matches(wanted, is));
         domain(&self.sender_domain, sender_domain)
             && domain(&self.recipient_domain, recipient_domain)
             && self.stream.as_ref().is_none_or(|wanted| wanted == stream)
@@ -150,7 +151,10 @@ impl RouteRecord {
             self.username.is_some() && self.tls == Some(RouteTls::None) && !self.auth_without_tls,
             "Without TLS the password would cross the network in clear: use TLS, or allow it with auth_without_tls.",
         );
-        say(self.kind == RouteKind::Mx && self.tls == Some(RouteTls::Implicit), "No mail exchanger speaks implicit TLS.");
+        say(
+            self.kind == RouteKind::Mx && self.tls == Some(RouteTls::Implicit),
+            "No mail exchanger speaks implicit TLS.",
+        );
         say(self.connections == Some(0), "At least one connection is needed.");
         say(self.messages_per_connection == Some(0), "At least one message per connection is needed.");
         say(self.recipients_per_transaction == Some(0), "At least one recipient per transaction is needed.");
@@ -253,10 +257,8 @@ mod tests {
 
     #[test]
     fn a_password_never_crosses_in_clear_by_accident() {
-        let record: RouteRecord = serde_json::from_str(
-            r#"{"kind":"smarthost","host":"smtp.example","tls":"none","username":"u"}"#,
-        )
-        .unwrap();
+        let record: RouteRecord =
+            serde_json::from_str(r#"{"kind":"smarthost","host":"smtp.example","tls":"none","username":"u"}"#).unwrap();
         assert_eq!(record.problems(true).len(), 1);
         assert_eq!(record.problems(false).len(), 2);
     }

@@ -113,7 +113,8 @@ pub(crate) fn outcome_of(
     let now_ms = shared.now_ms();
     let until_ms = now_ms + delay_ms(shared, route.map(|route| &**route), recipient.attempts.saturating_add(1));
     // A last attempt just before the end is better than an early end; without time for it the message is late now.
-    let until_ms = if until_ms > claim.message.expires_ms { claim.message.expires_ms - LAST_ATTEMPT_MS } else { until_ms };
+    let until_ms =
+        if until_ms > claim.message.expires_ms { claim.message.expires_ms - LAST_ATTEMPT_MS } else { until_ms };
     if until_ms <= now_ms {
         Outcome::Expired { failure: Some(failure.clone()) }
     } else {

@@ -75,7 +75,13 @@ pub(crate) fn default_stream() -> Arc<str> {
 }
 
 impl Shared {
-    pub(crate) fn new(config: RelayConfig, store: Arc<dyn Store>, net: Net, run: Incarnation, directory: Directory) -> Self {
+    pub(crate) fn new(
+        config: RelayConfig,
+        store: Arc<dyn Store>,
+        net: Net,
+        run: Incarnation,
+        directory: Directory,
+    ) -> Self {
         let window = WindowLimits { recipients: config.window_recipients.max(100) };
         let streams =
             config.streams.iter().map(|s| (Arc::from(s.name.as_str()), (s.priority.min(3), s.deadline_s))).collect();

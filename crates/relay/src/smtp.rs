@@ -73,13 +73,19 @@ impl Session {
             }
             None => {
                 shared.gate.wrong(address, name, shared.now_ms());
-                tracing::warn!(%address, user = ?name, mechanism = credentials.mechanism.as_ref() as &str, "AUTH failed");
+                tracing::warn!(%address, user = ?name, mechanism = ?credentials.mechanism, "AUTH failed");
                 Reply::new(535, "5.7.8 Authentication credentials invalid")
             }
         }
     }
 
-    fn submission(&mut self, envelope: Envelope, content: Content, session: &SessionFacts, peer: &Peer) -> Option<Submission> {
+    fn submission(
+        &mut self,
+        envelope: Envelope,
+        content: Content,
+        session: &SessionFacts,
+        peer: &Peer,
+    ) -> Option<Submission> {
         let sender = self.sender.clone()?;
         let protocol = if session.esmtp {
             let utf8 = envelope.parameters.smtputf8;

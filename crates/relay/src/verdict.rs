@@ -44,8 +44,7 @@ fn judge_reply(stage: Stage, reply: &Reply) -> Verdict {
 
 /// 530, 534, 535, 538 and their enhanced forms (RFC 4954 §6) are about how we signed in, not about the recipient.
 fn is_about_our_credential(reply: &Reply) -> bool {
-    matches!(reply.code, 530 | 534 | 535 | 538)
-        || matches!(reply.enhanced(), Some(EnhancedCode(5, 7, 8 | 9 | 11 | 12)))
+    matches!(reply.code, 530 | 534 | 535 | 538) || matches!(reply.enhanced(), Some(EnhancedCode(5, 7, 8 | 9 | 11 | 12)))
 }
 
 #[cfg(test)]

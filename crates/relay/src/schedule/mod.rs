@@ -89,8 +89,7 @@ impl<W> Schedule<W> {
 
     /// Adds a job whose recipients were reserved in the window before.
     pub fn add(&mut self, name: &Arc<str>, limits: Limits, job: Job, now_ms: i64) -> Option<Action<W>> {
-        let destination =
-            self.destinations.entry(name.clone()).or_insert_with(|| Destination::new(limits.clone()));
+        let destination = self.destinations.entry(name.clone()).or_insert_with(|| Destination::new(limits.clone()));
         destination.limits = limits;
         destination.push_back(job);
         self.stir(name, now_ms)

@@ -182,7 +182,8 @@ impl World {
             Some(job) => {
                 let host = &self.hosts[&name];
                 assert!(job.claim.recipients.len() <= host.limits.recipients, "a transaction is never too large");
-                let sent = job.claim.recipients.iter().map(|r| (job.claim.lane.id, job.claim.message.id.0, r.n)).collect();
+                let sent =
+                    job.claim.recipients.iter().map(|r| (job.claim.lane.id, job.claim.message.id.0, r.n)).collect();
                 let takes = host.takes_ms + self.dice.below(3);
                 self.after(takes, Happens::Sent(name, id, sent));
             }
@@ -361,7 +362,10 @@ fn a_slow_destination_does_not_hold_up_the_others() {
     for seed in SEEDS {
         let quick_alone = time_of_quick(seed, 0);
         let quick_beside = time_of_quick(seed, 20);
-        assert!(quick_beside <= quick_alone * 2 + 1_000, "seed {seed}: {quick_alone} ms alone, {quick_beside} ms beside");
+        assert!(
+            quick_beside <= quick_alone * 2 + 1_000,
+            "seed {seed}: {quick_alone} ms alone, {quick_beside} ms beside"
+        );
     }
 }
 
@@ -397,7 +401,8 @@ fn senders_of_one_priority_take_turns() {
             world.accept(&few, 1);
         }
         world.run(10_000_000);
-        let before = world.delivered.iter().filter(|(lane, .., at)| *lane == many.id && *at <= world.finished_at(&few)).count();
+        let end = world.finished_at(&few);
+        let before = world.delivered.iter().filter(|(lane, .., at)| *lane == many.id && *at <= end).count();
         assert!(before <= 60, "seed {seed}: {before} messages of the other sender came before");
     }
 }

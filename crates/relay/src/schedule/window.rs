@@ -30,13 +30,7 @@ pub struct Window {
 
 impl Window {
     pub(super) fn new(limits: WindowLimits) -> Self {
-        Self {
-            limits,
-            recipients: 0,
-            lanes: HashMap::new(),
-            behind: HashSet::new(),
-            next_claim_ms: Some(i64::MIN),
-        }
+        Self { limits, recipients: 0, lanes: HashMap::new(), behind: HashSet::new(), next_claim_ms: Some(i64::MIN) }
     }
 
     /// Recipients in memory.
