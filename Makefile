@@ -1,0 +1,62 @@
+# The one list of commands. Everything builds with the dev profile and the default features, so that no step builds again what
+# another has built; only `bench` needs the release profile.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+BINARY := target/debug/pillarbox
+
+.PHONY: help run build test unit check fmt clippy deny tidy bench e2e interop fuzz-smoke docs tools
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+run: build ## start a relay with the built-in defaults, data in ./data
+	$(BINARY) serve
+
+# The dev profile: it is there after half the time, and `make test` uses it too. Hashing and SQLite are optimised in it as well.
+build: ## build the binary
+	$(CARGO) build --locked -p pillarbox
+
+test: tools unit interop e2e ## everything: unit and story tests, then real clients and servers, then end to end
+
+unit: ## all tests of the workspace
+	$(CARGO) test --locked --workspace
+
+check: fmt clippy deny tidy unit ## what a change has to pass before it is proposed
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# Advisories need the RustSec database from the network and are looked at when dependencies change.
+deny:
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check licenses bans sources; \
+	else printf '\n%s\n%s\n\n' '*** licences, bans and sources were NOT checked: cargo-deny is missing ***' \
+	  '*** install it with: cargo install --locked cargo-deny ***' >&2; fi
+
+tidy: ## import table, file sizes, RFC list, clocks, ports
+	$(CARGO) test --locked -p pillarbox-testkit --test tidy
+
+bench: tools ## beside Postfix, in one run (needs root); FULL=1 queues a million
+	$(CARGO) build --locked --release -p pillarbox
+	bench/run.py $(BENCH_ARGS)
+
+e2e: build ## a fresh start as in the README, checked from outside
+	interop/run test_readme
+
+interop: build tools ## real clients and servers (needs root)
+	interop/run test_peers test_clients test_servers
+
+fuzz-smoke: ## each fuzz target for some seconds
+	fuzz/smoke.sh
+
+docs: build ## the reference pages that the binary writes, and the API documentation
+	@mkdir -p docs/manual
+	$(BINARY) config reference > docs/manual/configuration.md
+	$(BINARY) man --markdown > docs/manual/cli.md
+	$(CARGO) doc --locked --workspace --no-deps
+
+tools:
+	interop/install
