@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 BINARY := target/debug/pillarbox
 
-.PHONY: help run build test unit check fmt clippy deny tidy bench e2e interop fuzz-smoke docs tools
+.PHONY: help run build test unit check fmt clippy deny tidy tested bench e2e interop fuzz-smoke docs tools
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -16,6 +16,11 @@ run: build ## start a relay with the built-in defaults, data in ./data
 # The dev profile: it is there after half the time, and `make test` uses it too. Hashing and SQLite are optimised in it as well.
 build: ## build the binary
 	$(CARGO) build --locked -p pillarbox
+
+# Builds what `unit` builds, the binary among it: other flags would build half of the tree again with other features.
+tested:
+	$(CARGO) test --locked --workspace --no-run
+	@test -x $(BINARY) || $(CARGO) build --locked -p pillarbox
 
 test: tools unit interop e2e ## everything: unit and story tests, then real clients and servers, then end to end
 
@@ -43,10 +48,10 @@ bench: tools ## beside Postfix, in one run (needs root); FULL=1 queues a million
 	$(CARGO) build --locked --release -p pillarbox
 	bench/run.py $(BENCH_ARGS)
 
-e2e: build ## a fresh start as in the README, checked from outside
+e2e: tested tools ## a fresh start as in the README, checked from outside
 	interop/run test_readme
 
-interop: build tools ## real clients and servers (needs root)
+interop: tested tools ## real clients and servers (needs root)
 	interop/run test_peers test_clients test_servers
 
 fuzz-smoke: ## each fuzz target for some seconds
