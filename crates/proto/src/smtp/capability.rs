@@ -95,9 +95,9 @@ impl Capabilities {
 
     /// True if the server offers this keyword, known to us or not.
     pub fn has(&self, keyword: &str) -> bool {
-        self.keywords.iter().any(|line| {
-            line.split([' ', '=', '\t']).next().is_some_and(|first| first.eq_ignore_ascii_case(keyword))
-        })
+        self.keywords
+            .iter()
+            .any(|line| line.split([' ', '=', '\t']).next().is_some_and(|first| first.eq_ignore_ascii_case(keyword)))
     }
 }
 
@@ -169,8 +169,20 @@ mod tests {
 
     #[test]
     fn known_keywords_become_fields_and_all_are_kept_in_order() {
-        let found = parse(&["mx.example.org at your service", "SIZE 35882577", "8BITMIME", "STARTTLS", "ENHANCEDSTATUSCODES",
-            "PIPELINING", "CHUNKING", "SMTPUTF8", "DSN", "REQUIRETLS", "XEXCH50", "LIMITS RCPTMAX=50 MAILMAX=10 rcptdomainmax=1 NEW=2"]);
+        let found = parse(&[
+            "mx.example.org at your service",
+            "SIZE 35882577",
+            "8BITMIME",
+            "STARTTLS",
+            "ENHANCEDSTATUSCODES",
+            "PIPELINING",
+            "CHUNKING",
+            "SMTPUTF8",
+            "DSN",
+            "REQUIRETLS",
+            "XEXCH50",
+            "LIMITS RCPTMAX=50 MAILMAX=10 rcptdomainmax=1 NEW=2",
+        ]);
         assert_eq!(found.greeting, "mx.example.org at your service");
         assert_eq!(found.size_limit(), Some(35_882_577));
         assert!(found.eight_bit_mime && found.starttls && found.enhanced_status_codes && found.pipelining);
@@ -203,7 +215,14 @@ mod tests {
 
     #[test]
     fn our_offer_reads_back_as_what_it_offers() {
-        let offer = Offer { hostname: "mail.example", max_size: 1000, max_recipients: 9, starttls: true, auth: false, xclient: false };
+        let offer = Offer {
+            hostname: "mail.example",
+            max_size: 1000,
+            max_recipients: 9,
+            starttls: true,
+            auth: false,
+            xclient: false,
+        };
         let mut out = Vec::new();
         offer.encode_into(&mut out);
         let mut reader = crate::smtp::reply::ReplyReader::new();

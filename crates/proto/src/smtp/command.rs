@@ -141,7 +141,8 @@ impl Command {
             b"EXPN" if arguments.is_empty() => Err(CommandError::arguments("EXPN needs an argument")),
             b"EXPN" => Ok(Self::Expn),
             b"XCLIENT" => xclient(arguments),
-            b"GET" | b"POST" | b"PUT" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"PATCH" | b"CONNECT" | b"TRACE" | b"PRI" => Ok(Self::Http),
+            b"GET" | b"POST" | b"PUT" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"PATCH" | b"CONNECT" | b"TRACE"
+            | b"PRI" => Ok(Self::Http),
             _ => Ok(Self::Unknown),
         }
     }

@@ -124,9 +124,11 @@ impl Exchange {
                 self.username = Some(username(text)?);
                 Some(Step::Challenge("UGFzc3dvcmQ6"))
             }
-            Some(username) => {
-                Some(Step::Credentials(Credentials { mechanism: Mechanism::Login, username, password: password(text)? }))
-            }
+            Some(username) => Some(Step::Credentials(Credentials {
+                mechanism: Mechanism::Login,
+                username,
+                password: password(text)?,
+            })),
         }
     }
 }

@@ -115,7 +115,8 @@ fn ret(value: Option<&str>) -> Result<ReturnContent, CommandError> {
 }
 
 fn size(value: Option<&str>) -> Result<u64, CommandError> {
-    let digits = value.filter(|digits| (1..=20).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit()));
+    let digits =
+        value.filter(|digits| (1..=20).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit()));
     let digits = digits.ok_or_else(|| CommandError::arguments("SIZE is a number of octets"))?;
     // Twenty digits can exceed 64 bits; such a message is over any limit.
     Ok(digits.parse().unwrap_or(u64::MAX))
@@ -242,7 +243,9 @@ pub fn encode_rcpt(address: &Address, parameters: &RcptParameters, out: &mut Vec
 fn write_notify(notify: DeliveryNotify, out: &mut Vec<u8>) {
     let words: [(bool, &[u8]); 3] = match notify {
         DeliveryNotify::Never => return out.extend_from_slice(b" NOTIFY=NEVER"),
-        DeliveryNotify::On { success, failure, delay } => [(success, b"SUCCESS"), (failure, b"FAILURE"), (delay, b"DELAY")],
+        DeliveryNotify::On { success, failure, delay } => {
+            [(success, b"SUCCESS"), (failure, b"FAILURE"), (delay, b"DELAY")]
+        }
     };
     let mut separator: &[u8] = b" NOTIFY=";
     for (_, word) in words.iter().filter(|(wanted, _)| *wanted) {

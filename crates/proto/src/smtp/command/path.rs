@@ -6,7 +6,11 @@ use super::CommandError;
 ///
 /// A blank behind the colon is tolerated, as many clients send it; missing brackets are not. The path comes without
 /// its source route, which is ignored as RFC 5321 §4.1.1.3 asks.
-pub(super) fn split<'a>(arguments: &'a str, keyword: &str, syntax: &'static str) -> Result<(&'a str, &'a str), CommandError> {
+pub(super) fn split<'a>(
+    arguments: &'a str,
+    keyword: &str,
+    syntax: &'static str,
+) -> Result<(&'a str, &'a str), CommandError> {
     let wrong = || CommandError::arguments(syntax);
     let (word, rest) = arguments.split_at_checked(keyword.len()).ok_or_else(wrong)?;
     if !word.eq_ignore_ascii_case(keyword) {

@@ -204,7 +204,10 @@ fn parameters_of_mail() {
     assert_eq!(found.size, Some(10));
     assert_eq!(found.body, BodyType::EightBitMime);
     assert_eq!(found.ret, Some(ReturnContent::Headers));
-    assert_eq!((found.smtputf8, found.envid.as_deref(), found.auth.as_deref()), (true, Some("QQ+= x"), Some("e=mc2@example.com")));
+    assert_eq!(
+        (found.smtputf8, found.envid.as_deref(), found.auth.as_deref()),
+        (true, Some("QQ+= x"), Some("e=mc2@example.com"))
+    );
     assert_eq!(mail("MAIL FROM:<a@b> AUTH=<>").1.auth.as_deref(), Some(""));
     assert_eq!(mail("MAIL FROM:<a@b> SIZE=99999999999999999999").1.size, Some(u64::MAX));
     assert_eq!(mail("MAIL FROM:<a@b>").1, MailParameters::default());

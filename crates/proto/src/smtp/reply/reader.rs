@@ -35,7 +35,7 @@ impl BadReply {
 /// gives `None`.
 #[derive(Debug, Default)]
 pub struct ReplyReader {
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     start: usize,
     /// Octets up to `start + scanned` hold no LF.
     scanned: usize,

@@ -40,7 +40,8 @@ fn enhanced_codes_are_found_only_where_they_are_codes() {
 
 #[test]
 fn text_is_the_lines_without_their_codes() {
-    let reply = Reply::lines(550, vec!["5.7.1 Refused.".into(), "5.7.1 See".into(), "".into(), "http://example.org".into()]);
+    let reply =
+        Reply::lines(550, vec!["5.7.1 Refused.".into(), "5.7.1 See".into(), "".into(), "http://example.org".into()]);
     assert_eq!(reply.text(), "Refused. See http://example.org");
 }
 

@@ -29,7 +29,8 @@ impl Server {
                 self.command(command)
             }
             Err(error) => {
-                let broken_chunk = self.input.slice(start, end).get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"));
+                let broken_chunk =
+                    self.input.slice(start, end).get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"));
                 self.input.wipe(start, end);
                 self.reply(&error.reply());
                 self.count_error();
@@ -65,7 +66,9 @@ impl Server {
             Command::Quit => self.say_and_close("221 2.0.0 bye"),
             Command::Vrfy(_) => self.say("252 2.0.0 send mail to find out"),
             Command::Expn => self.fail("502 5.5.1 EXPN is not offered"),
-            Command::Help => self.say("214 2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY AUTH STARTTLS QUIT: RFC 5321"),
+            Command::Help => {
+                self.say("214 2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY AUTH STARTTLS QUIT: RFC 5321")
+            }
             Command::XClient(attributes) => return self.xclient(attributes),
             Command::Http => self.say_and_close("421 4.7.0 this port speaks SMTP, not HTTP"),
             Command::Unknown => self.fail("500 5.5.1 command not known"),
@@ -232,6 +235,12 @@ impl Server {
 fn allowed_in_clear(command: &Command) -> bool {
     matches!(
         command,
-        Command::Ehlo(_) | Command::Helo(_) | Command::Noop | Command::StartTls | Command::Quit | Command::Http | Command::XClient(_)
+        Command::Ehlo(_)
+            | Command::Helo(_)
+            | Command::Noop
+            | Command::StartTls
+            | Command::Quit
+            | Command::Http
+            | Command::XClient(_)
     )
 }

@@ -113,7 +113,8 @@ impl Server {
         self.phase = Phase::Command;
         if last {
             self.check.finish();
-            if self.check.bare() {
+            // Where a chunk ends is never in doubt: if it is refused for another reason, that one is told.
+            if self.check.bare() && !(self.chunking && self.refusal.is_some()) {
                 // Sender and we may not agree where this message ends: what follows is not to be trusted.
                 self.say_and_close("550 5.5.2 lines of a message must end in CR LF");
                 return None;
