@@ -98,8 +98,7 @@ impl Daemon {
             child.stderr.take().map(|pipe| collect(pipe, Arc::clone(&output))),
         ];
         let readers = readers.into_iter().flatten().collect();
-        let mut daemon =
-            Self { child, output, readers, ready_line: String::new(), ready_after: Duration::default() };
+        let mut daemon = Self { child, output, readers, ready_line: String::new(), ready_after: Duration::default() };
         match daemon.wait_output(&plan.ready, plan.patience) {
             Some(line) => {
                 daemon.ready_line = line;
