@@ -1,5 +1,8 @@
 //! What the relay adds to a message at the door, and what it takes out. After this the octets never change.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;

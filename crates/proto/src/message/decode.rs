@@ -96,12 +96,10 @@ impl Display {
 
     fn finish(mut self) -> String {
         self.flush();
-        let mut shown: String =
-            self.text.trim().chars().map(visible).filter_map(|c| c).take(MAX_DISPLAY_CHARS + 1).collect();
-        if let Some((cut, _)) =
-            shown.char_indices().nth(MAX_DISPLAY_CHARS - 1).filter(|_| shown.chars().count() > MAX_DISPLAY_CHARS)
-        {
-            shown.truncate(cut);
+        let mut shown: String = self.text.trim().chars().filter_map(visible).take(MAX_DISPLAY_CHARS + 1).collect();
+        if shown.chars().count() > MAX_DISPLAY_CHARS {
+            shown.pop();
+            shown.pop();
             shown.push('…');
         }
         shown

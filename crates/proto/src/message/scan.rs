@@ -190,3 +190,99 @@ fn mailbox_line(content: &[u8]) -> usize {
     // `From : a@b` is a field in the obsolete syntax.
     if field_name(line).is_none() && field_name(line_at(line.len())).is_some() { line.len() } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Names and values found, then where header and body are said to be.
+    fn found(content: &str) -> (Vec<(String, String)>, &str, &str) {
+        let scan = scan(content.as_bytes()).unwrap();
+        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
+        let fields = scan.iter(content.as_bytes()).map(|(name, value)| (text(name), text(value))).collect();
+        (fields, &content[scan.start..scan.header_end], &content[scan.end..])
+    }
+
+    #[test]
+    fn finds_fields_and_body() {
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+        let rows: &[Row<'_>] = &[
+            ("A: b\r\n\r\nbody", &[("A", "b")], "A: b\r\n", "body"),
+            ("A: b\n\nbody", &[("A", "b")], "A: b\n", "body"),
+            (
+                "A: b\r\n c\r\n\td\r\nE:f\r\n\r\n",
+                &[("A", "b\r\n c\r\n\td"), ("E", "f")],
+                "A: b\r\n c\r\n\td\r\nE:f\r\n",
+                "",
+            ),
+            ("A : b\r\n\r\n", &[("A", "b")], "A : b\r\n", ""),
+            ("A:\r\n\r\n", &[("A", "")], "A:\r\n", ""),
+            ("A: b", &[("A", "b")], "A: b", ""),
+            ("A: b\r\n \r\nC: d\r\n\r\n", &[("A", "b"), ("C", "d")], "A: b\r\n \r\nC: d\r\n", ""),
+            ("\r\nA: b\r\n", &[], "", "A: b\r\n"),
+            ("hello\r\nA: b\r\n\r\n", &[], "", "hello\r\nA: b\r\n\r\n"),
+            ("see http://x\r\n\r\n", &[], "", "see http://x\r\n\r\n"),
+            (" A: b\r\n\r\n", &[], "", " A: b\r\n\r\n"),
+            (": b\r\n\r\n", &[], "", ": b\r\n\r\n"),
+            ("A: b\r\nbody starts\r\n\r\nx", &[("A", "b")], "A: b\r\n", "body starts\r\n\r\nx"),
+            ("From a@b Mon Jan 1 00:00:00 2024\r\nA: b\r\n\r\nx", &[("A", "b")], "A: b\r\n", "x"),
+            (">From a@b Mon Jan 1 00:00:00 2024\r\nA: b\r\n\r\nx", &[("A", "b")], "A: b\r\n", "x"),
+            ("From now on: text\r\n\r\nx", &[], "", "From now on: text\r\n\r\nx"),
+            ("From : a@b\r\nA: b\r\n\r\nx", &[("From", "a@b"), ("A", "b")], "From : a@b\r\nA: b\r\n", "x"),
+            ("", &[], "", ""),
+        ];
+        for &(content, fields, header, body) in rows {
+            let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(found(content), (fields, header, body), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn notices_what_the_relay_asks_about() {
+        let content = "RECEIVED: a\r\nreceived: b\r\nfrom: one\r\nFrom: two\r\nDATE: x\r\nmessage-id: <i>\r\n\
+            Subject: s\r\nSubject: t\r\n\r\nReceived: not this\r\n";
+        let scan = scan(content.as_bytes()).unwrap();
+        assert_eq!((scan.received_count, scan.from_count), (2, 2));
+        assert!(scan.has_date && scan.has_message_id && scan.has_from() && !scan.eight_bit);
+        let octets = content.as_bytes();
+        assert_eq!(scan.from(octets), Some(&b"one"[..]));
+        assert_eq!(scan.subject(octets), Some(&b"s"[..]));
+        assert_eq!(scan.message_id(octets), Some(&b"<i>"[..]));
+        assert_eq!(scan.get(octets, "Date"), Some(&b"x"[..]));
+        assert_eq!(scan.get(octets, "Sender"), None);
+        assert!(super::scan("Subject: ü\r\n\r\n".as_bytes()).unwrap().eight_bit);
+        assert!(!super::scan("Subject: u\r\n\r\nü".as_bytes()).unwrap().eight_bit);
+    }
+
+    #[test]
+    fn headers_are_bounded_and_bodies_are_not() {
+        assert!(scan("A: b\r\n".repeat(MAX_FIELDS).as_bytes()).is_ok());
+        assert_eq!(scan("A: b\r\n".repeat(MAX_FIELDS + 1).as_bytes()), Err(ScanError::TooManyFields));
+        let folded = |octets: usize| format!("A: b\r\n{}", " x\r\n".repeat(octets / 4));
+        assert!(scan(folded(MAX_HEADER_OCTETS - 8).as_bytes()).is_ok());
+        assert_eq!(scan(folded(MAX_HEADER_OCTETS).as_bytes()), Err(ScanError::TooLong));
+        assert_eq!(scan(format!("A: {}", "x".repeat(MAX_HEADER_OCTETS)).as_bytes()), Err(ScanError::TooLong));
+        let body = "x".repeat(3 * MAX_HEADER_OCTETS);
+        assert_eq!(scan(format!("A: b\r\n\r\n{body}").as_bytes()).unwrap().end, 8);
+        assert_eq!(scan(body.as_bytes()).unwrap().end, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn fields_lie_in_the_header_without_gaps(pieces in prop::collection::vec(
+            prop::sample::select(vec!["A: b", "From ", ":", " ", "\t", "\r\n", "\n", "\r", "Date", "\u{e9}", "x", "\0"]), 0..30)) {
+            let content = pieces.concat();
+            let scan = scan(content.as_bytes()).unwrap();
+            let mut at = scan.start;
+            for field in &scan.fields {
+                prop_assert_eq!(field.whole().start, at);
+                at = field.whole().end;
+            }
+            prop_assert_eq!(at, scan.header_end);
+            prop_assert!(scan.header_end <= scan.end && scan.end <= content.len());
+            prop_assert!(["", "\n", "\r\n"].contains(&&content[scan.header_end..scan.end]));
+        }
+    }
+}

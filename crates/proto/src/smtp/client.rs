@@ -206,7 +206,7 @@ impl Transaction {
             }
             Phase::Dot => {
                 self.open = false;
-                self.closing = !is_answer(&reply);
+                self.closing |= !is_answer(&reply);
                 self.finish(if reply.is_positive() {
                     TransactionEnd::Delivered(reply)
                 } else {
@@ -298,7 +298,7 @@ impl Transaction {
         if reply.is_positive() {
             self.open = true;
         } else {
-            self.closing = !is_answer(&reply);
+            self.closing |= !is_answer(&reply);
             self.end = Some(TransactionEnd::Refused { stage: Stage::Sender, reply });
         }
     }
