@@ -55,7 +55,7 @@ fn copy_database(connection: &Connection, database: &Path) -> Result<(), StoreEr
     let copy = || -> Result<(), rusqlite::Error> {
         let mut target = Connection::open(database)?;
         target.pragma_update(None, "synchronous", "FULL")?;
-        Backup::new(connection, &mut target)?.run_to_completion(-1, Duration::from_millis(50), None)
+        Backup::new(connection, &mut target)?.run_to_completion(i32::MAX, Duration::from_millis(50), None)
     };
     copy().map_err(|error| StoreError::from(Fault::from(error)))?;
     File::open(database).and_then(|file| file.sync_all()).map_err(|error| trouble("sync", database, error))

@@ -155,7 +155,11 @@ impl Command {
         matches!(self, Command::Accept(_) | Command::Put(_) | Command::Operate(_))
     }
     /// Answers: the remembered answer, or the batch's error.
-    pub(super) fn finish(self, outcome: Result<(), StoreError>) {
+    pub(super) fn finish(mut self, outcome: Result<(), StoreError>) {
+        // A close is never part of a batch.
+        if let Command::Close(job) = &mut self {
+            job.answer(Ok(()));
+        }
         each_job!(self, job => job.finish(outcome));
     }
     /// Runs it on the batch's transaction and remembers its answer.
@@ -184,7 +188,7 @@ impl Command {
             Command::Put(job) => run!(job, work.put_document(&job.request)),
             Command::Delete(job) => run!(job, work.delete_document(job.request.0, &job.request.1)),
             Command::Upkeep(job) => run!(job, work.upkeep(&job.request)),
-            Command::Close(job) => job.answer(Ok(())),
+            Command::Close(_) => {}
         }
         Ok(())
     }

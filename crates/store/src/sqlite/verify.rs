@@ -41,7 +41,7 @@ const CHECKS: &[(&str, &str)] = &[
         "SELECT segment.id FROM segment LEFT JOIN
              (SELECT segment, count(*) AS live, sum(size) AS bytes FROM message WHERE segment IS NOT NULL GROUP BY segment) m
              ON m.segment = segment.id
-         WHERE live <> coalesce(m.live, 0) OR live_bytes <> coalesce(m.bytes, 0) LIMIT 20",
+         WHERE segment.live <> coalesce(m.live, 0) OR live_bytes <> coalesce(m.bytes, 0) LIMIT 20",
     ),
     (
         "an open message has lost its content",

@@ -106,6 +106,7 @@ impl Writer {
             .and_then(|()| Work::new(connection, self.shared.clone(), segments, self.setup.retention));
         let mut work = match started {
             Ok(work) => work,
+            Err(Fault::Broken(why)) => return End::Broken(why),
             Err(fault) => return End::Broken(StoreError::from(fault).to_string()),
         };
         self.shared.set_broken(None);
@@ -158,11 +159,15 @@ impl Writer {
             }
             // One of them is to blame: each gets a transaction of its own.
             Err(Fault::Command(_)) => self.process_singly(work, batch),
-            Err(Fault::Broken(why)) => {
-                answer(batch, &Err(StoreError::Unhealthy(why.clone())));
-                Err(why)
-            }
+            Err(Fault::Broken(why)) => Err(self.broken(batch, why)),
         }
+    }
+
+    /// Answers a batch whose fate is unknown; whoever hears it finds the store unhealthy.
+    fn broken(&self, batch: Vec<Command>, why: String) -> String {
+        self.shared.set_broken(Some(&why));
+        answer(batch, &Err(StoreError::Unhealthy(why.clone())));
+        why
     }
 
     fn process_singly(&mut self, work: &mut Work<'_>, batch: Vec<Command>) -> Result<(), String> {
@@ -199,10 +204,7 @@ impl Writer {
                 Ok(())
             }
             Err(Fault::Command(_)) => self.process_singly(work, rest),
-            Err(Fault::Broken(why)) => {
-                answer(rest, &Err(StoreError::Unhealthy(why.clone())));
-                Err(why)
-            }
+            Err(Fault::Broken(why)) => Err(self.broken(rest, why)),
         }
     }
 
@@ -315,6 +317,7 @@ impl Writer {
                     tracing::info!("the store was verified and works again");
                     return Ok(opened);
                 }
+                Err(StoreError::Unhealthy(why)) => self.shared.set_broken(Some(&why)),
                 Err(error) => self.shared.set_broken(Some(&error.to_string())),
             }
             self.shared.queue.take(&mut batch, AGAIN);

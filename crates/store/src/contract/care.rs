@@ -1,0 +1,184 @@
+//! Stories about keeping: restarts, retention, damage, backups, settings, closing.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use super::scene::HOUR;
+use super::{MESSAGE_BODY, Scene, Story};
+use crate::model::*;
+use crate::settings::{Kind, SecretChange};
+use crate::verbs::{Retention, StoreError};
+
+pub(super) const STORIES: &[Story] = &[
+    ("everything answered for survives a restart", restart),
+    ("events have one order and a cursor that never goes back", cursor),
+    ("retention removes what is past its time and nothing else", retention),
+    ("a damaged content is set aside, kept and reported", damage),
+    ("a backup opens as a store with the same content", backup),
+    ("settings keep documents, versions and secrets", settings),
+    ("a closed store says so", closed),
+];
+
+const KEEP: Retention = Retention { content_ms: HOUR, events_ms: 10 * HOUR, captured_ms: 20 * HOUR };
+
+fn restart(scene: &mut Scene) {
+    let ids: Vec<MessageId> = (0..20).map(|n| scene.waiting(&[&format!("r{n}@example.net")])).collect();
+    scene.claim_some(10, 10, &[]);
+    scene.settle(ids[0], 0, Outcome::Delivered);
+    scene.operate(Selector { message: Some(ids[15]), ..Selector::default() }, Operation::Hold("x".into()));
+    let before = scene.store.events_after(0, 100).wait().unwrap();
+    assert_eq!(scene.restart(), 9);
+    assert_eq!(scene.store.events_after(0, 100).wait().unwrap(), before);
+    assert_eq!(scene.count("example.net"), (18, 1));
+    for id in &ids[1..] {
+        assert_eq!(&scene.store.content(*id).wait().unwrap()[..], MESSAGE_BODY);
+    }
+    assert_eq!(scene.claim().len(), 18);
+    scene.sound();
+}
+
+fn cursor(scene: &mut Scene) {
+    let ids: Vec<MessageId> = (0..10).map(|_| scene.accept(&["b@example.net"], Start::Leased)).collect();
+    for id in ids.iter().rev() {
+        scene.settle(*id, 0, Outcome::Delivered);
+    }
+    let mut seen = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = scene.store.events_after(after, 3).wait().unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        seen.extend(page);
+    }
+    assert_eq!(seen.len(), 20);
+    assert!(seen.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+    let delivered: Vec<MessageId> = seen[10..].iter().map(|event| event.message).collect();
+    assert_eq!(delivered, ids.iter().rev().copied().collect::<Vec<_>>());
+    // Removing all events does not let their numbers come again, not even over a restart.
+    scene.now += 11 * HOUR;
+    assert_eq!(scene.store.retain(KEEP, scene.now).wait().unwrap(), 10);
+    assert!(scene.store.events_after(0, 10).wait().unwrap().is_empty());
+    scene.restart();
+    scene.waiting(&["b@example.net"]);
+    assert!(scene.store.events_after(0, 10).wait().unwrap()[0].seq > after);
+}
+
+fn retention(scene: &mut Scene) {
+    assert_eq!(scene.store.retain(KEEP, scene.now).wait().unwrap(), 0);
+    let done = scene.accept(&["a@example.net"], Start::Leased);
+    let open = scene.accept(&["b@example.net", "c@example.net"], Start::Leased);
+    let kept = scene.accept(&["d@example.net"], Start::Leased);
+    let deliver = |message, capture| Settlement {
+        by: scene.run,
+        at_ms: scene.now,
+        message,
+        attempt: None,
+        outcomes: vec![(0, Outcome::Delivered)],
+        capture,
+    };
+    for (message, capture) in [(done, false), (open, false), (kept, true)] {
+        scene.store.settle(deliver(message, capture)).wait().unwrap();
+    }
+    let has = |scene: &Scene, id| scene.store.message(id, 1).wait().map(|view| view.has_content).ok();
+    assert_eq!(has(scene, done), Some(true));
+    scene.now += HOUR + 1;
+    assert_eq!(scene.store.retain(KEEP, scene.now).wait().unwrap(), 0);
+    assert_eq!([has(scene, done), has(scene, open), has(scene, kept)], [Some(false), Some(true), Some(true)]);
+    assert!(matches!(scene.store.content(done).wait(), Err(StoreError::NotFound)));
+    scene.now += 10 * HOUR;
+    assert_eq!(scene.store.retain(KEEP, scene.now).wait().unwrap(), 1);
+    assert_eq!([has(scene, done), has(scene, open), has(scene, kept)], [None, Some(true), Some(true)]);
+    assert!(scene.store.events(done, 10).wait().unwrap().is_empty());
+    scene.now += 10 * HOUR;
+    assert_eq!(scene.store.retain(KEEP, scene.now).wait().unwrap(), 1);
+    assert!(scene.store.captured(None, 10).wait().unwrap().is_empty());
+    assert_eq!(has(scene, open), Some(true));
+    let none = Retention { content_ms: 0, ..KEEP };
+    scene.store.retain(none, scene.now).wait().unwrap();
+    scene.settle(open, 1, Outcome::Delivered);
+    assert_eq!(has(scene, open), Some(false));
+    scene.sound();
+}
+
+fn damage(scene: &mut Scene) {
+    let id = scene.waiting(&["b@example.net", "c@example.net"]);
+    let other = scene.waiting(&["d@example.net"]);
+    scene.claim_some(1, 1, &[]);
+    scene.engine.damage(id);
+    for _ in 0..2 {
+        let answer = scene.store.content(id).wait();
+        assert!(matches!(answer, Err(StoreError::Damaged(_))), "{answer:?}");
+    }
+    for n in 0..2 {
+        let view = scene.view(id, n);
+        assert_eq!((view.state, view.why.as_deref()), (State::Held, Some("content does not match its hash")));
+    }
+    assert_eq!(scene.kinds(id), [EventKind::Accepted, EventKind::Quarantined]);
+    assert_eq!(scene.settle(id, 0, Outcome::Delivered), 0);
+    assert_eq!(&scene.store.content(other).wait().unwrap()[..], MESSAGE_BODY);
+    assert!(scene.store.message(id, 1).wait().unwrap().has_content);
+    let problems = scene.store.verify(true).wait().unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(scene.store.verify(false).wait().unwrap().is_empty());
+}
+
+fn backup(scene: &mut Scene) {
+    let ids: Vec<MessageId> = (0..50).map(|n| scene.waiting(&[&format!("r{n}@example.net")])).collect();
+    let path = scene.engine.spare_path();
+    assert!(scene.store.backup(path.clone()).wait().unwrap() > 0);
+    assert!(matches!(scene.store.backup(path.clone()).wait(), Err(StoreError::Invalid(_))));
+    let later = scene.waiting(&["later@example.net"]);
+    scene.store.operate(Selector { all: true, ..Selector::default() }, Operation::Cancel, "op".into(), scene.now)
+        .wait()
+        .unwrap();
+    let copy = scene.engine.open_backup(&path);
+    assert!(copy.verify(true).wait().unwrap().is_empty());
+    for id in &ids {
+        assert_eq!(&copy.content(*id).wait().unwrap()[..], MESSAGE_BODY);
+    }
+    assert!(matches!(copy.message(later, 1).wait(), Err(StoreError::NotFound)));
+    let (run, _) = copy.start_run("node", scene.now).wait().unwrap();
+    let request = ClaimRequest { by: run, now_ms: scene.now, max: 100, max_per_lane: 100, skip: Vec::new() };
+    assert_eq!(copy.claim(request).wait().unwrap().claims.len(), 50);
+    copy.close().wait().unwrap();
+}
+
+fn settings(scene: &mut Scene) {
+    let store = scene.store.clone();
+    let put = |name: &str, body, secret| store.put_document(Kind::Route, name.into(), body, secret, 5).wait();
+    let start = store.settings_version().wait().unwrap();
+    let first = put("smart", json!({"host": "a"}), SecretChange::Set(SecretString::from("s3cret"))).unwrap();
+    let second = put("smart", json!({"host": "b"}), SecretChange::Keep).unwrap();
+    assert!(second > first && store.settings_version().wait().unwrap() > start);
+    put("plain", json!({}), SecretChange::Keep).unwrap();
+    assert!(matches!(put("No Name", json!({}), SecretChange::Keep), Err(StoreError::Invalid(_))));
+    let documents = store.documents(Kind::Route).wait().unwrap();
+    let names: Vec<&str> = documents.iter().map(|document| document.name.as_str()).collect();
+    assert_eq!(names, ["plain", "smart"]);
+    assert_eq!(documents[1].body, json!({"host": "b"}));
+    assert_eq!(documents[1].secret.as_ref().map(|secret| secret.expose_secret()), Some("s3cret"));
+    assert!(documents[0].secret.is_none() && documents[1].version == second);
+    put("smart", json!({"host": "b"}), SecretChange::Clear).unwrap();
+    assert!(store.documents(Kind::Sender).wait().unwrap().is_empty());
+    let version = store.settings_version().wait().unwrap();
+    drop(store);
+    scene.restart();
+    assert_eq!(scene.store.settings_version().wait().unwrap(), version);
+    assert!(scene.store.documents(Kind::Route).wait().unwrap()[1].secret.is_none());
+    scene.store.delete_document(Kind::Route, "smart".into()).wait().unwrap();
+    let again = scene.store.delete_document(Kind::Route, "smart".into()).wait();
+    assert!(matches!(again, Err(StoreError::NotFound)), "{again:?}");
+    assert!(scene.store.settings_version().wait().unwrap() > version);
+}
+
+fn closed(scene: &mut Scene) {
+    scene.store.ready().unwrap();
+    let last = scene.store.accept(scene.message(&["b@example.net"], Start::Leased));
+    scene.store.close().wait().unwrap();
+    assert!(last.wait().is_ok());
+    assert!(matches!(scene.store.ready(), Err(StoreError::Closed)));
+    let late = scene.store.accept(scene.message(&["b@example.net"], Start::Leased)).wait();
+    assert!(matches!(late, Err(StoreError::Closed)), "{late:?}");
+    assert!(matches!(scene.store.counts(GroupBy::Route, 1).wait(), Err(StoreError::Closed)));
+    assert!(matches!(scene.store.close().wait(), Err(StoreError::Closed)));
+}
