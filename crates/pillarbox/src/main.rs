@@ -1,3 +1,4 @@
 //! placeholder
 mod config;
+mod http;
 fn main() {}

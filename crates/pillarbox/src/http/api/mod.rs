@@ -1,0 +1,52 @@
+//! The API, version 1. One file for each kind of thing.
+
+pub mod admin;
+pub mod captured;
+pub mod compose;
+pub mod input;
+pub mod messages;
+pub mod queue;
+pub mod routes;
+pub mod senders;
+pub mod settings;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, post, put};
+
+use super::{Shared, body};
+
+/// Everything under `/api/v1`, without authentication.
+pub fn router(app: &Shared) -> Router<Shared> {
+    let submit = Router::new()
+        .route("/messages", post(messages::submit))
+        .layer(DefaultBodyLimit::max(app.room.largest))
+        .layer(from_fn_with_state(app.clone(), body::reserve));
+    Router::new()
+        .merge(submit)
+        .route("/messages/{id}", get(messages::show))
+        .route("/messages/{id}/events", get(messages::events))
+        .route("/queue", get(queue::list))
+        .route("/queue/counts", get(queue::counts))
+        .route("/queue/{operation}", post(queue::operate))
+        .route("/senders", get(senders::list).post(senders::add))
+        .route("/senders/{name}", get(senders::show).patch(senders::change).delete(senders::remove))
+        .route("/senders/{name}/password", put(senders::set_password).delete(senders::clear_password))
+        .route("/senders/{name}/keys", post(senders::add_key))
+        .route("/senders/{name}/keys/{prefix}", delete(senders::revoke_key))
+        .route("/routes", get(routes::list).post(routes::add))
+        .route("/routes/{name}", get(routes::show).patch(routes::change).delete(routes::remove))
+        .route("/rules", get(routes::list_rules))
+        .route("/rules/{name}", get(routes::show_rule).put(routes::put_rule).delete(routes::remove_rule))
+        .route("/captured", get(captured::list))
+        .route("/captured/{id}", get(captured::show))
+        .route("/captured/{id}/raw", get(captured::raw))
+        .route("/status", get(admin::status))
+        .route("/reload", post(admin::reload))
+}
+
+/// What only the control socket offers: it names paths on the server's disk, or takes long.
+pub fn local_router() -> Router<Shared> {
+    Router::new().route("/backup", post(admin::backup)).route("/verify", post(admin::verify))
+}

@@ -1,0 +1,184 @@
+//! Routes, and the rules that choose one. A route's password goes in and never comes out.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use relay::route::{RouteRecord, RuleRecord};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::settings::{Document, Kind, SecretChange};
+
+use super::senders::text;
+use super::settings;
+use crate::http::auth::Admin;
+use crate::http::json::Json;
+use crate::http::problem::{FieldError, Problem};
+use crate::http::views::Page;
+use crate::http::{Shared, time};
+
+/// A route without its secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RouteOut {
+    /// Name.
+    pub name: String,
+    /// A password is stored.
+    pub has_password: bool,
+    /// Last change, RFC 3339.
+    pub updated: String,
+    /// As stored.
+    pub route: RouteRecord,
+}
+
+/// A rule.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RuleOut {
+    /// Name.
+    pub name: String,
+    /// Last change, RFC 3339.
+    pub updated: String,
+    /// As stored.
+    pub rule: RuleRecord,
+}
+
+fn document(document: &Document) -> Result<RouteOut, Problem> {
+    Ok(RouteOut {
+        name: document.name.clone(),
+        has_password: document.secret.is_some(),
+        updated: time::show(document.updated_ms),
+        route: settings::record(document)?,
+    })
+}
+
+/// All routes.
+pub async fn list(State(app): State<Shared>, _: Admin) -> Result<axum::Json<Page<RouteOut>>, Problem> {
+    let all = app.store.documents(Kind::Route).await?;
+    Ok(axum::Json(Page { items: all.iter().map(document).collect::<Result<_, _>>()?, next: None }))
+}
+
+/// One route.
+pub async fn show(
+    State(app): State<Shared>,
+    _: Admin,
+    Path(name): Path<String>,
+) -> Result<axum::Json<RouteOut>, Problem> {
+    document(&settings::find(&app, Kind::Route, &name).await?).map(axum::Json)
+}
+
+/// Adds a route: `name`, `password`, and the fields of the record.
+pub async fn add(
+    State(app): State<Shared>,
+    _: Admin,
+    Json(mut body): Json<serde_json::Map<String, Value>>,
+) -> Result<(StatusCode, axum::Json<RouteOut>), Problem> {
+    let name = text(&mut body, "name")?.ok_or_else(|| Problem::field("/name", "is missing"))?;
+    settings::checked_name(&name)?;
+    let password = text(&mut body, "password")?;
+    let record: RouteRecord = settings::read(Value::Object(body))?;
+    check(&record, password.is_some())?;
+    let _one = app.settings.lock().await;
+    if settings::exists(&app, Kind::Route, &name).await? {
+        return Err(Problem::new(StatusCode::CONFLICT, format!("there is already a route \"{name}\"")));
+    }
+    let has_password = password.is_some();
+    let secret = password.map_or(SecretChange::Keep, |password| SecretChange::Set(password.into()));
+    settings::write(&app, Kind::Route, &name, &record, secret).await?;
+    let updated = time::show(app.clock.now_ms());
+    Ok((StatusCode::CREATED, axum::Json(RouteOut { name, has_password, updated, route: record })))
+}
+
+/// Changes a route by a merge patch (RFC 7396); `password` may be among the fields, `null` removes it.
+pub async fn change(
+    State(app): State<Shared>,
+    _: Admin,
+    Path(name): Path<String>,
+    Json(mut patch): Json<serde_json::Map<String, Value>>,
+) -> Result<axum::Json<RouteOut>, Problem> {
+    let secret = match patch.get("password") {
+        None => SecretChange::Keep,
+        Some(Value::Null) => SecretChange::Clear,
+        Some(_) => SecretChange::Set(text(&mut patch, "password")?.unwrap_or_default().into()),
+    };
+    patch.remove("password");
+    let _one = app.settings.lock().await;
+    let document = settings::find(&app, Kind::Route, &name).await?;
+    let has_password = match secret {
+        SecretChange::Keep => document.secret.is_some(),
+        SecretChange::Set(_) => true,
+        SecretChange::Clear => false,
+    };
+    let mut body = document.body.clone();
+    settings::merge(&mut body, Value::Object(patch));
+    let record: RouteRecord = settings::read(body)?;
+    check(&record, has_password)?;
+    settings::write(&app, Kind::Route, &name, &record, secret).await?;
+    Ok(axum::Json(RouteOut { name, has_password, updated: time::show(app.clock.now_ms()), route: record }))
+}
+
+/// Removes a route that no rule names.
+pub async fn remove(State(app): State<Shared>, _: Admin, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+    let _one = app.settings.lock().await;
+    for rule in app.store.documents(Kind::Rule).await? {
+        let record: RuleRecord = settings::record(&rule)?;
+        if record.route == name {
+            let detail = format!("the rule \"{}\" uses this route: change or remove the rule first", rule.name);
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
+    }
+    settings::remove(&app, Kind::Route, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn check(record: &RouteRecord, has_password: bool) -> Result<(), Problem> {
+    let problems = record.problems(has_password);
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Problem::fields(problems.into_iter().map(|problem| FieldError::new("", problem)).collect())),
+    }
+}
+
+fn rule(document: &Document) -> Result<RuleOut, Problem> {
+    Ok(RuleOut {
+        name: document.name.clone(),
+        updated: time::show(document.updated_ms),
+        rule: settings::record(document)?,
+    })
+}
+
+/// All rules, first one first.
+pub async fn list_rules(State(app): State<Shared>, _: Admin) -> Result<axum::Json<Page<RuleOut>>, Problem> {
+    let all = app.store.documents(Kind::Rule).await?;
+    let mut items: Vec<RuleOut> = all.iter().map(rule).collect::<Result<_, _>>()?;
+    items.sort_by(|a, b| (a.rule.order, &a.name).cmp(&(b.rule.order, &b.name)));
+    Ok(axum::Json(Page { items, next: None }))
+}
+
+/// One rule.
+pub async fn show_rule(
+    State(app): State<Shared>,
+    _: Admin,
+    Path(name): Path<String>,
+) -> Result<axum::Json<RuleOut>, Problem> {
+    rule(&settings::find(&app, Kind::Rule, &name).await?).map(axum::Json)
+}
+
+/// Creates or replaces a rule. The route has to exist.
+pub async fn put_rule(
+    State(app): State<Shared>,
+    _: Admin,
+    Path(name): Path<String>,
+    Json(record): Json<RuleRecord>,
+) -> Result<axum::Json<RuleOut>, Problem> {
+    settings::checked_name(&name)?;
+    let _one = app.settings.lock().await;
+    if !settings::exists(&app, Kind::Route, &record.route).await? {
+        return Err(Problem::field("/route", format!("there is no route \"{}\"", record.route.escape_debug())));
+    }
+    settings::write(&app, Kind::Rule, &name, &record, SecretChange::Keep).await?;
+    Ok(axum::Json(RuleOut { name, updated: time::show(app.clock.now_ms()), rule: record }))
+}
+
+/// Removes a rule.
+pub async fn remove_rule(State(app): State<Shared>, _: Admin, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+    let _one = app.settings.lock().await;
+    settings::remove(&app, Kind::Rule, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

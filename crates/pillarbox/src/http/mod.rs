@@ -1,0 +1,117 @@
+//! HTTP: the API, the pages, health, on a TCP listener and on the control socket.
+//!
+//! The TCP listener asks everyone who they are; whoever can open the control socket is the machine's administrator. The
+//! command line speaks to the very same router, over the socket or, when no server runs, in its own process.
+
+pub mod api;
+pub mod auth;
+pub mod body;
+pub mod json;
+pub mod problem;
+pub mod time;
+pub mod ui;
+pub mod views;
+pub mod words;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::get;
+use net::Clock;
+use relay::Relay;
+use store::Store;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use problem::Problem;
+
+/// Longest a request may take, body included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// Largest body of requests that carry no message.
+pub const SMALL_BODY: usize = 1 << 20;
+
+/// What the handlers share.
+pub struct App {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The relay; `None` in a command that works on the store while no server runs.
+    pub relay: Option<Arc<Relay>>,
+    /// Time.
+    pub clock: Clock,
+    /// Our name, in message ids.
+    pub hostname: String,
+    /// Where the data is, for the status.
+    pub data_dir: PathBuf,
+    /// Largest message, octets.
+    pub max_message_size: u64,
+    /// Room for bodies being received.
+    pub room: body::Room,
+    /// Page sessions.
+    pub sessions: ui::session::Sessions,
+    /// One change of settings at a time: a change is read, merged and written.
+    pub settings: tokio::sync::Mutex<()>,
+    /// Asks the server to read certificates and configuration again.
+    pub reload: tokio::sync::Notify,
+}
+
+/// The handlers' state.
+pub type Shared = Arc<App>;
+
+impl App {
+    /// The relay, or why there is none.
+    pub fn relay(&self) -> Result<&Arc<Relay>, Problem> {
+        let stopped = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is not running");
+        self.relay.as_ref().ok_or_else(stopped)
+    }
+}
+
+/// The router of the TCP listener.
+pub fn public(app: Shared) -> Router {
+    let api = api::router(&app).layer(from_fn_with_state(app.clone(), auth::by_key));
+    guarded(Router::new().nest("/api/v1", api).merge(ui::router(&app)).merge(health()).with_state(app))
+}
+
+/// The router of the control socket.
+pub fn control(app: Shared) -> Router {
+    let api = api::router(&app).merge(api::local_router()).layer(from_fn(auth::local));
+    guarded(Router::new().nest("/api/v1", api).merge(health()).with_state(app))
+}
+
+fn health() -> Router<Shared> {
+    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
+}
+
+/// 200 while a message would be accepted.
+async fn ready(State(app): State<Shared>) -> Result<&'static str, Problem> {
+    app.store.ready()?;
+    app.relay()?.door().ready()?;
+    Ok("ready\n")
+}
+
+fn guarded(router: Router) -> Router {
+    let header = |name: HeaderName, value: &'static str| {
+        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+    };
+    router
+        .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
+        .layer(DefaultBodyLimit::max(SMALL_BODY))
+        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header(header::X_FRAME_OPTIONS, "DENY"))
+        .layer(header(header::REFERRER_POLICY, "no-referrer"))
+        .layer(header(header::CACHE_CONTROL, "no-store"))
+        .layer(header(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+        ))
+        .layer(header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
+        .layer(header(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(CatchPanicLayer::new())
+}

@@ -1,0 +1,147 @@
+//! Errors as `application/problem+json` (RFC 9457): what went wrong, where in the request, and when to come back.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use relay::{Refusal, RefusalKind};
+use serde::{Deserialize, Serialize};
+use store::StoreError;
+
+/// A problem; becomes the response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What kind of problem, a word of ours; `about:blank` has no meaning beyond the status.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// This very problem, in a sentence.
+    pub detail: String,
+    /// Fields of the request that are wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+    /// Seconds to wait; also the header `Retry-After`.
+    #[serde(skip)]
+    pub retry_after: Option<u32>,
+}
+
+/// A field that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// JSON Pointer (RFC 6901) into the request, such as `/to/1`.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// A field by its pointer.
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), detail: detail.into() }
+    }
+}
+
+impl Problem {
+    /// A problem with a status.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank".into(),
+            title: status.canonical_reason().unwrap_or("Error").into(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after: None,
+        }
+    }
+    /// 404, the same words for what is not there and what may not be seen.
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "there is no such thing, or you may not see it")
+    }
+    /// 422 with the fields that are wrong.
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] => format!("{}: {}", one.pointer, one.detail),
+            many => format!("{} fields of the request are wrong", many.len()),
+        };
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+    /// 422 with one field.
+    pub fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::fields(vec![FieldError::new(pointer, detail)])
+    }
+    /// With a time to wait.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.retry_after;
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::not_found(),
+            StoreError::Invalid(detail) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
+            StoreError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no room on the disk").retry_after(60),
+            StoreError::Overloaded => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "too much is waiting to be written").retry_after(1)
+            }
+            StoreError::Unhealthy(_) | StoreError::Closed => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "the store cannot be used now").retry_after(30)
+            }
+            StoreError::Damaged(detail) => {
+                tracing::error!(%detail, "stored content is damaged");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the stored content is damaged")
+            }
+            StoreError::Internal(detail) => {
+                tracing::error!(%detail, "store error");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the store failed; the log says more")
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.detail();
+        let of = |status| Self::new(status, detail.clone());
+        match refusal.kind {
+            RefusalKind::Unauthorized => of(StatusCode::UNAUTHORIZED),
+            RefusalKind::Forbidden => of(StatusCode::FORBIDDEN),
+            RefusalKind::TooLarge => of(StatusCode::PAYLOAD_TOO_LARGE),
+            RefusalKind::TooManyRecipients => Self::field("/to", detail),
+            RefusalKind::RateLimited { retry_after_s } => {
+                of(StatusCode::TOO_MANY_REQUESTS).retry_after(retry_after_s)
+            }
+            RefusalKind::Full => of(StatusCode::INSUFFICIENT_STORAGE).retry_after(60),
+            RefusalKind::Unhealthy => of(StatusCode::SERVICE_UNAVAILABLE).retry_after(30),
+            RefusalKind::Overloaded => of(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
+            RefusalKind::Invalid { field: Some(field) } => Self::field(pointer(&field), detail),
+            RefusalKind::Invalid { field: None } => of(StatusCode::UNPROCESSABLE_ENTITY),
+            RefusalKind::KeyConflict => of(StatusCode::CONFLICT),
+            RefusalKind::Loop => of(StatusCode::UNPROCESSABLE_ENTITY),
+        }
+    }
+}
+
+/// A pointer begins with a slash; the whole request is the empty one.
+fn pointer(field: &str) -> String {
+    if field.is_empty() || field.starts_with('/') { field.to_owned() } else { format!("/{field}") }
+}

@@ -1,0 +1,272 @@
+//! The outside JSON: what the API gives and the command line reads. Field names here are a promise.
+
+use serde::{Deserialize, Serialize};
+use store::{Attempt, Event, MessageView, QueueCount, RecipientView};
+
+use super::{time, words};
+
+/// The answer to a submission.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Submitted {
+    /// Message id.
+    pub id: String,
+    /// One for each recipient, in the order of the envelope.
+    pub recipients: Vec<SubmittedRecipient>,
+}
+
+/// A recipient of a submission.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SubmittedRecipient {
+    /// Recipient id.
+    pub id: String,
+    /// Address.
+    pub address: String,
+}
+
+/// A message.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MessageOut {
+    /// Message id.
+    pub id: String,
+    /// RFC 3339.
+    pub accepted: String,
+    /// Sender name.
+    pub sender: String,
+    /// Stream.
+    pub stream: String,
+    /// MAIL FROM; empty for the null reverse-path.
+    pub envelope_from: String,
+    /// From header.
+    pub from: Option<String>,
+    /// Decoded.
+    pub subject: Option<String>,
+    /// Message-ID header.
+    pub message_id: Option<String>,
+    /// Octets.
+    pub size: u32,
+    /// RFC 3339.
+    pub send_at: Option<String>,
+    /// RFC 3339.
+    pub expires: String,
+    /// How it came in.
+    pub protocol: Option<String>,
+    /// Where from.
+    pub client: Option<String>,
+    /// From the API.
+    pub tags: Vec<String>,
+    /// From the API.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// The content is still stored.
+    pub has_content: bool,
+    /// It is in the capture mailbox.
+    pub captured: bool,
+    /// At most the first 1,000.
+    pub recipients: Vec<RecipientOut>,
+}
+
+/// A recipient.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecipientOut {
+    /// Recipient id.
+    pub id: String,
+    /// Address.
+    pub address: String,
+    /// `waiting`, `leased`, `held`, `delivered`, `failed`, `expired`, `canceled`, `suppressed`.
+    pub state: String,
+    /// The state in words.
+    pub meaning: String,
+    /// Next attempt, RFC 3339.
+    pub due: Option<String>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Route.
+    pub route: String,
+    /// Domain.
+    pub domain: String,
+    /// Sender.
+    pub sender: String,
+    /// Stream.
+    pub stream: String,
+    /// Last failure in words.
+    pub reason: Option<String>,
+    /// Last failure with its numbers.
+    pub failure: Option<serde_json::Value>,
+    /// RFC 3339.
+    pub accepted: String,
+    /// MAIL FROM; empty for the null reverse-path.
+    pub envelope_from: String,
+    /// Octets.
+    pub size: u32,
+}
+
+/// An event.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventOut {
+    /// Cursor.
+    pub seq: i64,
+    /// RFC 3339.
+    pub at: String,
+    /// Message id.
+    pub message: String,
+    /// Recipient id.
+    pub recipient: Option<String>,
+    /// `accepted`, `deferred`, `delivered`, …
+    pub event: String,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// Next attempt, RFC 3339.
+    pub next: Option<String>,
+    /// The attempt.
+    pub attempt: Option<AttemptOut>,
+    /// The failure with its numbers.
+    pub failure: Option<serde_json::Value>,
+}
+
+/// An attempt.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttemptOut {
+    /// Route.
+    pub route: String,
+    /// Host that took or refused it.
+    pub peer: Option<String>,
+    /// Version and cipher.
+    pub tls: Option<String>,
+    /// RFC 3339.
+    pub started: String,
+    /// Milliseconds.
+    pub took_ms: u32,
+    /// Stage of the failure.
+    pub stage: Option<String>,
+    /// Final positive reply.
+    pub reply: Option<String>,
+    /// The conversation, if it was kept.
+    pub transcript: Option<serde_json::Value>,
+}
+
+/// One page of the queue.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Cursor for the next page; none: this was the last.
+    pub next: Option<String>,
+}
+
+/// A line of the queue's summary.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CountOut {
+    /// The value grouped by.
+    pub group: String,
+    /// Waiting or being delivered.
+    pub pending: u64,
+    /// Held.
+    pub held: u64,
+    /// Earliest next attempt, RFC 3339.
+    pub next_due: Option<String>,
+}
+
+/// How many an operation meant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Operated {
+    /// Recipients.
+    pub recipients: u64,
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// There may be more: a preview counts to 100,000.
+    pub at_least: bool,
+}
+
+impl From<&RecipientView> for RecipientOut {
+    fn from(view: &RecipientView) -> Self {
+        let reason = view.failure.as_ref().map(words::failure).or_else(|| view.why.clone());
+        Self {
+            id: view.id.to_string(),
+            address: view.address.to_string(),
+            state: words::state(view.state).into(),
+            meaning: words::meaning(view),
+            due: view.due_ms.map(time::show),
+            attempts: view.attempts,
+            route: view.lane.route.to_string(),
+            domain: view.lane.domain.to_string(),
+            sender: view.lane.sender.to_string(),
+            stream: view.lane.stream.to_string(),
+            reason,
+            failure: view.failure.as_ref().and_then(|failure| serde_json::to_value(failure).ok()),
+            accepted: time::show(view.accepted_ms),
+            envelope_from: view.reverse_path.0.as_ref().map_or_else(String::new, ToString::to_string),
+            size: view.size,
+        }
+    }
+}
+
+impl From<&MessageView> for MessageOut {
+    fn from(view: &MessageView) -> Self {
+        let message = &view.message;
+        let details = &message.details;
+        let origin = details.origin.as_ref();
+        Self {
+            id: message.id.to_string(),
+            accepted: time::show(message.accepted_ms),
+            sender: message.sender.to_string(),
+            stream: message.stream.to_string(),
+            envelope_from: message.reverse_path.0.as_ref().map_or_else(String::new, ToString::to_string),
+            from: details.from.clone(),
+            subject: details.subject.clone(),
+            message_id: details.message_id.clone(),
+            size: message.size,
+            send_at: message.not_before_ms.map(time::show),
+            expires: time::show(message.expires_ms),
+            protocol: origin.map(|origin| origin.protocol.clone()),
+            client: origin.and_then(|origin| origin.address).map(|address| address.to_string()),
+            tags: details.tags.clone(),
+            metadata: details.metadata.clone(),
+            has_content: view.has_content,
+            captured: view.captured,
+            recipients: view.recipients.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Event> for EventOut {
+    fn from(event: &Event) -> Self {
+        let detail = &event.detail;
+        let recipient = event.n.map(|n| store::RecipientId { message: event.message, n }.to_string());
+        Self {
+            seq: event.seq,
+            at: time::show(event.at_ms),
+            message: event.message.to_string(),
+            recipient,
+            event: words::event(event.kind).into(),
+            reason: detail.failure.as_ref().map(words::failure).or_else(|| detail.why.clone()),
+            next: detail.until_ms.map(time::show),
+            attempt: detail.attempt.as_ref().map(Into::into),
+            failure: detail.failure.as_ref().and_then(|failure| serde_json::to_value(failure).ok()),
+        }
+    }
+}
+
+impl From<&Attempt> for AttemptOut {
+    fn from(attempt: &Attempt) -> Self {
+        Self {
+            route: attempt.route.to_string(),
+            peer: attempt.peer.clone(),
+            tls: attempt.tls.clone(),
+            started: time::show(attempt.started_ms),
+            took_ms: attempt.took_ms,
+            stage: attempt.stage.map(|stage| words::stage(stage).into()),
+            reply: attempt.reply.as_ref().map(ToString::to_string),
+            transcript: attempt.transcript.as_ref().and_then(|transcript| serde_json::to_value(transcript).ok()),
+        }
+    }
+}
+
+impl From<&QueueCount> for CountOut {
+    fn from(count: &QueueCount) -> Self {
+        Self {
+            group: count.group.clone(),
+            pending: count.pending,
+            held: count.held,
+            next_due: count.next_due_ms.map(time::show),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Failures, states and events in words for people. Facts only: what they mean and what to do is not said here.
+
+use proto::transcript::{CertificateProblem, Failure, Stage};
+use store::{EventKind, RecipientView, State};
+
+/// A failure in one line.
+pub fn failure(failure: &Failure) -> String {
+    match failure {
+        Failure::NameNotFound { name } => format!("the name {name} does not exist"),
+        Failure::NoAddress { name } => format!("{name} has no address"),
+        Failure::NullMx { domain } => format!("{domain} takes no mail (null MX)"),
+        Failure::DnsUnavailable { name, reason } => format!("DNS gave no answer for {name}: {reason}"),
+        Failure::MxLoop { host } => format!("the mail exchanger {host} is this server"),
+        Failure::ConnectRefused { peer } => format!("{peer} refused the connection"),
+        Failure::ConnectTimeout { peer } => format!("{peer} did not answer"),
+        Failure::ConnectFailed { peer, reason } => format!("cannot connect to {peer}: {reason}"),
+        Failure::Disconnected => "the server closed the connection".into(),
+        Failure::Timeout { seconds } => format!("no reply within {seconds} s"),
+        Failure::BadReply { text } => format!("the answer is not SMTP: {text}"),
+        Failure::EarlyOctets => "the server spoke before it was its turn at STARTTLS".into(),
+        Failure::Refused(reply) => reply.to_string(),
+        Failure::StartTlsMissing => "TLS is required and the server does not offer STARTTLS".into(),
+        Failure::TlsHandshake { reason } => format!("the TLS handshake failed: {reason}"),
+        Failure::Certificate { problem, names, .. } => certificate(problem, names),
+        Failure::NoMechanism { offered } if offered.is_empty() => "the server offers no AUTH".into(),
+        Failure::NoMechanism { offered } => format!("no AUTH mechanism in common; offered: {}", offered.join(" ")),
+        Failure::AuthNeedsTls => "credentials would cross an unencrypted link".into(),
+        Failure::MissingExtension { extension } => format!("the message needs {extension}, which the server lacks"),
+        Failure::TooLarge { size, limit } => format!("the message has {size} octets, the server takes {limit}"),
+        Failure::Local { reason } => reason.clone(),
+    }
+}
+
+fn certificate(problem: &CertificateProblem, names: &[String]) -> String {
+    let what = match problem {
+        CertificateProblem::Expired => "it has expired".into(),
+        CertificateProblem::NotYetValid => "it is not valid yet".into(),
+        CertificateProblem::UnknownIssuer => "nobody we trust has signed it".into(),
+        CertificateProblem::NameMismatch => "it is for another name".into(),
+        CertificateProblem::Other(what) => what.clone(),
+    };
+    match names.is_empty() {
+        true => format!("the certificate was refused: {what}"),
+        false => format!("the certificate (of {}) was refused: {what}", names.join(", ")),
+    }
+}
+
+/// A stage as it is written in JSON.
+pub fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Dns => "dns",
+        Stage::Tcp => "tcp",
+        Stage::Banner => "banner",
+        Stage::Ehlo => "ehlo",
+        Stage::Tls => "tls",
+        Stage::Auth => "auth",
+        Stage::Sender => "sender",
+        Stage::Recipient => "recipient",
+        Stage::Message => "message",
+        Stage::Quit => "quit",
+    }
+}
+
+/// A state's word, as in selectors and JSON.
+pub fn state(state: State) -> &'static str {
+    match state {
+        State::Waiting => "waiting",
+        State::Leased => "leased",
+        State::Held => "held",
+        State::Delivered => "delivered",
+        State::Failed => "failed",
+        State::Expired => "expired",
+        State::Canceled => "canceled",
+        State::Suppressed => "suppressed",
+    }
+}
+
+/// An event's word.
+pub fn event(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Accepted => "accepted",
+        EventKind::Deferred => "deferred",
+        EventKind::Delivered => "delivered",
+        EventKind::Failed => "failed",
+        EventKind::Expired => "expired",
+        EventKind::Held => "held",
+        EventKind::Released => "released",
+        EventKind::Canceled => "canceled",
+        EventKind::Suppressed => "suppressed",
+        EventKind::Bounced => "bounced",
+        EventKind::Complained => "complained",
+        EventKind::Quarantined => "quarantined",
+    }
+}
+
+/// What a state means for a recipient. A 250 is not an inbox: it says who has the message now.
+pub fn meaning(recipient: &RecipientView) -> String {
+    match recipient.state {
+        State::Waiting if recipient.attempts == 0 => "waiting for the first attempt".into(),
+        State::Waiting => format!("waiting after {} attempts", recipient.attempts),
+        State::Leased => "being delivered".into(),
+        State::Delivered => format!("accepted by {}", recipient.lane.route),
+        State::Held => recipient.why.clone().map_or("held".into(), |why| format!("held: {why}")),
+        State::Suppressed => recipient.why.clone().map_or("suppressed".into(), |why| format!("suppressed: {why}")),
+        State::Failed => "failed for good".into(),
+        State::Expired => "given up: its time was over".into(),
+        State::Canceled => "canceled".into(),
+    }
+}
