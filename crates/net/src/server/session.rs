@@ -73,7 +73,6 @@ async fn open<F: ServiceFactory>(
         mode: shared.listener.mode,
         tls: None,
     };
-    let gateway = shared.listener.xclient.iter().any(|block| block.contains(address.ip()));
     if shared.listener.proxy.iter().any(|block| block.contains(address.ip())) {
         let header = timer.within(limits.handshake_timeout, proxy::read(&mut stream)).await;
         match header.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))? {
@@ -83,6 +82,8 @@ async fn open<F: ServiceFactory>(
             }
         }
     }
+    // The client's own address counts: XCLIENT is not for everyone behind a trusted proxy.
+    let gateway = shared.listener.xclient.iter().any(|block| block.contains(peer.address.ip()));
     let seat = shared.counters.seat(peer.address.ip(), limits.per_address);
     let mut socket = Socket::Plain(stream);
     if peer.mode == ListenMode::Implicit {
@@ -360,18 +361,15 @@ impl Stop {
         let mut read = pin!(read);
         let mut over = None;
         std::future::poll_fn(|context| {
-            // An idle session that is to end does not start another transaction.
+            // Looked at before the read, so that a busy client does not begin one transaction after the other.
+            if self.seen.is_none() && self.cancelled.as_mut().poll(context).is_ready() {
+                self.seen = Some(timer_now());
+            }
             if self.seen.is_some() && idle {
                 return Poll::Ready(Woken::Stopped);
             }
             if let Poll::Ready(result) = read.as_mut().poll(context) {
                 return Poll::Ready(Woken::Read(result));
-            }
-            if self.seen.is_none() && self.cancelled.as_mut().poll(context).is_ready() {
-                self.seen = Some(timer_now());
-                if idle {
-                    return Poll::Ready(Woken::Stopped);
-                }
             }
             if let Some(seen) = self.seen {
                 let over = over.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(seen + grace)));

@@ -199,7 +199,8 @@ fn problem_of(error: &Error) -> CertificateProblem {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => CertificateProblem::Expired,
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => CertificateProblem::NotYetValid,
-        CertificateError::UnknownIssuer => CertificateProblem::UnknownIssuer,
+        // A bad signature is that of an authority with the name of a trusted one and another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => CertificateProblem::UnknownIssuer,
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             CertificateProblem::NameMismatch
         }

@@ -15,24 +15,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-pub const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// EHLO reply of a modern server.
-pub const MODERN: &str = "250-mx.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n";
+pub(crate) const MODERN: &str = "250-mx.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n";
 
 /// The server's end of one connection.
-pub struct Conn<S = TcpStream> {
-    pub stream: S,
-    pub buffer: Vec<u8>,
+pub(crate) struct Conn<S = TcpStream> {
+    pub(crate) stream: S,
+    pub(crate) buffer: Vec<u8>,
 }
 
 impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Conn<S> {
-    pub async fn send(&mut self, text: &str) {
+    pub(crate) async fn send(&mut self, text: &str) {
         let _ = self.stream.write_all(text.as_bytes()).await;
         let _ = self.stream.flush().await;
     }
 
     /// What one read gives, after what is buffered.
-    pub async fn read(&mut self) -> Vec<u8> {
+    pub(crate) async fn read(&mut self) -> Vec<u8> {
         if self.buffer.is_empty() {
             self.buffer.reserve(64 * 1024);
             self.stream.read_buf(&mut self.buffer).await.expect("read");
@@ -41,7 +41,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Conn<S> {
     }
 
     /// The next line with its end; empty when the client closed.
-    pub async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         loop {
             if let Some(end) = self.buffer.iter().position(|octet| *octet == b'\n') {
                 let line = self.buffer.drain(..=end).collect();
@@ -54,14 +54,14 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Conn<S> {
     }
 
     /// Waits for a line with this start and answers.
-    pub async fn answer(&mut self, start: &str, reply: &str) {
+    pub(crate) async fn answer(&mut self, start: &str, reply: &str) {
         let line = self.line().await;
         assert!(line.starts_with(start), "wanted {start}, got {line:?}");
         self.send(reply).await;
     }
 
     /// Content up to and with its dot.
-    pub async fn content(&mut self) -> String {
+    pub(crate) async fn content(&mut self) -> String {
         let mut text = String::new();
         while !text.ends_with("\r\n.\r\n") {
             let line = self.line().await;
@@ -72,20 +72,20 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Conn<S> {
     }
 
     /// Greeting and EHLO.
-    pub async fn open(&mut self) {
+    pub(crate) async fn open(&mut self) {
         self.send("220 mx.test ESMTP\r\n").await;
         self.answer("EHLO", MODERN).await;
     }
 
     /// MAIL, one RCPT and DATA, pipelined.
-    pub async fn envelope(&mut self) {
+    pub(crate) async fn envelope(&mut self) {
         self.answer("MAIL", "250 2.1.0 ok\r\n").await;
         self.answer("RCPT", "250 2.1.5 ok\r\n").await;
         self.answer("DATA", "354 go\r\n").await;
     }
 
     /// All that still comes.
-    pub async fn rest(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         let mut rest = std::mem::take(&mut self.buffer);
         let _ = self.stream.read_to_end(&mut rest).await;
         String::from_utf8_lossy(&rest).into_owned()
@@ -93,7 +93,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Conn<S> {
 }
 
 /// Serves connections one after the other, each with the next call of `script`.
-pub async fn serve<F, T>(count: usize, script: F) -> (SocketAddr, JoinHandle<Vec<T>>)
+pub(crate) async fn serve<F, T>(count: usize, script: F) -> (SocketAddr, JoinHandle<Vec<T>>)
 where
     F: AsyncFn(usize, Conn) -> T + 'static,
     T: 'static,
@@ -113,12 +113,12 @@ where
 }
 
 /// Runs a test whose scripts need not be `Send`.
-pub async fn local<T>(test: impl Future<Output = T>) -> T {
+pub(crate) async fn local<T>(test: impl Future<Output = T>) -> T {
     let tasks = tokio::task::LocalSet::new();
     tokio::time::timeout(Duration::from_secs(3600), tasks.run_until(test)).await.expect("the test hangs")
 }
 
-pub fn net_with(ca: Option<&Ca>) -> Net {
+pub(crate) fn net_with(ca: Option<&Ca>) -> Net {
     let clock = Clock::system();
     let roots = match ca {
         Some(ca) => {
@@ -135,22 +135,22 @@ pub fn net_with(ca: Option<&Ca>) -> Net {
     }
 }
 
-pub fn endpoint(address: SocketAddr, tls: TlsMode) -> Endpoint {
+pub(crate) fn endpoint(address: SocketAddr, tls: TlsMode) -> Endpoint {
     Endpoint { host: "mx.test".into(), port: address.port(), tls }
 }
 
-pub fn settings() -> ClientSettings {
+pub(crate) fn settings() -> ClientSettings {
     ClientSettings::new("client.test")
 }
 
-pub async fn connected(address: SocketAddr) -> Connection {
+pub(crate) async fn connected(address: SocketAddr) -> Connection {
     net::client::connect(&net_with(None), &endpoint(address, TlsMode::None), &[LOCAL], &settings())
         .await
         .expect("connection")
 }
 
 /// Sends `content` from one sender to the recipients, `before_dot` being `go`.
-pub async fn deliver(connection: &mut Connection, recipients: &[&str], content: &[u8], go: bool) -> Delivery {
+pub(crate) async fn deliver(connection: &mut Connection, recipients: &[&str], content: &[u8], go: bool) -> Delivery {
     let caps = Arc::clone(connection.capabilities());
     let reverse_path = ReversePath(Some(Address::parse("from@client.test").expect("address")));
     let addresses: Vec<Address> = recipients.iter().map(|text| Address::parse(text).expect("address")).collect();
