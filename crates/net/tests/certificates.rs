@@ -1,4 +1,5 @@
 //! Certificate files: the self-signed pair of a first start, and what is wrong with others.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::os::unix::fs::PermissionsExt;
 

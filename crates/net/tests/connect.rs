@@ -1,4 +1,5 @@
 //! From addresses to a session: greetings, STARTTLS, certificates, AUTH, and which failure is told.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod peer;
 

@@ -1,4 +1,5 @@
 //! Transactions over one connection: what goes over the wire, and what is known after each way it can end.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod peer;
 

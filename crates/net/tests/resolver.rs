@@ -1,4 +1,5 @@
 //! Names against a real name server on the loopback address: RFC 5321 §5.1 and what goes wrong on the way.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

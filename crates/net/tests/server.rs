@@ -1,4 +1,5 @@
 //! Listeners on the loopback address: sessions, limits, TLS, PROXY, XCLIENT and shutdown as a client meets them.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
