@@ -216,3 +216,10 @@ fn collect(pipe: impl Read + Send + 'static, output: Arc<Output>) -> JoinHandle<
         output.changed.notify_all();
     })
 }
+
+/// A port of 127.0.0.1 that was free a moment ago: for processes that must come back at the same address after a
+/// restart. Everything else binds port 0 and asks.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    listener.local_addr().expect("address").port()
+}

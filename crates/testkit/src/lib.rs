@@ -15,7 +15,7 @@ pub mod zones;
 
 pub use ca::{Ca, Issued};
 pub use client::{Answer, Client};
-pub use daemon::{Daemon, DaemonPlan};
+pub use daemon::{Daemon, DaemonPlan, free_port};
 pub use ledger::{Reconciliation, reconcile};
 pub use load::{Load, LoadPlan, LoadReport};
 pub use sink::{Act, Extensions, Received, Rule, Sink, SinkOptions, Stage, Tls};
