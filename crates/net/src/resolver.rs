@@ -94,6 +94,8 @@ impl Resolver {
         let options = builder.options_mut();
         options.timeout = (settings.timeout / 3).max(Duration::from_millis(100));
         options.attempts = 2;
+        // Over TCP only; the default of 32 makes a burst of lookups fail as "busy".
+        options.max_active_requests = 1_000;
         options.positive_max_ttl = Some(Duration::from_secs(86_400));
         options.negative_max_ttl = Some(Duration::from_secs(300));
         let inner = builder.build().map_err(|error| ResolverError(error.to_string()))?;

@@ -24,6 +24,8 @@ thread_local! {
 pub(crate) enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// Taken out for a handshake, or lost in one.
+    Closed,
 }
 
 impl Socket {
@@ -31,6 +33,7 @@ impl Socket {
         match self {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(context, buffer),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_read(context, buffer),
+            Self::Closed => Poll::Ready(Ok(())),
         }
     }
 
@@ -38,6 +41,7 @@ impl Socket {
         match self {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(context, octets),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(context, octets),
+            Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -71,7 +75,7 @@ impl Socket {
     /// Hands what TLS still buffers to the kernel.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::Plain(_) => Ok(()),
+            Self::Plain(_) | Self::Closed => Ok(()),
             Self::Tls(tls) => poll_fn(|context| Pin::new(tls.as_mut()).poll_flush(context)).await,
         }
     }
@@ -81,6 +85,7 @@ impl Socket {
         match self {
             Self::Plain(tcp) => poll_fn(|context| Pin::new(&mut *tcp).poll_shutdown(context)).await,
             Self::Tls(tls) => poll_fn(|context| Pin::new(tls.as_mut()).poll_shutdown(context)).await,
+            Self::Closed => Ok(()),
         }
     }
 }

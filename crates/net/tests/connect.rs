@@ -429,3 +429,30 @@ async fn many_deliveries_share_one_connection_and_two_connections_share_nothing(
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_session_that_began_unverified_is_not_trusted_when_it_is_resumed() {
+    local(async {
+        let (ca, stranger) = (Ca::new(), Ca::new());
+        let acceptor = TlsAcceptor::from(stranger.issue(&["mx.test"]).server_config());
+        let (address, server) = serve(2, async move |_, conn| {
+            let stream = acceptor.accept(conn.stream).await.expect("TLS");
+            let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+            let mut conn = Conn { stream, buffer: Vec::new() };
+            conn.send("220 mx.test\r\n").await;
+            let line = conn.line().await;
+            conn.send("250 mx.test\r\n").await;
+            (resumed, line)
+        })
+        .await;
+        let net = net_with(Some(&ca));
+        let lax = ClientSettings { verify: false, ..settings() };
+        let connection = with(&net, address.port(), TlsMode::Implicit, &lax).await.expect("connection");
+        connection.quit().await;
+        let error = with(&net, address.port(), TlsMode::Implicit, &settings()).await.unwrap_err();
+        assert!(matches!(error.failure, Failure::Certificate { problem: CertificateProblem::UnknownIssuer, .. }));
+        let seen = server.await.expect("server");
+        assert_eq!(seen[1], (true, String::new()), "resumed, judged again, and nothing said");
+    })
+    .await;
+}

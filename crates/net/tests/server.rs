@@ -85,6 +85,7 @@ struct Running {
     stop: CancellationToken,
     task: JoinHandle<()>,
     ca: Ca,
+    tls: Arc<ServerTls>,
     _dir: tempfile::TempDir,
 }
 
@@ -93,10 +94,11 @@ async fn run(house: House, change: impl FnOnce(&mut Listener)) -> Running {
     let (certificate, key) = ca.issue(&["relay.test"]).write(dir.path());
     let mut settings = Settings::new("relay.test");
     settings.auth = AuthOffer::UnderTls;
+    let tls = Arc::new(ServerTls::load(&certificate, &key, Clock::system()).unwrap());
     let mut listener = Listener {
         address: "127.0.0.1:0".parse().unwrap(),
         mode: ListenMode::StartTls,
-        tls: Some(Arc::new(ServerTls::load(&certificate, &key, Clock::system()).unwrap())),
+        tls: Some(Arc::clone(&tls)),
         proxy: Vec::new(),
         xclient: Vec::new(),
         machine: Arc::new(settings),
@@ -106,7 +108,7 @@ async fn run(house: House, change: impl FnOnce(&mut Listener)) -> Running {
     let bound = listener.bind().await.unwrap();
     let (address, stop, house) = (bound.local_addr().unwrap(), CancellationToken::new(), Arc::new(house));
     let task = tokio::spawn(bound.serve(Arc::new(Factory(Arc::clone(&house))), stop.clone()));
-    Running { address, house, stop, task, ca, _dir: dir }
+    Running { address, house, stop, task, ca, tls, _dir: dir }
 }
 
 fn block(text: &str) -> Vec<Cidr> {
@@ -457,4 +459,26 @@ async fn a_new_certificate_is_used_for_new_connections() {
     std::fs::write(&key, "no key").unwrap();
     assert!(tls.reload().is_err());
     Client::connect_tls(server.address, "relay.test", &new).await.ehlo().await.expect(250);
+}
+
+#[tokio::test]
+async fn a_tls_session_of_one_listener_is_not_resumed_on_another() {
+    let first = run(House::default(), |listener| listener.mode = ListenMode::Implicit).await;
+    let certificate = Arc::clone(&first.tls);
+    let second = run(House::default(), |listener| {
+        listener.mode = ListenMode::Implicit;
+        listener.tls = Some(certificate);
+    })
+    .await;
+    let connector = tokio_rustls::TlsConnector::from(first.ca.client_config());
+    let mut kinds = Vec::new();
+    for address in [first.address, first.address, second.address] {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut stream = connector.connect("relay.test".try_into().unwrap(), stream).await.unwrap();
+        // The ticket comes with or before the greeting.
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+        kinds.push(stream.get_ref().1.handshake_kind().unwrap());
+    }
+    use rustls::HandshakeKind::{Full, Resumed};
+    assert_eq!(kinds, [Full, Resumed, Full]);
 }

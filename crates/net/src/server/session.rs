@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::limits::Seat;
 use super::listener::Shared;
 use super::proxy::{self, Header};
 use super::{ListenMode, Peer, Service, ServiceFactory, xclient};
@@ -49,20 +50,25 @@ pub(super) async fn run<F: ServiceFactory>(
     address: SocketAddr,
     shutdown: CancellationToken,
 ) {
-    match open(shared, factory, stream, address, shutdown).await {
-        Ok(()) | Err(End::Gone) => {}
-        Err(End::Broken(error)) => tracing::debug!(peer = %address, %error, "connection ended"),
+    // On the heap while it lasts: what the opening needs would be kept in the task as long as the session lives.
+    let outcome = match Box::pin(open(shared, factory, stream, address, shutdown)).await {
+        Ok(Some(mut session)) => session.converse().await,
+        Ok(None) => Ok(()),
+        Err(end) => Err(end),
+    };
+    if let Err(End::Broken(error)) = outcome {
+        tracing::debug!(peer = %address, %error, "connection ended");
     }
 }
 
 /// PROXY, counting, TLS, service: what comes before the first reply.
-async fn open<F: ServiceFactory>(
-    shared: &Shared,
-    factory: &F,
+async fn open<'a, F: ServiceFactory>(
+    shared: &'a Shared,
+    factory: &'a F,
     mut stream: TcpStream,
     address: SocketAddr,
     shutdown: CancellationToken,
-) -> Result<(), End> {
+) -> Result<Option<Session<'a, F>>, End> {
     stream.set_nodelay(true)?;
     let limits = &shared.listener.limits;
     let mut timer = Timer::new();
@@ -105,11 +111,11 @@ async fn open<F: ServiceFactory>(
             machine.greet(Some(reply));
             line.write(machine.output(), limits.write_timeout).await?;
             line.close(limits.write_timeout).await;
-            Ok(())
+            Ok(None)
         }
         Ok(service) => {
             machine.greet(None);
-            let session = Session {
+            Ok(Some(Session {
                 shared,
                 factory,
                 service,
@@ -121,8 +127,8 @@ async fn open<F: ServiceFactory>(
                 progress: timer_now(),
                 content: None,
                 open: false,
-            };
-            session.converse().await
+                _seat: seat,
+            }))
         }
     }
 }
@@ -142,10 +148,11 @@ struct Session<'a, F: ServiceFactory> {
     content: Option<(Instant, u64)>,
     /// The service was asked about a sender and not yet told that the transaction ended.
     open: bool,
+    _seat: Option<Seat>,
 }
 
 impl<F: ServiceFactory> Session<'_, F> {
-    async fn converse(mut self) -> Result<(), End> {
+    async fn converse(&mut self) -> Result<(), End> {
         let limit = self.shared.listener.limits.write_timeout;
         loop {
             match self.machine.poll() {
@@ -166,7 +173,7 @@ impl<F: ServiceFactory> Session<'_, F> {
                     self.line.close(limit).await;
                     return Ok(());
                 }
-                Event::StartTls => self = self.start_tls().await?,
+                Event::StartTls => self.start_tls().await?,
                 event => self.serve(event).await,
             }
         }
@@ -216,14 +223,13 @@ impl<F: ServiceFactory> Session<'_, F> {
         }
     }
 
-    async fn start_tls(mut self) -> Result<Self, End> {
+    async fn start_tls(&mut self) -> Result<(), End> {
         self.flush().await?;
-        let Line { socket, mut timer } = self.line;
-        let socket = handshake(self.shared, socket, &mut self.peer, &mut timer).await?;
-        self.line = Line { socket, timer };
+        let clear = std::mem::replace(&mut self.line.socket, Socket::Closed);
+        self.line.socket = Box::pin(handshake(self.shared, clear, &mut self.peer, &mut self.line.timer)).await?;
         self.machine.tls_started();
         self.end_transaction();
-        Ok(self)
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), End> {
