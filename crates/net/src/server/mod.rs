@@ -7,6 +7,7 @@ mod limits;
 mod listener;
 mod proxy;
 mod session;
+mod wire;
 mod xclient;
 
 use std::future::Future;
