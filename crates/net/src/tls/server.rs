@@ -138,7 +138,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, TlsError> {
 fn make(names: &[String], clock: &Clock) -> Result<(String, String), TlsError> {
     let mut params = rcgen::CertificateParams::new(names.to_vec())?;
     let mut subject = rcgen::DistinguishedName::new();
-    // A common name has at most 64 characters (RFC 5280 appendix A.1); the alternative names are what counts.
+    // A common name has at most 64 characters (RFC 5280 §A.1); the alternative names are what counts.
     let common: String = names.first().map_or("pillarbox", String::as_str).chars().take(64).collect();
     subject.push(rcgen::DnType::CommonName, common);
     params.distinguished_name = subject;
