@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::smtp::reply::Reply;
-use proto::smtp::server::{Event, Server, Settings};
+use proto::smtp::server::{AuthOffer, Event, Server, Settings};
 
 use crate::driver::{Driver, Stop};
 
@@ -156,4 +156,20 @@ fn an_endless_line_takes_no_memory_and_is_answered_once() {
     }
     driver.send_whole(b"\r\nNOOP\r\n");
     assert_eq!(driver.take_codes(), [500, 250]);
+}
+
+#[test]
+fn an_authentication_line_is_as_long_as_rfc_4954_allows_and_no_longer() {
+    let settings = Arc::new(Settings { auth: AuthOffer::Always, ..Settings::new("mail.example") });
+    for (length, code) in [(12_288_usize, 535), (12_289, 500), (20_000, 500), (40_000, 500)] {
+        let line = format!("{}\r\n", "A".repeat(length));
+        for cut in [1, 1000, length, length + 1, length + 2] {
+            let mut driver = Driver::new(&settings, false);
+            driver.send_whole(b"EHLO a\r\nAUTH PLAIN\r\n");
+            driver.take_written();
+            driver.send(line.as_bytes(), &[cut]);
+            driver.send_whole(b"NOOP\r\n");
+            assert_eq!(driver.take_codes(), [code, 250], "{length} cut {cut}");
+        }
+    }
 }

@@ -102,6 +102,20 @@ fn verb() -> impl Strategy<Value = Verb> {
     ]
 }
 
+/// Mostly whole transactions, complete or broken off, and anything in between.
+fn verbs() -> impl Strategy<Value = Vec<Verb>> {
+    let opening = prop::sample::select(vec![Verb::Ehlo, Verb::Ehlo, Verb::AuthPlain, Verb::Rset]);
+    let ending = prop_oneof![
+        2 => body().prop_map(Verb::Data),
+        2 => (body(), any::<bool>()).prop_map(|(body, last)| Verb::Bdat(body, last)),
+        1 => verb(),
+    ];
+    let transaction = (opening, prop::collection::vec(ending, 1..4))
+        .prop_map(|(opening, endings)| [opening, Verb::Mail, Verb::Rcpt].into_iter().chain(endings).collect());
+    let piece = prop_oneof![2 => verb().prop_map(|verb| vec![verb]), 1 => transaction];
+    prop::collection::vec(piece, 1..25).prop_map(|pieces: Vec<Vec<Verb>>| pieces.concat())
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Hello {
     None,
@@ -380,13 +394,17 @@ fn settings() -> impl Strategy<Value = (Settings, bool)> {
     })
 }
 
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn sessions_go_as_the_model_says(
         (settings, implicit_tls) in settings(),
-        verbs in prop::collection::vec(verb(), 1..50),
+        verbs in verbs(),
         cuts in prop::collection::vec(1usize..400, 1..6),
     ) {
         let shared = Arc::new(settings.clone());

@@ -4,6 +4,9 @@ use memchr::memchr;
 
 use crate::smtp::sasl::MAX_LINE;
 
+/// Record type and major version of a TLS handshake (RFC 8446 §5.1).
+const CLIENT_HELLO: &[u8] = &[0x16, 3];
+
 /// The next line of the input, as far as it goes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
@@ -62,10 +65,11 @@ impl Input {
         let start = self.start;
         let rest = &self.buffer[start..];
         let Some(position) = memchr(b'\n', rest) else {
-            if rest.starts_with(&[0x16, 3]) {
+            if rest.starts_with(CLIENT_HELLO) && !self.dropping {
                 return Line::ClientHello;
             }
-            if rest.len() > MAX_LINE {
+            // One more for a CR whose LF is still to come.
+            if rest.len() > MAX_LINE + 1 {
                 self.buffer.fill(0);
                 self.buffer.clear();
                 self.start = 0;
@@ -79,7 +83,7 @@ impl Input {
             return Line::TooLong;
         }
         match line {
-            [0x16, 3, ..] => Line::ClientHello,
+            _ if line.starts_with(CLIENT_HELLO) => Line::ClientHello,
             [line @ .., b'\r'] if memchr(b'\r', line).is_none() => Line::Complete(start, start + line.len()),
             _ => Line::BareLineEnd,
         }
