@@ -46,6 +46,9 @@ impl Work<'_> {
         self.finish_message(&mut row, message.accepted_ms);
         self.insert_message(request, &row, place.offset)?;
         self.insert_recipients(request)?;
+        if row.pending > 0 && !waits {
+            self.remember(row, request.new.recipients.iter().map(|recipient| recipient.lane.id).collect());
+        }
         Ok(Accepted::Committed(Committed(message.id)))
     }
 

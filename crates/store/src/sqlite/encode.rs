@@ -9,7 +9,7 @@ use proto::transcript::{Failure, Stage, Transcript};
 use proto::{Address, BodyType, DeliveryNotify, MailParameters, RcptParameters, ReturnContent, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Attempt, EventDetail, MessageDetails, Operation};
+use crate::model::{Attempt, EventDetail, MessageDetails, Operation, Origin};
 use crate::StoreError;
 
 fn defect(error: impl std::fmt::Display) -> StoreError {
@@ -94,9 +94,36 @@ pub(super) fn read_rcpt_parameters(text: Option<&str>) -> Result<RcptParameters,
     Ok(RcptParameters { notify: rcpt.n, orcpt: rcpt.o })
 }
 
-/// `None` for details without any value.
+#[derive(Serialize)]
+struct DetailsOut<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<&'a Origin>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    tags: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a serde_json::Map<String, serde_json::Value>>,
+}
+
+/// `None` for details without any value. Read back by the noun's own form, which has a default for what is absent.
 pub(super) fn details(details: &MessageDetails) -> Result<Option<String>, StoreError> {
-    if *details == MessageDetails::default() { Ok(None) } else { to_text(details).map(Some) }
+    if *details == MessageDetails::default() {
+        return Ok(None);
+    }
+    to_text(&DetailsOut {
+        subject: details.subject.as_deref(),
+        from: details.from.as_deref(),
+        message_id: details.message_id.as_deref(),
+        origin: details.origin.as_ref(),
+        tags: &details.tags,
+        metadata: (!details.metadata.is_empty()).then_some(&details.metadata),
+    })
+    .map(Some)
 }
 
 pub(super) fn read_details(text: Option<&str>) -> Result<Arc<MessageDetails>, StoreError> {

@@ -137,6 +137,7 @@ impl Work<'_> {
         let mut moved = 0;
         for one in contents {
             let to = Self::place_or_defect(one.to)?;
+            self.recall(one.message);
             let changed = self
                 .connection
                 .prepare_cached("UPDATE message SET segment = ?2, place = ?3 WHERE id = ?1 AND segment = ?4 AND place = ?5")?

@@ -18,6 +18,8 @@ use crate::verbs::Retention;
 
 /// Lanes the writer knows to exist; beyond that it forgets them all and asks the database again.
 const KNOWN_LANES: usize = 50_000;
+/// Fresh messages whose rows the writer remembers: they are settled within moments, and need not be read back.
+const FRESH: usize = 20_000;
 /// A lane's `used` is exact to a day: often enough for rows that are removed after months.
 const DAY_MS: i64 = 86_400_000;
 
@@ -30,6 +32,7 @@ pub(super) struct Statements<'c> {
     pub(super) save_message: Statement<'c>,
     pub(super) load_leased: Statement<'c>,
     pub(super) save_recipient: Statement<'c>,
+    pub(super) deliver: Statement<'c>,
     upsert_lane: Statement<'c>,
     flush_lane: Statement<'c>,
     flush_segment: Statement<'c>,
@@ -63,6 +66,10 @@ impl<'c> Statements<'c> {
             save_recipient: connection.prepare(
                 "UPDATE recipient SET state = ?3, lease = ?4, due = ?5, attempts = ?6, wish = ?7, why = ?8, failure = ?9
                  WHERE message = ?1 AND n = ?2",
+            )?,
+            deliver: connection.prepare(
+                "UPDATE recipient SET state = 3, lease = 0, attempts = attempts + ?4, failure = NULL
+                 WHERE message = ?1 AND n = ?2 AND state = 1 AND lease = ?3 AND wish IS NULL",
             )?,
             upsert_lane: connection.prepare(
                 "INSERT INTO lane(id, route, domain, sender, stream, priority, used) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -151,8 +158,15 @@ pub(super) struct Work<'c> {
     pub(super) segments: Segments,
     pub(super) retention: Retention,
     known: HashMap<LaneId, i64>,
+    fresh: HashMap<MessageId, Fresh>,
     next_seq: i64,
     staged: Staged,
+}
+
+/// An accepted message that is still as the writer left it, with the lane of each recipient.
+pub(super) struct Fresh {
+    pub(super) row: MessageRow,
+    pub(super) lanes: Box<[LaneId]>,
 }
 
 impl<'c> Work<'c> {
@@ -180,6 +194,7 @@ impl<'c> Work<'c> {
             segments,
             retention,
             known: HashMap::new(),
+            fresh: HashMap::new(),
             next_seq,
             staged: Staged::default(),
         })
@@ -223,7 +238,22 @@ impl<'c> Work<'c> {
 
     // ---- messages and recipients ----
 
+    /// Remembers a message that was just accepted.
+    pub(super) fn remember(&mut self, row: MessageRow, lanes: Box<[LaneId]>) {
+        if self.fresh.len() >= FRESH {
+            self.fresh.clear();
+        }
+        self.fresh.insert(row.id, Fresh { row, lanes });
+    }
+
+    /// Takes a remembered message; whoever changes rows and does not remember them again has forgotten it.
+    pub(super) fn recall(&mut self, id: MessageId) -> Option<Fresh> {
+        self.fresh.remove(&id)
+    }
+
     pub(super) fn load_message(&mut self, id: MessageId) -> Result<Option<MessageRow>, Fault> {
+        // Whoever loads a row is about to change it.
+        self.fresh.remove(&id);
         let row = self.statements.load_message.query_row([id.0], |row| {
             Ok(MessageRow {
                 id,
@@ -428,6 +458,7 @@ impl<'c> Work<'c> {
 
     /// Forgets what was staged; to be called after ROLLBACK.
     pub(super) fn rolled_back(&mut self) {
+        self.fresh.clear();
         for (lane, _) in &self.staged.new_lanes {
             self.known.remove(lane);
         }
