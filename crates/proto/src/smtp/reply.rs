@@ -1,6 +1,6 @@
 //! SMTP replies (RFC 5321 §4.2) and enhanced status codes (RFC 3463): the value, how it is written, how it is shown.
 //!
-//! Reading replies from a server is in [`reader`]; what a reply means is not decided here.
+//! Reading replies from a server is [`ReplyReader`]'s work; what a reply means is not decided here.
 
 mod reader;
 

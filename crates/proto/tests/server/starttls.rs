@@ -44,6 +44,16 @@ fn the_handshake_wipes_name_credentials_and_transaction() {
 }
 
 #[test]
+fn a_session_shown_for_debugging_shows_no_credentials() {
+    let mut driver = driver();
+    driver.send_whole(b"EHLO a\r\nAUTH PLAIN AGFwcABzZWNyZX");
+    assert!(!format!("{:?}", driver.machine).contains("AGFw"));
+    driver.send_whole(b"Q=\r\nNOOP");
+    let shown = format!("{:?}", driver.machine);
+    assert!(shown.contains("app") && !shown.contains("secret") && !shown.contains("AGFw"), "{shown}");
+}
+
+#[test]
 fn a_handshake_nobody_asked_for_ends_the_session() {
     let mut driver = driver();
     driver.tls_started();

@@ -4,7 +4,9 @@ use memchr::memchr;
 
 use crate::smtp::sasl::MAX_LINE;
 
-/// Record type and major version of a TLS handshake (RFC 8446 §5.1).
+/// Octets of an empty buffer that are kept.
+const KEEP: usize = 2 * 1024;
+/// Record type and major version of a TLS handshake.
 const CLIENT_HELLO: &[u8] = &[0x16, 3];
 
 /// The next line of the input, as far as it goes.
@@ -23,7 +25,7 @@ pub(super) enum Line {
 }
 
 /// A buffer that is emptied from its front.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Input {
     buffer: Vec<u8>,
     start: usize,
@@ -50,6 +52,16 @@ impl Input {
 
     pub(super) fn skip(&mut self, count: usize) {
         self.start += count;
+        self.recycle();
+    }
+
+    /// An empty buffer is used again, unless it is a large one: thousands of sessions may be idle.
+    fn recycle(&mut self) {
+        if self.is_empty() {
+            self.start = 0;
+            self.buffer.clear();
+            self.buffer.shrink_to(KEEP);
+        }
     }
 
     pub(super) fn slice(&self, start: usize, end: usize) -> &[u8] {
@@ -71,10 +83,10 @@ impl Input {
             // One more for a CR whose LF is still to come.
             if rest.len() > MAX_LINE + 1 {
                 self.buffer.fill(0);
-                self.buffer.clear();
-                self.start = 0;
+                self.start = self.buffer.len();
                 self.dropping = true;
             }
+            self.recycle();
             return Line::Incomplete;
         };
         self.start += position + 1;
