@@ -92,7 +92,13 @@ impl Maker {
             expires_ms: now + 5 * 86_400_000,
             details: self.details.clone(),
         };
-        NewMessage { message: Arc::new(message), content: self.content.clone(), recipients, by: self.run, idempotency: None }
+        NewMessage {
+            message: Arc::new(message),
+            content: self.content.clone(),
+            recipients,
+            by: self.run,
+            idempotency: None,
+        }
     }
 
     fn delivered(&self, message: MessageId, recipients: usize) -> Settlement {
@@ -194,9 +200,8 @@ fn queue(dir: &Path, messages: usize, lanes: usize) {
     maker.store.close().wait().unwrap();
     let lanes = maker.lanes.clone();
     drop(maker);
-    let store = timed("opening", || {
-        SqliteStore::open(Options::new(dir, Keyring::from_key(&[1; 32])), now_ms()).unwrap()
-    });
+    let store =
+        timed("opening", || SqliteStore::open(Options::new(dir, Keyring::from_key(&[1; 32])), now_ms()).unwrap());
     let (run, _) = timed("start_run", || store.start_run("bench", now_ms()).wait().unwrap());
     let claim = |max| {
         let request = ClaimRequest { by: run, now_ms: now_ms(), max, max_per_lane: 100, skip: Vec::new() };

@@ -85,7 +85,8 @@ impl Keyring {
         }
         for key in named {
             let mut octets = Zeroizing::new(sealed[HEAD..].to_vec());
-            let nonce = Nonce::try_assume_unique_for_key(&sealed[5..HEAD]).map_err(|_| wrong("its nonce is damaged"))?;
+            let nonce =
+                Nonce::try_assume_unique_for_key(&sealed[5..HEAD]).map_err(|_| wrong("its nonce is damaged"))?;
             let aad = Aad::from(identity.as_bytes());
             if let Ok(plain) = key.key.open_in_place(nonce, aad, &mut octets) {
                 let text = std::str::from_utf8(plain).map_err(|_| wrong("it is not text"))?;

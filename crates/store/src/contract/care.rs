@@ -128,7 +128,9 @@ fn backup(scene: &mut Scene) {
     assert!(scene.store.backup(path.clone()).wait().unwrap() > 0);
     assert!(matches!(scene.store.backup(path.clone()).wait(), Err(StoreError::Invalid(_))));
     let later = scene.waiting(&["later@example.net"]);
-    scene.store.operate(Selector { all: true, ..Selector::default() }, Operation::Cancel, "op".into(), scene.now)
+    scene
+        .store
+        .operate(Selector { all: true, ..Selector::default() }, Operation::Cancel, "op".into(), scene.now)
         .wait()
         .unwrap();
     let copy = scene.engine.open_backup(&path);

@@ -105,8 +105,7 @@ fn operations(scene: &mut Scene) {
 }
 
 fn wishes(scene: &mut Scene) {
-    let ids: Vec<MessageId> =
-        (0..5).map(|n| scene.waiting(&[&format!("r{n}@example.net")])).collect();
+    let ids: Vec<MessageId> = (0..5).map(|n| scene.waiting(&[&format!("r{n}@example.net")])).collect();
     scene.claim();
     let one = |index: usize| by(|s| s.message = Some(ids[index]));
     assert_eq!(scene.operate(one(0), Operation::Hold("stop".into())), 1);

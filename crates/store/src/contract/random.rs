@@ -48,7 +48,8 @@ fn any_operations(scene: &mut Scene) {
 }
 
 fn accept(scene: &Scene, dice: &mut StdRng, model: &mut Model) {
-    let to: Vec<String> = (0..dice.random_range(1..5)).map(|n| format!("r{n}@d{}.test", dice.random_range(0..4))).collect();
+    let to: Vec<String> =
+        (0..dice.random_range(1..5)).map(|n| format!("r{n}@d{}.test", dice.random_range(0..4))).collect();
     let to: Vec<&str> = to.iter().map(String::as_str).collect();
     let due = scene.now + dice.random_range(-HOUR..HOUR);
     let mut new = scene.message(&to, Start::Leased);

@@ -60,9 +60,11 @@ impl Work<'_> {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .optional()?;
-        Ok(found.map(|(fingerprint, answer)| {
-            if fingerprint == key.fingerprint { Accepted::Replayed(answer) } else { Accepted::KeyConflict }
-        }))
+        Ok(found.map(
+            |(fingerprint, answer)| {
+                if fingerprint == key.fingerprint { Accepted::Replayed(answer) } else { Accepted::KeyConflict }
+            },
+        ))
     }
 
     /// Events and counts of the recipients' first states; true if one of them waits.

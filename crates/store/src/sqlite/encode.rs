@@ -9,8 +9,8 @@ use proto::transcript::{Failure, Stage, Transcript};
 use proto::{Address, BodyType, DeliveryNotify, MailParameters, RcptParameters, ReturnContent, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Attempt, EventDetail, MessageDetails, Operation, Origin};
 use crate::StoreError;
+use crate::model::{Attempt, EventDetail, MessageDetails, Operation, Origin};
 
 fn defect(error: impl std::fmt::Display) -> StoreError {
     StoreError::Internal(format!("a stored value cannot be read: {error}"))

@@ -51,8 +51,7 @@ pub(super) fn retain(
 ) -> Result<u64, StoreError> {
     repeat(shared, || Upkeep::Contents { retention, now_ms })?;
     repeat(shared, || Upkeep::Captured { before_ms: now_ms.saturating_sub(retention.captured_ms) })?;
-    let removed =
-        repeat(shared, || Upkeep::Messages { before_ms: now_ms.saturating_sub(retention.events_ms) })?;
+    let removed = repeat(shared, || Upkeep::Messages { before_ms: now_ms.saturating_sub(retention.events_ms) })?;
     repeat(shared, || Upkeep::Keys { before_ms: now_ms.saturating_sub(KEY_MS) })?;
     let lanes_before = now_ms.saturating_sub(retention.events_ms.saturating_add(LANE_MS));
     repeat(shared, || Upkeep::Lanes { before_ms: lanes_before })?;
@@ -111,11 +110,7 @@ fn compact(connection: &Connection, shared: &Arc<Shared>, segment: i64) -> Resul
 ///
 /// There is no index by segment: every message would pay for it, and only the few that outlive theirs would use it.
 #[expect(clippy::type_complexity, reason = "the two halves of one small answer")]
-fn live_in(
-    connection: &Connection,
-    segment: i64,
-    after: i64,
-) -> Result<(Vec<(MessageId, i64)>, Option<i64>), Fault> {
+fn live_in(connection: &Connection, segment: i64, after: i64) -> Result<(Vec<(MessageId, i64)>, Option<i64>), Fault> {
     let last: Option<i64> = connection
         .prepare_cached("SELECT max(id) FROM (SELECT id FROM message WHERE id > ?1 ORDER BY id LIMIT ?2)")?
         .query_row(params![after, LOOK], |row| row.get(0))?;

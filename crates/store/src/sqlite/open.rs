@@ -77,7 +77,9 @@ pub(super) fn writer(database: &Path, now_ms: i64) -> Result<Connection, StoreEr
         Ok(connection)
     };
     let mut connection = open().map_err(|error| refused(database, error))?;
-    for (pragma, wanted) in [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1"), ("page_size", "4096")] {
+    for (pragma, wanted) in
+        [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1"), ("page_size", "4096")]
+    {
         let found = connection
             .pragma_query_value(None, pragma, |row| row.get::<_, rusqlite::types::Value>(0))
             .map_err(|error| refused(database, error))?;
@@ -152,13 +154,9 @@ pub(super) fn free_bytes(dir: &Path) -> u64 {
 /// Looks for structural damage, within bounds; the first problem if there is one.
 pub(super) fn quick_check(connection: &mut Connection, steps: i32) -> Result<(), StoreError> {
     // The handler ends the check after `steps` virtual machine steps: a large database is checked in part.
-    connection
-        .progress_handler(steps, Some(|| true))
-        .map_err(|error| StoreError::Internal(error.to_string()))?;
+    connection.progress_handler(steps, Some(|| true)).map_err(|error| StoreError::Internal(error.to_string()))?;
     let answer = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
-    connection
-        .progress_handler(0, None::<fn() -> bool>)
-        .map_err(|error| StoreError::Internal(error.to_string()))?;
+    connection.progress_handler(0, None::<fn() -> bool>).map_err(|error| StoreError::Internal(error.to_string()))?;
     match answer {
         Ok(answer) if answer == "ok" => Ok(()),
         Ok(problem) => Err(StoreError::Unhealthy(problem)),

@@ -1,7 +1,7 @@
 //! A small pool of threads with read-only connections.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -36,11 +36,11 @@ pub(super) struct ReaderPool {
 
 impl ReaderPool {
     /// Starts `threads` readers of a database; connections are opened when first needed.
-    pub(super) fn start(database: &PathBuf, threads: usize) -> Result<Self, StoreError> {
+    pub(super) fn start(database: &Path, threads: usize) -> Result<Self, StoreError> {
         let inner = Arc::new(Inner::default());
         let mut handles = Vec::new();
         for number in 0..threads.max(1) {
-            let (inner, database) = (inner.clone(), database.clone());
+            let (inner, database) = (inner.clone(), database.to_owned());
             let handle = std::thread::Builder::new()
                 .name(format!("store-read-{number}"))
                 .spawn(move || serve(&inner, &database))
@@ -81,7 +81,7 @@ impl ReaderPool {
     }
 }
 
-fn serve(inner: &Inner, database: &PathBuf) {
+fn serve(inner: &Inner, database: &Path) {
     let mut connection: Option<Connection> = None;
     loop {
         let question = {

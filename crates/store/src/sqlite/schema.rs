@@ -56,7 +56,9 @@ fn verify_checksums(connection: &Connection, version: i64) -> Result<(), StoreEr
             .optional()
             .map_err(internal)?;
         if found.as_deref() != Some(checksum(sql).as_str()) {
-            return Err(StoreError::Invalid(format!("the store's schema is not the one this program made (step {name})")));
+            return Err(StoreError::Invalid(format!(
+                "the store's schema is not the one this program made (step {name})"
+            )));
         }
     }
     Ok(())

@@ -71,9 +71,7 @@ pub(super) fn select(
     if selector.state != Some(State::Leased) {
         found = match (&selector.recipient, lane_conditions(selector).1.is_empty()) {
             (Some(_), _) => by_address(connection, selector, after, limit)?,
-            (None, no_lanes) if !no_lanes || selector.state.is_some() => {
-                by_lanes(connection, selector, after, limit)?
-            }
+            (None, no_lanes) if !no_lanes || selector.state.is_some() => by_lanes(connection, selector, after, limit)?,
             (None, _) => by_age(connection, selector, 0, after, limit)?,
         };
     }
@@ -90,9 +88,7 @@ pub(super) fn select(
 fn rows(connection: &Connection, sql: &str, values: Vec<Value>) -> Result<Vec<RecipientId>, Fault> {
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement
-        .query_map(params_from_iter(values), |row| {
-            Ok(RecipientId { message: MessageId(row.get(0)?), n: row.get(1)? })
-        })?
+        .query_map(params_from_iter(values), |row| Ok(RecipientId { message: MessageId(row.get(0)?), n: row.get(1)? }))?
         .collect::<Result<_, _>>()?;
     Ok(found)
 }
@@ -169,8 +165,7 @@ fn by_age(
         "SELECT r.message, r.n FROM recipient r INDEXED BY recipient_open
          WHERE r.state <= 2 AND r.lease = ? AND (r.message, r.n) > (?, ?)",
     );
-    let mut values =
-        vec![Value::Integer(lease), Value::Integer(after.message.0), Value::Integer(i64::from(after.n))];
+    let mut values = vec![Value::Integer(lease), Value::Integer(after.message.0), Value::Integer(i64::from(after.n))];
     if *selector != (Selector { all: selector.all, ..Selector::default() }) {
         row_conditions(selector, &mut sql, &mut values);
     }
@@ -241,10 +236,13 @@ fn by_lanes(
 /// The lists of the lanes that match; `None` if they are too many to merge.
 fn listers(connection: &Connection, selector: &Selector) -> Result<Option<Vec<Lister>>, Fault> {
     let (conditions, values) = lane_conditions(selector);
-    let sql = format!(
-        "SELECT id, waiting > 0, held > 0 FROM lane WHERE (waiting > 0 OR held > 0){conditions} LIMIT {}",
-        MERGE + 1
-    );
+    // What is held is mostly in few lanes, which have an index.
+    let wanted = match selector.state {
+        Some(State::Held) => "held > 0",
+        Some(State::Waiting) => "waiting > 0",
+        _ => "(waiting > 0 OR held > 0)",
+    };
+    let sql = format!("SELECT id, waiting > 0, held > 0 FROM lane WHERE {wanted}{conditions} LIMIT {}", MERGE + 1);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let mut lists = Vec::new();

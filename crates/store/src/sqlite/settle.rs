@@ -299,9 +299,7 @@ impl Work<'_> {
                     "SELECT message, n FROM recipient INDEXED BY recipient_open WHERE lease = ?1 AND state <= 2
                      ORDER BY message, n",
                 )?
-                .query_map([run], |row| {
-                    Ok((RecipientId { message: MessageId(row.get(0)?), n: row.get(1)? }, now_ms))
-                })?
+                .query_map([run], |row| Ok((RecipientId { message: MessageId(row.get(0)?), n: row.get(1)? }, now_ms)))?
                 .collect::<Result<_, _>>()?;
             taken += u64::from(self.give_back(Incarnation(run), &leases)?);
             self.connection.prepare_cached("DELETE FROM node WHERE incarnation = ?1")?.execute([run])?;

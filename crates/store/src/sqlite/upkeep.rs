@@ -140,7 +140,9 @@ impl Work<'_> {
             self.recall(one.message);
             let changed = self
                 .connection
-                .prepare_cached("UPDATE message SET segment = ?2, place = ?3 WHERE id = ?1 AND segment = ?4 AND place = ?5")?
+                .prepare_cached(
+                    "UPDATE message SET segment = ?2, place = ?3 WHERE id = ?1 AND segment = ?4 AND place = ?5",
+                )?
                 .execute(params![one.message.0, to.segment, to.offset as i64, from, one.from.offset as i64])?;
             // Dropped meanwhile: the copy is garbage.
             if changed == 1 {

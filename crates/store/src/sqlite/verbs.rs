@@ -7,9 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use secrecy::ExposeSecret;
 
-use super::command::{
-    AcceptRequest, Command, Job, OperateRequest, PutRequest, SealedChange, SettleRequest,
-};
+use super::command::{AcceptRequest, Command, Job, OperateRequest, PutRequest, SealedChange, SettleRequest};
 use super::encode::Wish;
 use super::{SqliteStore, accept, backup, browse, content, encode, maintain, select, settings, verify};
 use crate::model::*;
@@ -136,18 +134,11 @@ impl Queue for SqliteStore {
 }
 
 impl Browse for SqliteStore {
-    fn recipients(
-        &self,
-        selector: Selector,
-        after: Option<RecipientId>,
-        limit: u32,
-    ) -> Pending<Vec<RecipientView>> {
+    fn recipients(&self, selector: Selector, after: Option<RecipientId>, limit: u32) -> Pending<Vec<RecipientView>> {
         if let Err(error) = select::check(&selector, false) {
             return Pending::ready(Err(error));
         }
-        self.shared
-            .readers
-            .ask(move |connection| Ok(browse::recipients(connection, &selector, after, limit)?))
+        self.shared.readers.ask(move |connection| Ok(browse::recipients(connection, &selector, after, limit)?))
     }
 
     fn message(&self, id: MessageId, limit: u32) -> Pending<MessageView> {
@@ -175,9 +166,7 @@ impl Browse for SqliteStore {
 impl Settings for SqliteStore {
     fn documents(&self, kind: Kind) -> Pending<Vec<Document>> {
         let shared = self.shared.clone();
-        self.shared
-            .readers
-            .ask(move |connection| Ok(settings::documents(connection, &shared.keyring, kind)?))
+        self.shared.readers.ask(move |connection| Ok(settings::documents(connection, &shared.keyring, kind)?))
     }
 
     fn put_document(

@@ -26,7 +26,8 @@ use crate::verbs::Retention;
 const IDLE: Duration = Duration::from_secs(5);
 /// How long between attempts to open a broken store again, and between looks at a full disk.
 const AGAIN: Duration = Duration::from_secs(1);
-/// A batch this large says that there is load: the next one is given a moment to grow. Measured: an eighth less CPU.
+/// A batch this large says that there is load: the next one is given a moment to grow. Measured with 100 callers: wake-ups
+/// (futex calls) fell from one for each message to one in seventeen, at the same or a better rate.
 const CROWD: usize = 8;
 /// That moment.
 const MOMENT: Duration = Duration::from_micros(300);
@@ -100,12 +101,8 @@ impl Writer {
 
     /// Works on one connection until it breaks or the store is closed.
     fn session(&mut self, connection: &Connection, next_segment: i64) -> End {
-        let segments = Segments::new(
-            self.shared.segments(),
-            self.setup.segment_bytes,
-            next_segment,
-            self.shared.faults.clone(),
-        );
+        let segments =
+            Segments::new(self.shared.segments(), self.setup.segment_bytes, next_segment, self.shared.faults.clone());
         let started = load_leased(connection, &self.shared)
             .and_then(|()| Work::new(connection, self.shared.clone(), segments, self.setup.retention));
         let mut work = match started {
@@ -194,9 +191,9 @@ impl Writer {
     /// No room: what brings more is refused, what records or removes gets the ballast's room.
     fn process_full(&mut self, work: &mut Work<'_>, batch: Vec<Command>) -> Result<(), String> {
         self.shared.low.store(true, Ordering::SeqCst);
-        let (refused, mut rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|command| {
-            matches!(command, Command::Accept(_) | Command::Put(_)) || command.bytes() > 0
-        });
+        let (refused, mut rest): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|command| matches!(command, Command::Accept(_) | Command::Put(_)) || command.bytes() > 0);
         answer(refused, &Err(StoreError::Full));
         if rest.is_empty() {
             return Ok(());
@@ -297,10 +294,13 @@ impl Writer {
         self.written = 0;
         let free = open::free_bytes(&self.shared.dir);
         let ballast = self.setup.ballast_bytes;
-        if ballast > 0 && free > self.setup.min_free_bytes.saturating_add(2 * ballast) && !self.ballast().exists() {
-            if let Err(error) = self.load_ballast() {
-                tracing::warn!(%error, "room could not be reserved for a full disk");
-            }
+        let roomy = free > self.setup.min_free_bytes.saturating_add(2 * ballast);
+        if ballast > 0
+            && roomy
+            && !self.ballast().exists()
+            && let Err(error) = self.load_ballast()
+        {
+            tracing::warn!(%error, "room could not be reserved for a full disk");
         }
         let low = free < self.setup.min_free_bytes;
         if self.shared.low.swap(low, Ordering::SeqCst) != low {
@@ -393,7 +393,7 @@ fn load_leased(connection: &Connection, shared: &Shared) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Unused by the thread itself: the latest id, so that new ones are larger.
+/// The latest message id, so that new ones are larger.
 pub(super) fn last_id(connection: &Connection) -> Result<MessageId, StoreError> {
     connection
         .query_row("SELECT coalesce(max(id), 0) FROM message", [], |row| row.get(0))

@@ -28,6 +28,7 @@ CREATE TABLE lane(
 );
 CREATE INDEX lane_due ON lane(priority, next_due) WHERE next_due IS NOT NULL;
 CREATE INDEX lane_domain ON lane(domain);
+CREATE INDEX lane_held ON lane(id) WHERE held > 0;
 
 CREATE TABLE message(
     id           INTEGER PRIMARY KEY,
