@@ -48,8 +48,8 @@ bench: tools ## beside Postfix, in one run (needs root); FULL=1 queues a million
 	$(CARGO) build --locked --release -p pillarbox
 	bench/run.py $(BENCH_ARGS)
 
-e2e: tested tools ## a fresh start as in the README, checked from outside
-	interop/run test_readme
+e2e: tested tools ## the tour of the README; then kill -9, SIGTERM, power cuts, full disks (root)
+	interop/run test_readme test_loss
 
 interop: tested tools ## real clients and servers (needs root)
 	interop/run test_peers test_clients test_servers
