@@ -1,4 +1,21 @@
-//! placeholder
+//! The binary: command line, configuration, HTTP, and all wiring.
+//!
+//! Everything that decides about mail is in the crates below; here things are put together and shown.
+
+#![expect(unreachable_pub, reason = "nothing imports a binary: `pub` says what a module offers to its neighbours")]
+
+mod cli;
 mod config;
 mod http;
-fn main() {}
+mod serve;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // The HTTP client takes the process's provider; it is the one that mail uses. A second call would be harmless.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    cli::run()
+}

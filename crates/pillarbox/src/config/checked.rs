@@ -412,6 +412,11 @@ impl Reader<'_> {
             self.missing(block, "listener.address");
         }
         let address = self.socket("listener.address")?;
+        // The session machine decides by listener: on another address a client elsewhere would be offered AUTH in clear.
+        if auth_without_tls == AuthWithoutTls::Loopback && !(address.ip().is_loopback() && proxy_from.is_empty()) {
+            let message = "\"loopback\" needs a listener on a loopback address without `proxy_from`";
+            self.problem_at(block, "listener.auth_without_tls", message.into());
+        }
         Some(Listener { name, address, mode, certificate, auth_without_tls, proxy_from, xclient_from })
     }
 

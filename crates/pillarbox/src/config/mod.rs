@@ -92,8 +92,9 @@ pub struct Loaded {
 /// `named` (the option, or `PILLARBOX_CONFIG`) has to exist; without it `./pillarbox.toml` and
 /// `/etc/pillarbox/pillarbox.toml` are tried, then the built-in defaults stand alone.
 pub fn load(named: Option<&Path>) -> Result<Loaded, ConfigError> {
-    let file = match named {
-        Some(path) => Some(path.to_owned()),
+    let variable = std::env::var_os("PILLARBOX_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let file = match named.map(Path::to_owned).or(variable) {
+        Some(path) => Some(path),
         None => {
             ["pillarbox.toml", "/etc/pillarbox/pillarbox.toml"].iter().map(PathBuf::from).find(|path| path.is_file())
         }

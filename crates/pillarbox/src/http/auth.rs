@@ -1,6 +1,6 @@
 //! Who is asking: a sender with an API key, or the machine's administrator over the control socket.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
@@ -12,6 +12,7 @@ use relay::Sender;
 use relay::sender::SenderRecord;
 
 use super::Shared;
+use super::listener::Client;
 use super::problem::Problem;
 
 /// Name of the sender for messages over the control socket that name none.
@@ -83,8 +84,8 @@ pub async fn by_key(State(app): State<Shared>, mut request: Request, next: Next)
 
 /// The peer's address; a listener without addresses is this machine.
 fn peer(request: &Request) -> IpAddr {
-    let info = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    info.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(peer)| peer.ip().to_canonical())
+    let info = request.extensions().get::<ConnectInfo<Client>>();
+    info.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(Client(peer))| peer.ip().to_canonical())
 }
 
 async fn authenticate(app: &Shared, header: Option<HeaderValue>, peer: IpAddr) -> Result<Caller, Problem> {

@@ -7,6 +7,7 @@ pub mod api;
 pub mod auth;
 pub mod body;
 pub mod json;
+pub mod listener;
 pub mod problem;
 pub mod time;
 pub mod ui;
@@ -48,8 +49,6 @@ pub struct App {
     pub hostname: String,
     /// Where the data is, for the status.
     pub data_dir: PathBuf,
-    /// Largest message, octets.
-    pub max_message_size: u64,
     /// Room for bodies being received.
     pub room: body::Room,
     /// Page sessions.

@@ -127,9 +127,7 @@ impl From<Refusal> for Problem {
             RefusalKind::Forbidden => of(StatusCode::FORBIDDEN),
             RefusalKind::TooLarge => of(StatusCode::PAYLOAD_TOO_LARGE),
             RefusalKind::TooManyRecipients => Self::field("/to", detail),
-            RefusalKind::RateLimited { retry_after_s } => {
-                of(StatusCode::TOO_MANY_REQUESTS).retry_after(retry_after_s)
-            }
+            RefusalKind::RateLimited { retry_after_s } => of(StatusCode::TOO_MANY_REQUESTS).retry_after(retry_after_s),
             RefusalKind::Full => of(StatusCode::INSUFFICIENT_STORAGE).retry_after(60),
             RefusalKind::Unhealthy => of(StatusCode::SERVICE_UNAVAILABLE).retry_after(30),
             RefusalKind::Overloaded => of(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),

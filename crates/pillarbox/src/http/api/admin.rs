@@ -115,3 +115,15 @@ pub async fn verify(
 ) -> Result<axum::Json<VerifyOut>, Problem> {
     Ok(axum::Json(VerifyOut { problems: app.store.verify(body.deep).await? }))
 }
+
+/// A way in to the pages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenOut {
+    /// Good once, for ten minutes.
+    pub token: String,
+}
+
+/// A one-time token for the pages.
+pub async fn login_token(State(app): State<Shared>, _: Admin) -> axum::Json<TokenOut> {
+    axum::Json(TokenOut { token: app.sessions.token(app.clock.now_ms()) })
+}

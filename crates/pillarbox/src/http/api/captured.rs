@@ -95,8 +95,7 @@ pub async fn raw(State(app): State<Shared>, _: Admin, Path(name): Path<String>) 
 pub async fn read(app: &Shared, id: MessageId) -> Result<CapturedOut, Problem> {
     let (message, octets) = octets(app, id).await?;
     let parsed = MessageParser::default().parse(&octets[..]);
-    let mut out =
-        CapturedOut { message, headers: headers(&octets), text: None, html: None, attachments: Vec::new() };
+    let mut out = CapturedOut { message, headers: headers(&octets), text: None, html: None, attachments: Vec::new() };
     if let Some(parsed) = parsed {
         out.text = (parsed.text_body_count() > 0).then(|| parsed.body_text(0)).flatten().map(|text| cut(&text));
         // The parser makes HTML of a plain body when asked; only a part that is HTML counts here.

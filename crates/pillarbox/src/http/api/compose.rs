@@ -15,8 +15,20 @@ use crate::http::problem::{FieldError, Problem};
 
 /// Header fields that have a field of their own in the request, or that are ours to write.
 const OWN_HEADERS: &[&str] = &[
-    "from", "to", "cc", "bcc", "reply-to", "subject", "date", "sender", "received", "return-path", "mime-version",
-    "dkim-signature", "resent-bcc", "delivered-to",
+    "from",
+    "to",
+    "cc",
+    "bcc",
+    "reply-to",
+    "subject",
+    "date",
+    "sender",
+    "received",
+    "return-path",
+    "mime-version",
+    "dkim-signature",
+    "resent-bcc",
+    "delivered-to",
 ];
 
 /// A message with its envelope.
@@ -320,7 +332,10 @@ mod tests {
         }))
         .unwrap_err();
         let pointers: Vec<_> = problem.errors.iter().map(|error| error.pointer.as_str()).collect();
-        assert_eq!(pointers, ["/from", "/to", "/headers/Bcc", "/headers/Content-Type", "/headers/a b", "/attachments/0/content"]);
+        assert_eq!(
+            pointers,
+            ["/from", "/to", "/headers/Bcc", "/headers/Content-Type", "/headers/a b", "/attachments/0/content"]
+        );
     }
 
     #[test]

@@ -161,7 +161,9 @@ impl Text {
 impl TryFrom<String> for Text {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        HeaderText::new(text).map(Self).map_err(|_| "has a line end or another control character, or is too long".into())
+        HeaderText::new(text)
+            .map(Self)
+            .map_err(|_| "has a line end or another control character, or is too long".into())
     }
 }
 

@@ -10,11 +10,11 @@ use store::{MessageId, Origin};
 
 use super::compose::{self, Composed, Surroundings};
 use super::input::{EnvelopeIn, MessageIn, PlainAddress, Time};
+use crate::http::Shared;
 use crate::http::auth::{Caller, SENDER_HEADER, submitter};
 use crate::http::json::{self, Query};
 use crate::http::problem::Problem;
 use crate::http::views::{EventOut, MessageOut, Page, Submitted, SubmittedRecipient};
-use crate::http::Shared;
 
 const MAX_TAGS: usize = 20;
 const MAX_TAG: usize = 64;
@@ -144,7 +144,8 @@ fn form_pairs(query: &str) -> Vec<(String, String)> {
 
 /// Whether there are octets over 127, and the longest line without its CRLF.
 fn shape(content: &[u8]) -> (bool, usize) {
-    let longest = content.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line).len()).max();
+    let longest =
+        content.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line).len()).max();
     (!content.is_ascii(), longest.unwrap_or(0))
 }
 

@@ -48,5 +48,8 @@ pub fn router(app: &Shared) -> Router<Shared> {
 
 /// What only the control socket offers: it names paths on the server's disk, or takes long.
 pub fn local_router() -> Router<Shared> {
-    Router::new().route("/backup", post(admin::backup)).route("/verify", post(admin::verify))
+    Router::new()
+        .route("/backup", post(admin::backup))
+        .route("/verify", post(admin::verify))
+        .route("/login-tokens", post(admin::login_token))
 }

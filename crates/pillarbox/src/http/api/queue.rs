@@ -38,7 +38,9 @@ pub async fn list(
     let limit = query.limit.unwrap_or(100).clamp(1, 1000);
     let after = query.after.as_deref().map(recipient_id).transpose()?;
     let message: Option<MessageId> = match &query.message {
-        Some(text) => Some(text.parse().map_err(|error: store::IdError| Problem::field("/message", error.to_string()))?),
+        Some(text) => {
+            Some(text.parse().map_err(|error: store::IdError| Problem::field("/message", error.to_string()))?)
+        }
         None => None,
     };
     let selector = Selector {

@@ -64,7 +64,8 @@ pub struct KeyOut {
 }
 
 fn shown(name: &str, record: &SenderRecord, updated_ms: i64) -> SenderOut {
-    let key = |key: &relay::sender::ApiKeyRecord| KeyOut { prefix: key.prefix.clone(), created: time::show(key.created_ms) };
+    let key =
+        |key: &relay::sender::ApiKeyRecord| KeyOut { prefix: key.prefix.clone(), created: time::show(key.created_ms) };
     SenderOut {
         name: name.to_owned(),
         has_password: record.password_hash.is_some(),

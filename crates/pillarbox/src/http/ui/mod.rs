@@ -20,10 +20,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/capture/{id}", get(pages::captured))
         .route("/logout", post(session::logout))
         .layer(from_fn_with_state(app.clone(), session::required));
-    Router::new()
-        .route("/login", get(session::form).post(session::login))
-        .route("/style.css", get(style))
-        .merge(inside)
+    Router::new().route("/login", get(session::form).post(session::login)).route("/style.css", get(style)).merge(inside)
 }
 
 async fn style() -> impl IntoResponse {

@@ -108,12 +108,7 @@ pub struct Login {
 }
 
 /// Takes the token.
-pub async fn login(
-    State(app): State<Shared>,
-    headers: HeaderMap,
-    jar: CookieJar,
-    Form(form): Form<Login>,
-) -> Response {
+pub async fn login(State(app): State<Shared>, headers: HeaderMap, jar: CookieJar, Form(form): Form<Login>) -> Response {
     if !same_origin(&headers) {
         return elsewhere();
     }

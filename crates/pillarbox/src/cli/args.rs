@@ -1,0 +1,352 @@
+//! What can be typed: the tree of commands with their examples. What it means is in the files beside.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::args_settings::{RouteCommand, SenderCommand};
+
+/// Outbound mail that explains itself: relay, diagnosis and operation in one binary.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pillarbox",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Examples:\n  pillarbox serve\n  pillarbox send --to ann@example.com --from app@example.com --subject Hello --text Hi\n  pillarbox queue ls --domain example.com\n\nExit codes: 0 done, 1 there is a problem, 2 wrong usage, 3 could not run."
+)]
+pub struct Cli {
+    /// What applies to all commands.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of all commands.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Configuration file.
+    #[arg(long, global = true, value_name = "FILE", env = "PILLARBOX_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// Print data as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Work on the server at this URL instead of the one on this machine.
+    #[arg(long, global = true, value_name = "URL")]
+    pub server: Option<String>,
+    /// File with the API key for --server (or the key itself in PILLARBOX_API_KEY).
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server.
+    #[command(
+        after_help = "Examples:\n  pillarbox serve\n  pillarbox serve --config /etc/pillarbox/pillarbox.toml\n\nSIGTERM and SIGINT stop it in order, a second one at once. SIGHUP reads certificates, senders, routes and rules again."
+    )]
+    Serve,
+    /// Compose a message and submit it.
+    #[command(
+        after_help = "Examples:\n  pillarbox send --from app@example.com --to ann@example.com --subject Report --text 'See below.' --attach report.pdf\n  date | pillarbox send --from app@example.com --to ann@example.com --subject Now --text -\n  pillarbox send --server http://mail.example.com:8025 --key-file key --from a@example.com --to b@example.com --html-file page.html"
+    )]
+    Send(Box<SendArgs>),
+    /// Stand in for /usr/sbin/sendmail.
+    #[command(
+        disable_help_flag = true,
+        after_help = "Examples:\n  pillarbox sendmail -t -i < message\n  pillarbox sendmail -f app@example.com ann@example.com < message\n  ln -s /usr/bin/pillarbox /usr/sbin/sendmail"
+    )]
+    Sendmail(SendmailArgs),
+    /// Look at the queue and work on it.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Who may submit.
+    #[command(subcommand)]
+    Sender(SenderCommand),
+    /// How mail leaves.
+    #[command(subcommand)]
+    Route(RouteCommand),
+    /// Look at captured mail.
+    #[command(subcommand)]
+    Capture(CaptureCommand),
+    /// Check, show and explain the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Show how the server is doing.
+    #[command(after_help = "Examples:\n  pillarbox status\n  pillarbox status --json")]
+    Status,
+    /// Read certificates, senders, routes and rules again.
+    #[command(after_help = "Examples:\n  pillarbox reload")]
+    Reload,
+    /// Make a one-time token for the pages.
+    #[command(after_help = "Examples:\n  pillarbox login")]
+    Login,
+    /// Copy the data into a directory, also while the server runs.
+    #[command(after_help = "Examples:\n  pillarbox backup /srv/backup/2026-11-21")]
+    Backup {
+        /// A directory that does not exist or is empty.
+        directory: PathBuf,
+    },
+    /// Check the stored data.
+    #[command(after_help = "Examples:\n  pillarbox verify\n  pillarbox verify --deep")]
+    Verify {
+        /// Read every stored message and compare its hash.
+        #[arg(long)]
+        deep: bool,
+    },
+    /// Write completions for a shell.
+    #[command(after_help = "Examples:\n  pillarbox completions bash > /etc/bash_completion.d/pillarbox")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages.
+    #[command(
+        after_help = "Examples:\n  pillarbox man /usr/share/man/man1\n  pillarbox man --markdown > docs/manual/cli.md"
+    )]
+    Man {
+        /// Where to; without it the main page is printed.
+        directory: Option<PathBuf>,
+        /// Print one page for all commands in Markdown.
+        #[arg(long, conflicts_with = "directory")]
+        markdown: bool,
+    },
+    /// Print the version.
+    #[command(after_help = "Examples:\n  pillarbox version\n  pillarbox version --json")]
+    Version,
+}
+
+/// A message to compose.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// From header and envelope sender: user@example.com or 'Name <user@example.com>'.
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: String,
+    /// To; may be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Vec<String>,
+    /// Cc; may be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    pub cc: Vec<String>,
+    /// Blind copy; may be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    pub bcc: Vec<String>,
+    /// Reply-To; may be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    pub reply_to: Vec<String>,
+    /// Subject.
+    #[arg(long, value_name = "TEXT")]
+    pub subject: Option<String>,
+    /// Plain text body; `-` reads standard input.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub text: Option<String>,
+    /// Plain text body from a file.
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    pub text_file: Option<PathBuf>,
+    /// HTML body.
+    #[arg(long, value_name = "HTML")]
+    pub html: Option<String>,
+    /// HTML body from a file.
+    #[arg(long, value_name = "FILE", conflicts_with = "html")]
+    pub html_file: Option<PathBuf>,
+    /// Attach a file; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub attach: Vec<PathBuf>,
+    /// Another header field, 'Name: value'; may be repeated.
+    #[arg(long, value_name = "FIELD")]
+    pub header: Vec<String>,
+    /// Named class of mail.
+    #[arg(long, value_name = "NAME")]
+    pub stream: Option<String>,
+    /// Tag for searching; may be repeated.
+    #[arg(long, value_name = "TEXT")]
+    pub tag: Vec<String>,
+    /// Not before this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub send_at: Option<String>,
+    /// Not after this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub deliver_by: Option<String>,
+    /// Submit once, however often this is called with the same key.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// Submit as this sender (on this machine only).
+    #[arg(long, value_name = "NAME")]
+    pub sender: Option<String>,
+}
+
+/// As sendmail has them.
+#[derive(Debug, Args)]
+pub struct SendmailArgs {
+    /// -t (recipients from the header), -i and -oi (a lone dot ends nothing), -f ADDRESS, -F NAME, -bs (SMTP on standard
+    /// input), -bp (list the queue), -N and -R (delivery reports), -B 7BIT|8BITMIME, then recipients. Other -o, -d and -q
+    /// options are taken and ignored.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS AND RECIPIENTS")]
+    pub args: Vec<OsString>,
+}
+
+/// Commands on the queue.
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// List recipients, oldest message first.
+    #[command(
+        after_help = "Examples:\n  pillarbox queue ls\n  pillarbox queue ls --domain example.com --state held\n  pillarbox queue ls --json --limit 1000"
+    )]
+    Ls {
+        /// Which ones.
+        #[command(flatten)]
+        selector: SelectorArgs,
+        /// Most lines.
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: u32,
+        /// Continue behind this recipient id.
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
+    },
+    /// Count recipients by domain, route, sender or stream.
+    #[command(after_help = "Examples:\n  pillarbox queue counts\n  pillarbox queue counts --by route")]
+    Counts {
+        /// What to count by.
+        #[arg(long, value_enum, default_value = "domain")]
+        by: By,
+        /// Most lines.
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: u32,
+    },
+    /// Show a message with its recipients and events.
+    #[command(
+        after_help = "Examples:\n  pillarbox queue show 01k2mzq8v4t7e\n  pillarbox queue show 01k2mzq8v4t7e --transcripts"
+    )]
+    Show {
+        /// Message id.
+        id: String,
+        /// Print the conversations that were kept.
+        #[arg(long)]
+        transcripts: bool,
+    },
+    /// Try now. Age and attempts stay as they are.
+    #[command(
+        after_help = "Examples:\n  pillarbox queue retry 01k2mzq8v4t7e\n  pillarbox queue retry --domain example.com --dry-run"
+    )]
+    Retry(OperateArgs),
+    /// Stop until released.
+    #[command(
+        after_help = "Examples:\n  pillarbox queue hold --stream newsletter --reason 'wrong template'\n  pillarbox queue hold --all"
+    )]
+    Hold {
+        /// Which ones.
+        #[command(flatten)]
+        operate: OperateArgs,
+        /// Shown with the held ones.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Let held ones go on.
+    #[command(
+        after_help = "Examples:\n  pillarbox queue release --stream newsletter\n  pillarbox queue release --all --dry-run"
+    )]
+    Release(OperateArgs),
+    /// Withdraw; there is no way back.
+    #[command(
+        after_help = "Examples:\n  pillarbox queue cancel 01k2mzq8v4t7e.0\n  pillarbox queue cancel --sender app --domain example.com"
+    )]
+    Cancel(OperateArgs),
+}
+
+/// What the queue is counted by.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum By {
+    /// Recipient domain.
+    Domain,
+    /// Route.
+    Route,
+    /// Sender.
+    Sender,
+    /// Stream.
+    Stream,
+}
+
+/// Which recipients; all conditions have to hold.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SelectorArgs {
+    /// Recipient address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub recipient: Option<String>,
+    /// Recipient domain.
+    #[arg(long, value_name = "DOMAIN")]
+    pub domain: Option<String>,
+    /// Route.
+    #[arg(long, value_name = "NAME")]
+    pub route: Option<String>,
+    /// Sender.
+    #[arg(long, value_name = "NAME")]
+    pub sender: Option<String>,
+    /// Stream.
+    #[arg(long, value_name = "NAME")]
+    pub stream: Option<String>,
+    /// State.
+    #[arg(long, value_name = "STATE", value_parser = ["waiting", "leased", "held", "delivered", "failed", "expired", "canceled", "suppressed"])]
+    pub state: Option<String>,
+}
+
+/// Which recipients to change.
+#[derive(Debug, Clone, Default, Args)]
+pub struct OperateArgs {
+    /// Message id, or recipient id (with .n).
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// More conditions.
+    #[command(flatten)]
+    pub selector: SelectorArgs,
+    /// The whole queue.
+    #[arg(long)]
+    pub all: bool,
+    /// Only say how many.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Commands on captured mail.
+#[derive(Debug, Subcommand)]
+pub enum CaptureCommand {
+    /// List captured mail, newest first.
+    #[command(after_help = "Examples:\n  pillarbox capture ls\n  pillarbox capture ls --limit 5 --json")]
+    Ls {
+        /// Most lines.
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: u32,
+        /// Continue before this message id.
+        #[arg(long, value_name = "ID")]
+        before: Option<String>,
+    },
+    /// Show header, text and attachments.
+    #[command(after_help = "Examples:\n  pillarbox capture show 01k2mzq8v4t7e")]
+    Show {
+        /// Message id.
+        id: String,
+    },
+    /// Print the octets of a message.
+    #[command(after_help = "Examples:\n  pillarbox capture raw 01k2mzq8v4t7e > message.eml")]
+    Raw {
+        /// Message id.
+        id: String,
+    },
+}
+
+/// Commands on the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Find what is wrong, with line and column.
+    #[command(after_help = "Examples:\n  pillarbox config check\n  pillarbox config check --config new.toml")]
+    Check,
+    /// Print every setting with its source.
+    #[command(after_help = "Examples:\n  pillarbox config show\n  pillarbox config show --json")]
+    Show,
+    /// Print the reference of all settings in Markdown.
+    #[command(after_help = "Examples:\n  pillarbox config reference > docs/manual/configuration.md")]
+    Reference,
+}

@@ -1,0 +1,136 @@
+//! The command line: reading it, doing it, and the exit code.
+//!
+//! Every command that works on data is a request to the HTTP API, whichever way [`client`] finds to it.
+
+pub mod args;
+pub mod args_settings;
+mod capture;
+mod client;
+mod config;
+mod manual;
+mod output;
+mod queue;
+mod routes;
+mod secret;
+mod send;
+mod senders;
+mod sendmail;
+mod sendmail_args;
+mod server;
+mod stdio;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::config::Loaded;
+use crate::http::problem::Problem;
+use args::{Cli, Command, Global};
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub enum Fault {
+    /// The server, or a check, says no: exit code 1.
+    Refused(Box<Problem>),
+    /// There is a problem, told already: exit code 1.
+    Told,
+    /// Wrong usage: exit code 2.
+    Usage(String),
+    /// It could not be tried: exit code 3.
+    Cannot(anyhow::Error),
+}
+
+impl Fault {
+    /// From an error of the surroundings.
+    pub fn cannot(error: anyhow::Error) -> Self {
+        Self::Cannot(error)
+    }
+    fn code(&self) -> u8 {
+        match self {
+            Self::Refused(_) | Self::Told => 1,
+            Self::Usage(_) => 2,
+            Self::Cannot(_) => 3,
+        }
+    }
+    fn text(&self) -> String {
+        match self {
+            Self::Refused(problem) => match problem.errors.as_slice() {
+                [] | [_] => problem.detail.clone(),
+                many => {
+                    let lines = many.iter().map(|error| format!("\n  {}: {}", error.pointer, error.detail));
+                    format!("{}:{}", problem.detail, lines.collect::<String>())
+                }
+            },
+            Self::Told => String::new(),
+            Self::Usage(text) => text.clone(),
+            Self::Cannot(error) => format!("{error:#}"),
+        }
+    }
+}
+
+/// Reads the arguments and does what they say.
+pub fn run() -> ExitCode {
+    let called_as = std::env::args_os().next().unwrap_or_default();
+    if let Some(mode) = sendmail::Mode::of_program(&called_as) {
+        return sendmail::run(mode, std::env::args_os().skip(1).collect(), &Global::default());
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are printed here too; a closed pipe is no error then.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    if let Command::Sendmail(sendmail) = cli.command {
+        return sendmail::run(sendmail::Mode::Send, sendmail.args, &cli.global);
+    }
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            let text = fault.text();
+            if !text.is_empty() {
+                let red = anstyle::AnsiColor::Red.on_default();
+                anstream::eprintln!("{red}pillarbox:{red:#} {}", output::clean_lines(&text));
+            }
+            ExitCode::from(fault.code())
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Fault> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Serve => server::serve(global),
+        Command::Config(command) => config::run(global, &command),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { directory, markdown } => manual::run(directory.as_deref(), markdown),
+        Command::Version => manual::version(global.json),
+        // Handled before.
+        Command::Sendmail(_) => Ok(()),
+        Command::Send(args) => wait(send::run(global, &args)),
+        Command::Queue(command) => wait(queue::run(global, command)),
+        Command::Sender(command) => wait(senders::run(global, command)),
+        Command::Route(command) => wait(routes::run(global, command)),
+        Command::Capture(command) => wait(capture::run(global, command)),
+        Command::Status => wait(server::status(global)),
+        Command::Reload => wait(server::reload(global)),
+        Command::Login => wait(server::login(global)),
+        Command::Backup { directory } => wait(server::backup(global, &directory)),
+        Command::Verify { deep } => wait(server::verify(global, deep)),
+    }
+}
+
+/// Runs a command to its end; commands need no threads of their own.
+fn wait<E: From<Fault>>(command: impl Future<Output = Result<(), E>>) -> Result<(), E> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::cannot(anyhow::Error::new(error).context("cannot start the runtime")))?;
+    runtime.block_on(command)
+}
+
+/// The configuration; one that is wrong keeps a command from running.
+fn load(global: &Global) -> Result<Loaded, Fault> {
+    crate::config::load(global.config.as_deref()).map_err(|error| Fault::cannot(error.into()))
+}

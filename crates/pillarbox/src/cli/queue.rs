@@ -1,0 +1,214 @@
+//! `pillarbox queue`.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::Fault;
+use super::args::{By, Global, OperateArgs, QueueCommand, SelectorArgs};
+use super::client::{Client, Need, escaped, query, read};
+use super::output::{clean, facts, json as print_json, plural, print, short_time, table};
+use crate::http::views::{CountOut, EventOut, MessageOut, Operated, Page, RecipientOut};
+
+/// Does what was asked.
+pub async fn run(global: &Global, command: QueueCommand) -> Result<(), Fault> {
+    let loaded = super::load(global)?;
+    let client = Client::find(global, &loaded, Need::Store).await?;
+    match command {
+        QueueCommand::Ls { selector, limit, after } => list(global, &client, &selector, limit, after).await,
+        QueueCommand::Counts { by, limit } => counts(global, &client, by, limit).await,
+        QueueCommand::Show { id, transcripts } => show(global, &client, &id, transcripts).await,
+        QueueCommand::Retry(args) => operate(global, &client, "retry", "to retry now", args, None).await,
+        QueueCommand::Hold { operate: args, reason } => operate(global, &client, "hold", "held", args, reason).await,
+        QueueCommand::Release(args) => operate(global, &client, "release", "released", args, None).await,
+        QueueCommand::Cancel(args) => operate(global, &client, "cancel", "canceled", args, None).await,
+    }
+}
+
+/// The queue in columns; also what `sendmail -bp` and `mailq` print.
+pub async fn list(
+    global: &Global,
+    client: &Client,
+    selector: &SelectorArgs,
+    limit: u32,
+    after: Option<String>,
+) -> Result<(), Fault> {
+    let query = query(&[
+        ("recipient", selector.recipient.clone()),
+        ("domain", selector.domain.clone()),
+        ("route", selector.route.clone()),
+        ("sender", selector.sender.clone()),
+        ("stream", selector.stream.clone()),
+        ("state", selector.state.clone()),
+        ("limit", Some(limit.to_string())),
+        ("after", after),
+    ]);
+    let value = client.get(&format!("/queue{query}")).await?;
+    if global.json {
+        return print_json(&value);
+    }
+    let page: Page<RecipientOut> = read(value)?;
+    if page.items.is_empty() {
+        return print("Nothing is waiting.\n");
+    }
+    let row = |one: &RecipientOut| {
+        let due = one.due.as_deref().map_or_else(|| "-".into(), short_time);
+        let reason = one.reason.clone().unwrap_or_default();
+        vec![one.id.clone(), one.state.clone(), one.attempts.to_string(), due, one.address.clone(), reason]
+    };
+    let rows: Vec<_> = page.items.iter().map(row).collect();
+    table(&["ID", "STATE", "TRIES", "NEXT", "RECIPIENT", "REASON"], &rows)?;
+    match page.next {
+        Some(next) => print(&format!("More: --after {next}\n")),
+        None => Ok(()),
+    }
+}
+
+async fn counts(global: &Global, client: &Client, by: By, limit: u32) -> Result<(), Fault> {
+    let (name, head) = match by {
+        By::Domain => ("domain", "DOMAIN"),
+        By::Route => ("route", "ROUTE"),
+        By::Sender => ("sender", "SENDER"),
+        By::Stream => ("stream", "STREAM"),
+    };
+    let value = client.get(&format!("/queue/counts?by={name}&limit={limit}")).await?;
+    if global.json {
+        return print_json(&value);
+    }
+    let page: Page<CountOut> = read(value)?;
+    let row = |count: &CountOut| {
+        let next = count.next_due.as_deref().map_or_else(|| "-".into(), short_time);
+        vec![count.group.clone(), count.pending.to_string(), count.held.to_string(), next]
+    };
+    table(&[head, "PENDING", "HELD", "NEXT"], &page.items.iter().map(row).collect::<Vec<_>>())
+}
+
+async fn show(global: &Global, client: &Client, id: &str, transcripts: bool) -> Result<(), Fault> {
+    let id = escaped(id.split('.').next().unwrap_or(id));
+    let message = client.get(&format!("/messages/{id}")).await?;
+    let events = client.get(&format!("/messages/{id}/events")).await?;
+    if global.json {
+        return print_json(&json!({ "message": message, "events": events.get("items") }));
+    }
+    let message: MessageOut = read(message)?;
+    let events: Page<EventOut> = read(events)?;
+    let from = if message.envelope_from.is_empty() { "<>".into() } else { message.envelope_from.clone() };
+    facts(&[
+        ("id", message.id.clone()),
+        ("accepted", format!("{} from {}", short_time(&message.accepted), message.sender)),
+        ("protocol", message.protocol.clone().unwrap_or_default()),
+        ("client", message.client.clone().unwrap_or_default()),
+        ("envelope from", from),
+        ("From", message.from.clone().unwrap_or_default()),
+        ("Subject", message.subject.clone().unwrap_or_default()),
+        ("Message-ID", message.message_id.clone().unwrap_or_default()),
+        ("stream", message.stream.clone()),
+        ("size", format!("{} octets{}", message.size, if message.has_content { "" } else { ", content is gone" })),
+        ("not before", message.send_at.as_deref().map(short_time).unwrap_or_default()),
+        ("not after", short_time(&message.expires)),
+        ("tags", message.tags.join(", ")),
+    ])?;
+    print("\n")?;
+    let row = |one: &RecipientOut| {
+        let due = one.due.as_deref().map_or_else(|| "-".into(), short_time);
+        vec![one.id.clone(), one.address.clone(), one.meaning.clone(), due, one.route.clone()]
+    };
+    table(&["ID", "RECIPIENT", "STATE", "NEXT", "ROUTE"], &message.recipients.iter().map(row).collect::<Vec<_>>())?;
+    print("\n")?;
+    table(&["TIME", "RECIPIENT", "EVENT", "WHERE", "WHY"], &events.items.iter().map(event_row).collect::<Vec<_>>())?;
+    if transcripts {
+        events.items.iter().try_for_each(print_transcript)?;
+    }
+    Ok(())
+}
+
+fn event_row(event: &EventOut) -> Vec<String> {
+    let peer = event.attempt.as_ref().map(|attempt| attempt.peer.clone().unwrap_or_else(|| attempt.route.clone()));
+    let reply = event.attempt.as_ref().and_then(|attempt| attempt.reply.clone());
+    vec![
+        short_time(&event.at),
+        event.recipient.clone().unwrap_or_default(),
+        event.event.clone(),
+        peer.unwrap_or_default(),
+        event.reason.clone().or(reply).unwrap_or_default(),
+    ]
+}
+
+/// The conversation line by line, as it is stored.
+fn print_transcript(event: &EventOut) -> Result<(), Fault> {
+    let steps = event.attempt.as_ref().and_then(|attempt| attempt.transcript.as_ref()?.get("steps")?.as_array());
+    let Some(steps) = steps else { return Ok(()) };
+    let mut out = format!("\n{} {}\n", short_time(&event.at), event.event);
+    for step in steps {
+        let text = |field: &str| step.get(field).and_then(Value::as_str).map(clean);
+        if let Some(sent) = text("sent") {
+            out.push_str(&format!("  > {sent}\n"));
+        }
+        if let Some(fact) = step.get("fact").filter(|fact| !fact.is_null()) {
+            out.push_str(&format!("  * {}\n", clean(&fact.to_string())));
+        }
+        if let Some(reply) = step.get("reply").filter(|reply| !reply.is_null()) {
+            let code = reply.get("code").and_then(Value::as_u64).unwrap_or_default();
+            for line in reply.get("lines").and_then(Value::as_array).into_iter().flatten() {
+                out.push_str(&format!("  < {code} {}\n", clean(line.as_str().unwrap_or_default())));
+            }
+        }
+        if let Some(failure) = step.get("failure").filter(|failure| !failure.is_null()) {
+            out.push_str(&format!("  ! {}\n", clean(&failure.to_string())));
+        }
+    }
+    print(&out)
+}
+
+async fn operate(
+    global: &Global,
+    client: &Client,
+    operation: &str,
+    done: &str,
+    args: OperateArgs,
+    reason: Option<String>,
+) -> Result<(), Fault> {
+    let selector = selector(&args)?;
+    let body = json!({ "selector": selector, "dry_run": args.dry_run, "reason": reason });
+    let value = client.send(Method::POST, &format!("/queue/{operation}"), body).await?;
+    if global.json {
+        return print_json(&value);
+    }
+    let operated: Operated = read(value)?;
+    let count = plural(operated.recipients, "recipient");
+    let count = if operated.at_least { format!("at least {count}") } else { count };
+    if operated.dry_run { print(&format!("{count} would be {done}\n")) } else { print(&format!("{count} {done}\n")) }
+}
+
+fn selector(args: &OperateArgs) -> Result<Value, Fault> {
+    let mut selector = serde_json::Map::new();
+    if let Some(id) = &args.id {
+        let (message, n) = id.split_once('.').map_or((id.as_str(), None), |(message, n)| (message, Some(n)));
+        selector.insert("message".into(), message.into());
+        if let Some(n) = n {
+            let n: u32 = n.parse().map_err(|_| Fault::Usage(format!("{id} is not a recipient id")))?;
+            selector.insert("n".into(), n.into());
+        }
+    }
+    let mut put = |name: &str, value: &Option<String>| {
+        if let Some(value) = value {
+            selector.insert(name.into(), value.clone().into());
+        }
+    };
+    put("recipient", &args.selector.recipient);
+    put("domain", &args.selector.domain);
+    put("route", &args.selector.route);
+    put("sender", &args.selector.sender);
+    put("stream", &args.selector.stream);
+    put("state", &args.selector.state);
+    match (args.all, selector.is_empty()) {
+        (true, _) => {
+            selector.insert("all".into(), true.into());
+        }
+        (false, true) => {
+            let text = "name an id, a condition such as --domain, or --all; see `pillarbox queue --help`";
+            return Err(Fault::Usage(text.into()));
+        }
+        (false, false) => {}
+    }
+    Ok(Value::Object(selector))
+}

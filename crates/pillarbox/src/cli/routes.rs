@@ -1,0 +1,289 @@
+//! `pillarbox route`.
+
+use axum::http::Method;
+use relay::directory::DEFAULT_RULE;
+use relay::route::RouteRecord;
+use secrecy::ExposeSecret;
+use serde_json::{Map, Value, json};
+
+use super::Fault;
+use super::args::Global;
+use super::args_settings::{RouteClear, RouteCommand, RouteKindArgs, RouteOptions, RuleCommand, Tls};
+use super::client::{Client, Need, escaped, read};
+use super::output::{clean, facts, json as print_json, print, short_time, table};
+use super::secret;
+use crate::config::values::duration;
+use crate::http::api::routes::{RouteOut, RuleOut};
+use crate::http::views::Page;
+
+/// Does what was asked.
+pub async fn run(global: &Global, command: RouteCommand) -> Result<(), Fault> {
+    let loaded = super::load(global)?;
+    let client = Client::find(global, &loaded, Need::Store).await?;
+    match command {
+        RouteCommand::Add { name, kind, options, default } => {
+            add(global, &client, name, &kind, &options, default).await
+        }
+        RouteCommand::Ls => list(global, client.get("/routes").await?),
+        RouteCommand::Show { name } => show(global, client.get(&path(&name)).await?),
+        RouteCommand::Set { name, smarthost, options, clear } => {
+            let mut patch = fields(&options)?;
+            if let Some(text) = &smarthost {
+                host(text, &mut patch)?;
+            }
+            if let Some(source) = &options.password_from {
+                let password = secret::read(source, "Password")?;
+                patch.insert("password".into(), password.expose_secret().into());
+            }
+            for one in clear {
+                cleared(one).iter().for_each(|field| drop(patch.insert((*field).into(), Value::Null)));
+            }
+            if patch.is_empty() {
+                return Err(Fault::Usage("nothing to change; see `pillarbox route set --help`".into()));
+            }
+            show(global, client.send(Method::PATCH, &path(&name), Value::Object(patch)).await?)
+        }
+        RouteCommand::Remove { name } => {
+            client.delete(&path(&name)).await?;
+            done(global, &format!("route {name} removed"))
+        }
+        RouteCommand::Default { name } => {
+            set_default(&client, &name).await?;
+            done(global, &format!("mail that no other rule takes goes by {name}"))
+        }
+        RouteCommand::Rule(command) => rule(global, &client, command).await,
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/routes/{}", escaped(name))
+}
+
+async fn add(
+    global: &Global,
+    client: &Client,
+    name: String,
+    kind: &RouteKindArgs,
+    options: &RouteOptions,
+    default: bool,
+) -> Result<(), Fault> {
+    let mut body = fields(options)?;
+    let word = match &kind.smarthost {
+        Some(text) => {
+            host(text, &mut body)?;
+            "smarthost"
+        }
+        None if kind.mx => "mx",
+        None if kind.capture => "capture",
+        None => "discard",
+    };
+    body.insert("kind".into(), word.into());
+    if options.username.is_some() || options.password_from.is_some() {
+        let source = secret::or_prompt(options.password_from.as_ref())?;
+        let password = secret::read(&source, "Password")?;
+        body.insert("password".into(), password.expose_secret().into());
+    }
+    body.insert("name".into(), name.clone().into());
+    let value = client.send(Method::POST, "/routes", Value::Object(body)).await?;
+    if default {
+        set_default(client, &name).await?;
+    }
+    show(global, value)
+}
+
+async fn set_default(client: &Client, name: &str) -> Result<(), Fault> {
+    let rule = json!({ "order": i32::MAX, "route": name });
+    client.send(Method::PUT, &format!("/rules/{DEFAULT_RULE}"), rule).await.map(drop)
+}
+
+/// `HOST`, `HOST:PORT`, `[IPv6]:PORT`.
+fn host(text: &str, body: &mut Map<String, Value>) -> Result<(), Fault> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    if let Some(port) = port {
+        let port: u16 = port.parse().map_err(|_| Fault::Usage(format!("{port} is not a port")))?;
+        body.insert("port".into(), port.into());
+    }
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    body.insert("host".into(), host.into());
+    Ok(())
+}
+
+fn fields(options: &RouteOptions) -> Result<Map<String, Value>, Fault> {
+    let seconds = |text: &str| {
+        let value = duration(text).and_then(|value| u32::try_from(value.as_secs()).ok());
+        value.ok_or_else(|| Fault::Usage(format!("{text} is not a duration such as 10s or 5m")))
+    };
+    let mut body = Map::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            body.insert(name.into(), value);
+        }
+    };
+    put("tls", options.tls.map(|tls| tls_word(tls).into()));
+    put("username", options.username.clone().map(Into::into));
+    let ca_file = options.ca_file.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+    put("ca_file", ca_file.map(|path| path.to_string_lossy().into_owned().into()));
+    put("verify", options.verify.map(Into::into));
+    put("auth_without_tls", options.auth_without_tls.map(Into::into));
+    put("connections", options.connections.map(Into::into));
+    put("messages_per_connection", options.messages_per_connection.map(Into::into));
+    put("recipients_per_transaction", options.recipients_per_transaction.map(Into::into));
+    put("idle_s", options.idle.as_deref().map(seconds).transpose()?.map(Into::into));
+    let retry = options.retry.as_deref().map(|list| list.split(',').map(seconds).collect::<Result<Vec<u32>, _>>());
+    put("retry_s", retry.transpose()?.map(Into::into));
+    put("source_address", options.source_address.map(|address| address.to_string().into()));
+    put("helo", options.helo.clone().map(Into::into));
+    Ok(body)
+}
+
+fn tls_word(tls: Tls) -> &'static str {
+    match tls {
+        Tls::None => "none",
+        Tls::Opportunistic => "opportunistic",
+        Tls::Required => "required",
+        Tls::Implicit => "implicit",
+    }
+}
+
+fn cleared(what: RouteClear) -> &'static [&'static str] {
+    match what {
+        RouteClear::Tls => &["tls"],
+        RouteClear::Username => &["username", "password"],
+        RouteClear::CaFile => &["ca_file"],
+        RouteClear::Connections => &["connections"],
+        RouteClear::MessagesPerConnection => &["messages_per_connection"],
+        RouteClear::RecipientsPerTransaction => &["recipients_per_transaction"],
+        RouteClear::Idle => &["idle_s"],
+        RouteClear::Retry => &["retry_s"],
+        RouteClear::SourceAddress => &["source_address"],
+        RouteClear::Helo => &["helo"],
+    }
+}
+
+fn word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn target(route: &RouteRecord) -> String {
+    match (&route.host, route.port) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.clone(),
+        _ => String::new(),
+    }
+}
+
+fn list(global: &Global, value: Value) -> Result<(), Fault> {
+    if global.json {
+        return print_json(&value);
+    }
+    let page: Page<RouteOut> = read(value)?;
+    let row = |one: &RouteOut| {
+        let tls = one.route.tls.as_ref().map(word).unwrap_or_default();
+        vec![
+            one.name.clone(),
+            word(&one.route.kind),
+            target(&one.route),
+            tls,
+            one.route.username.clone().unwrap_or_default(),
+        ]
+    };
+    table(&["NAME", "KIND", "HOST", "TLS", "USER"], &page.items.iter().map(row).collect::<Vec<_>>())
+}
+
+fn show(global: &Global, value: Value) -> Result<(), Fault> {
+    if global.json {
+        return print_json(&value);
+    }
+    let one: RouteOut = read(value)?;
+    let number = |value: Option<u32>| value.map(|value| value.to_string()).unwrap_or_default();
+    let route = &one.route;
+    let retry = route.retry_s.as_ref().map(|list| list.iter().map(|s| format!("{s}s")).collect::<Vec<_>>().join(" "));
+    facts(&[
+        ("name", one.name.clone()),
+        ("kind", word(&route.kind)),
+        ("host", target(route)),
+        ("TLS", route.tls.as_ref().map(word).unwrap_or_default()),
+        ("certificate", if route.verify { String::new() } else { "is not verified".into() }),
+        ("authorities", route.ca_file.clone().unwrap_or_default()),
+        ("user name", route.username.clone().unwrap_or_default()),
+        ("password", if one.has_password { "set".into() } else { String::new() }),
+        ("AUTH without TLS", if route.auth_without_tls { "allowed".into() } else { String::new() }),
+        ("connections", number(route.connections)),
+        ("messages per connection", number(route.messages_per_connection)),
+        ("recipients per transaction", number(route.recipients_per_transaction)),
+        ("idle seconds", number(route.idle_s)),
+        ("retry", retry.unwrap_or_default()),
+        ("from address", route.source_address.map(|address| address.to_string()).unwrap_or_default()),
+        ("EHLO", route.helo.clone().unwrap_or_default()),
+        ("changed", short_time(&one.updated)),
+    ])
+}
+
+async fn rule(global: &Global, client: &Client, command: RuleCommand) -> Result<(), Fault> {
+    match command {
+        RuleCommand::Add { name, route, from_domain, to_domain, stream, order } => {
+            let mut rule = json!({ "order": order, "route": route });
+            for (field, value) in [("sender_domain", from_domain), ("recipient_domain", to_domain), ("stream", stream)]
+            {
+                if let (Some(value), Some(rule)) = (value, rule.as_object_mut()) {
+                    rule.insert(field.into(), value.into());
+                }
+            }
+            let value = client.send(Method::PUT, &format!("/rules/{}", escaped(&name)), rule).await?;
+            if global.json { print_json(&value) } else { print(&format!("rule {} set\n", clean(&name))) }
+        }
+        RuleCommand::Ls => {
+            let value = client.get("/rules").await?;
+            if global.json {
+                return print_json(&value);
+            }
+            let page: Page<RuleOut> = read(value)?;
+            let any = |value: &Option<String>| value.clone().unwrap_or_else(|| "*".into());
+            let row = |one: &RuleOut| {
+                let rule = &one.rule;
+                let order = if one.name == DEFAULT_RULE { "last".into() } else { rule.order.to_string() };
+                vec![
+                    order,
+                    one.name.clone(),
+                    any(&rule.sender_domain),
+                    any(&rule.recipient_domain),
+                    any(&rule.stream),
+                    rule.route.clone(),
+                ]
+            };
+            let rows: Vec<_> = page.items.iter().map(row).collect();
+            table(&["ORDER", "NAME", "FROM", "TO", "STREAM", "ROUTE"], &rows)
+        }
+        RuleCommand::Remove { name } => {
+            client.delete(&format!("/rules/{}", escaped(&name))).await?;
+            done(global, &format!("rule {name} removed"))
+        }
+    }
+}
+
+fn done(global: &Global, text: &str) -> Result<(), Fault> {
+    if global.json { print_json(&json!({ "done": text })) } else { print(&format!("{}\n", clean(text))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smart_host_may_name_its_port() {
+        for (text, expected) in [
+            ("smtp.example.com", json!({ "host": "smtp.example.com" })),
+            ("smtp.example.com:465", json!({ "host": "smtp.example.com", "port": 465 })),
+            ("[2001:db8::1]:25", json!({ "host": "2001:db8::1", "port": 25 })),
+            ("2001:db8::1", json!({ "host": "2001:db8::1" })),
+        ] {
+            let mut body = Map::new();
+            host(text, &mut body).unwrap();
+            assert_eq!(Value::Object(body), expected, "{text}");
+        }
+        assert!(host("smtp.example.com:x", &mut Map::new()).is_err());
+    }
+}

@@ -1,0 +1,255 @@
+//! The server: everything wired together, its start in order and its end in reverse.
+//!
+//! Outline: configuration → store → first settings → listeners bound → relay → listeners served → `ready` → signals →
+//! listeners closed → relay stopped → store closed.
+
+pub mod first;
+pub mod logging;
+pub mod notify;
+pub mod parts;
+pub mod report;
+
+use std::future::IntoFuture;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use net::server::Bound;
+use net::{Clock, ServerTls};
+use relay::Relay;
+use relay::directory::DEFAULT_RULE;
+use relay::route::{RouteKind, RouteRecord};
+use store::Store;
+use store::settings::Kind;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{self, Config, Loaded};
+use crate::http;
+use crate::http::listener::{Client, Limited};
+
+/// Name of the control socket in the data directory.
+pub const CONTROL: &str = "control.sock";
+
+/// What has to be let go of in the end.
+struct Running {
+    store: Arc<dyn Store>,
+    relay: Arc<Relay>,
+    app: http::Shared,
+    certificates: Vec<Arc<ServerTls>>,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+    control: PathBuf,
+}
+
+/// Runs until a signal says otherwise.
+pub async fn run(loaded: Loaded, named: Option<PathBuf>) -> Result<()> {
+    logging::start(&loaded.config.log);
+    let mut signals = Signals::new()?;
+    let running = start(&loaded).await?;
+    notify::notify("READY=1");
+    loop {
+        tokio::select! {
+            stop = signals.next() => match stop {
+                Wanted::Stop => break,
+                Wanted::Reload => reload(&running, &loaded, named.as_deref()).await,
+            },
+            () = running.app.reload.notified() => reload(&running, &loaded, named.as_deref()).await,
+        }
+    }
+    notify::notify("STOPPING=1");
+    tokio::select! {
+        () = stop(running, loaded.config.shutdown) => Ok(()),
+        _ = signals.stop() => {
+            tracing::warn!("stopped at once: what was in flight goes on at the next start");
+            std::process::exit(1)
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Wanted {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let on = |kind| signal(kind).context("cannot wait for signals");
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+    async fn next(&mut self) -> Wanted {
+        tokio::select! {
+            _ = self.terminate.recv() => Wanted::Stop,
+            _ = self.interrupt.recv() => Wanted::Stop,
+            _ = self.hangup.recv() => Wanted::Reload,
+        }
+    }
+    async fn stop(&mut self) {
+        while !matches!(self.next().await, Wanted::Stop) {}
+    }
+}
+
+async fn start(loaded: &Loaded) -> Result<Running> {
+    let config = &loaded.config;
+    let clock = Clock::system();
+    let net = parts::net(config, clock.clone())?;
+    let (store, key) = parts::store(config, &clock)?;
+    let store: Arc<dyn Store> = store;
+    let first = first::prepare(&*store, clock.now_ms()).await?;
+    let smtp = bind(config, &clock).await?;
+    let web = TcpListener::bind(config.http).await.with_context(|| format!("cannot listen on {}", config.http))?;
+    let http_address = web.local_addr()?;
+    let control = config.data_dir.join(CONTROL);
+    let control_listener = bind_control(&control)?;
+    let relay = Relay::start(parts::relay(config), store.clone(), net).await?;
+    let app = Arc::new(app(config, store.clone(), Some(relay.clone()), clock));
+    let token = app.sessions.first_token();
+
+    let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+    let factory = Arc::new(relay.smtp_factory());
+    let addresses = smtp.iter().map(|(bound, _)| bound.local_addr()).collect::<std::io::Result<Vec<_>>>()?;
+    let mut certificates = Vec::new();
+    for (bound, certificate) in smtp {
+        certificates.extend(certificate);
+        tasks.spawn(bound.serve(factory.clone(), closing.clone()));
+    }
+    serve_http(&tasks, &closing, app.clone(), web, control_listener);
+
+    let facts = report::Facts {
+        config,
+        file: loaded.file.as_ref(),
+        listeners: &addresses,
+        http: http_address,
+        key: &key,
+        first: first.as_ref(),
+        token: &token,
+        taken_back: relay.taken_back,
+        only_capture: only_capture(&*store).await?,
+        senders: relay.status().senders,
+        problems: &relay.problems,
+    };
+    anstream::println!("{}\nready", report::text(&facts));
+    Ok(Running { store, relay, app, certificates, tasks, closing, control })
+}
+
+/// What the handlers share.
+pub fn app(config: &Config, store: Arc<dyn Store>, relay: Option<Arc<Relay>>, clock: Clock) -> http::App {
+    http::App {
+        store,
+        relay,
+        clock,
+        hostname: config.hostname.clone(),
+        data_dir: config.data_dir.clone(),
+        room: http::body::Room::new(config.limits.message_size, config.limits.memory),
+        sessions: http::ui::session::Sessions::default(),
+        settings: tokio::sync::Mutex::new(()),
+        reload: tokio::sync::Notify::new(),
+    }
+}
+
+async fn bind(config: &Config, clock: &Clock) -> Result<Vec<(Bound, Option<Arc<ServerTls>>)>> {
+    let mut all = Vec::new();
+    for wanted in &config.listeners {
+        let listener = parts::listener(config, wanted, clock)
+            .with_context(|| format!("the certificate of listener \"{}\" cannot be used", wanted.name))?;
+        let certificate = listener.tls.clone();
+        let bound = listener.bind().await.with_context(|| format!("cannot listen on {}", wanted.address))?;
+        all.push((bound, certificate));
+    }
+    Ok(all)
+}
+
+/// The store's lock is ours, so a socket that is there belongs to a run that has ended.
+fn bind_control(path: &Path) -> Result<UnixListener> {
+    let _ = std::fs::remove_file(path);
+    // The directory is private already; this keeps it so when an administrator opens the directory.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(before);
+    listener.with_context(|| format!("cannot make the control socket {}", path.display()))
+}
+
+fn serve_http(
+    tasks: &TaskTracker,
+    closing: &CancellationToken,
+    app: http::Shared,
+    web: TcpListener,
+    control: UnixListener,
+) {
+    let public = http::public(app.clone()).into_make_service_with_connect_info::<Client>();
+    let served = axum::serve(Limited::new(web), public).with_graceful_shutdown(closing.clone().cancelled_owned());
+    tasks.spawn(served.into_future());
+    let served = axum::serve(control, http::control(app)).with_graceful_shutdown(closing.clone().cancelled_owned());
+    tasks.spawn(served.into_future());
+}
+
+/// No rule leads to a route that sends.
+async fn only_capture(store: &dyn Store) -> Result<bool> {
+    let routes = store.documents(Kind::Route).await?;
+    let rules = store.documents(Kind::Rule).await?;
+    let is_capture = |name: &str| {
+        let route = routes.iter().find(|route| route.name == name);
+        let record = route.and_then(|route| serde_json::from_value::<RouteRecord>(route.body.clone()).ok());
+        record.is_none_or(|record| matches!(record.kind, RouteKind::Capture | RouteKind::Discard))
+    };
+    let has_default = rules.iter().any(|rule| rule.name == DEFAULT_RULE);
+    let mut names = rules.iter().filter_map(|rule| rule.body.get("route").and_then(|name| name.as_str()));
+    Ok(has_default && names.all(is_capture))
+}
+
+/// SIGHUP: certificates, senders, routes and rules anew; the file is checked and differences are named.
+async fn reload(running: &Running, loaded: &Loaded, named: Option<&Path>) {
+    for certificate in &running.certificates {
+        let again = certificate.clone();
+        let path = certificate.certificate_path().display();
+        match tokio::task::spawn_blocking(move || again.reload()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, %path, "the certificate could not be read again; the old one stays")
+            }
+            Err(error) => tracing::error!(%error, "the certificate could not be read again"),
+        }
+    }
+    match running.relay.reload().await {
+        Ok(problems) => {
+            problems.iter().for_each(|problem| tracing::warn!(%problem, "a setting makes no sense and is left out"));
+        }
+        Err(error) => tracing::error!(%error, "senders, routes and rules could not be read again"),
+    }
+    match config::load(named) {
+        Ok(fresh) if fresh.config == loaded.config => {}
+        Ok(_) => tracing::warn!("the configuration file has changed: it takes effect at the next start"),
+        Err(error) => tracing::error!("the configuration file is wrong and would stop the next start:\n{error}"),
+    }
+    tracing::info!("reloaded");
+}
+
+async fn stop(running: Running, patience: Duration) {
+    tracing::info!("stopping: finishing what is in flight");
+    running.closing.cancel();
+    running.tasks.close();
+    // A client that keeps an HTTP request open must not keep the server open.
+    if tokio::time::timeout(patience + Duration::from_secs(2), running.tasks.wait()).await.is_err() {
+        tracing::warn!("some sessions did not end in time");
+    }
+    running.relay.stop().await;
+    if let Err(error) = running.store.close().await {
+        tracing::error!(%error, "the store did not close in order");
+    }
+    let _ = std::fs::remove_file(&running.control);
+    tracing::info!("stopped");
+}

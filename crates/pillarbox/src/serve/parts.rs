@@ -1,0 +1,138 @@
+//! The configuration's values as the other crates want them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use net::server::{Limits, ListenMode, Listener};
+use net::{ClientTls, Clock, Net, Resolver, ResolverSettings, ServerTls};
+use proto::smtp::server::{AuthOffer, Settings};
+use relay::{Keep, RelayConfig, StreamConfig};
+use secrecy::ExposeSecret;
+use store::Retention;
+use store::secret::Keyring;
+use store::sqlite::{Options, SqliteStore};
+
+use crate::config::checked::{self, AuthWithoutTls, Config, Mode, Roots};
+use crate::config::key::{self, Origin};
+
+/// Opens the store; makes directory and key if they are not there.
+pub fn store(config: &Config, clock: &Clock) -> Result<(Arc<SqliteStore>, Origin)> {
+    make_private_directory(&config.data_dir)?;
+    let (key, origin) = key::load(&config.key, &config.data_dir)?;
+    let mut options = Options::new(&config.data_dir, Keyring::from_key(key.expose_secret()));
+    options.min_free_bytes = config.limits.free_disk;
+    options.retention = retention(config);
+    let store = SqliteStore::open(options, clock.now_ms())?;
+    Ok((store, origin))
+}
+
+fn make_private_directory(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot create the data directory {}", path.display()))
+}
+
+/// Clock, resolver and outgoing TLS.
+pub fn net(config: &Config, clock: Clock) -> Result<Net> {
+    let roots = match &config.roots {
+        Roots::System => net::Roots::System,
+        Roots::Web => net::Roots::Web,
+        Roots::Both => net::Roots::Both,
+        Roots::File(path) => net::Roots::Pem(path.clone()),
+    };
+    let resolver = ResolverSettings { servers: config.dns_servers.clone(), timeout: config.dns_timeout };
+    Ok(Net {
+        resolver: Resolver::new(resolver)?,
+        tls: ClientTls::new(&roots, clock.clone()).context("`tls.roots` cannot be used")?,
+        clock,
+    })
+}
+
+fn milliseconds(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn retention(config: &Config) -> Retention {
+    Retention {
+        content_ms: milliseconds(config.retention.content),
+        events_ms: milliseconds(config.retention.events),
+        captured_ms: milliseconds(config.retention.captured),
+    }
+}
+
+/// The relay's settings.
+pub fn relay(config: &Config) -> RelayConfig {
+    let seconds = |duration: &std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    let stream = |stream: &checked::Stream| StreamConfig {
+        name: stream.name.clone(),
+        priority: stream.priority,
+        deadline_s: stream.deadline.map(|deadline| deadline.as_secs()),
+    };
+    RelayConfig {
+        hostname: config.hostname.clone(),
+        node: config.node.clone(),
+        retry_s: config.retry.iter().map(seconds).collect(),
+        expiry_s: config.expiry.as_secs(),
+        max_message_size: config.limits.message_size,
+        max_recipients: config.limits.recipients,
+        max_hops: config.queue.max_hops,
+        window_recipients: config.queue.window_recipients,
+        window_octets: config.queue.window_size,
+        memory_in_flight: config.limits.memory,
+        keep_transcripts: if config.queue.all_transcripts { Keep::All } else { Keep::Failures },
+        retention: retention(config),
+        streams: config.streams.iter().map(stream).collect(),
+        shutdown_s: config.shutdown.as_secs(),
+        ..RelayConfig::default()
+    }
+}
+
+/// A listener with its certificate; a self-signed one is made if none is configured.
+pub fn listener(config: &Config, listener: &checked::Listener, clock: &Clock) -> Result<Listener> {
+    let tls = match (listener.mode, &listener.certificate) {
+        (Mode::Plain, _) => None,
+        (_, Some((certificate, key))) => Some(ServerTls::load(certificate, key, clock.clone())?),
+        (_, None) => {
+            let directory = config.data_dir.join("tls").join(&listener.name);
+            make_private_directory(&directory)?;
+            let names = [config.hostname.clone(), "localhost".into()];
+            Some(ServerTls::self_signed(&names, &directory, clock.clone())?)
+        }
+    };
+    let machine = Settings {
+        max_size: config.limits.message_size,
+        max_recipients: config.limits.recipients,
+        max_commands: config.limits.commands,
+        max_errors: config.limits.errors,
+        auth: match listener.auth_without_tls {
+            AuthWithoutTls::Never => AuthOffer::UnderTls,
+            AuthWithoutTls::Loopback => AuthOffer::Always,
+        },
+        ..Settings::new(&*config.hostname)
+    };
+    Ok(Listener {
+        address: listener.address,
+        mode: match listener.mode {
+            Mode::StartTls => ListenMode::StartTls,
+            Mode::Implicit => ListenMode::Implicit,
+            Mode::Plain => ListenMode::Plain,
+        },
+        tls: tls.map(Arc::new),
+        proxy: listener.proxy_from.clone(),
+        xclient: listener.xclient_from.clone(),
+        machine: Arc::new(machine),
+        limits: Limits {
+            per_address: config.limits.connections_per_address,
+            total: config.limits.connections,
+            command_timeout: config.limits.command_timeout,
+            data_timeout: config.limits.data_timeout,
+            min_data_rate: u32::try_from(config.limits.min_data_rate).unwrap_or(u32::MAX),
+            grace: config.shutdown,
+            ..Limits::default()
+        },
+    })
+}
