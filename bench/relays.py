@@ -177,10 +177,9 @@ class Pillarbox(Relay):
         self.process = None
         self.start()
         # smtp-source cannot log in: the credential is the address, given out loud
-        self.cli("sender", "add", "bench", "--trust-address", "127.0.0.1/32", "--allow-from", "*")
-        self.cli("route", "add", "sink", "--kind", "smarthost", "--host", "127.0.0.1", "--port", self.sink_port, "--tls", "none",
-                 "--connections", "100")
-        self.cli("route", "default", "sink")
+        self.cli("sender", "add", "bench", "--trust-address", "127.0.0.1/32", "--no-password", "--allow-from", "*")
+        self.cli("route", "add", "sink", "--smarthost", f"127.0.0.1:{self.sink_port}", "--tls", "none", "--connections", "100",
+                 "--default")
         self.stop()
 
     def cli(self, *arguments):

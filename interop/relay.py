@@ -5,7 +5,7 @@ import pathlib
 
 from common import REPOSITORY, Process, free_port, run, wait_banner
 
-SENDER, PASSWORD = "app", "interop-secret"
+SENDER, PASSWORD = "interop", "interop-secret"
 
 
 def binary():
@@ -38,9 +38,8 @@ class Pillarbox:
             password = self.dir / "password"
             password.write_text(PASSWORD)
             password.chmod(0o600)
-            self.cli("sender", "add", SENDER, "--password-file", password, "--allow-from", "*")
-            self.cli("route", "add", "out", *route)
-            self.cli("route", "default", "out")
+            self.cli("sender", "add", SENDER, "--password-from", f"file:{password}", "--allow-from", "*")
+            self.cli("route", "add", "out", *route, "--default")
         except Exception as error:
             self.stop()
             raise RuntimeError(f"{error}\n{self.log()}") from None

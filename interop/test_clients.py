@@ -18,7 +18,7 @@ class Clients(unittest.TestCase):
         cls.place, cls.catch = Place("clients"), Catch()
         cls.addClassCleanup(cls.place.remove)
         cls.addClassCleanup(cls.catch.stop)
-        cls.relay = relay.Pillarbox(cls.place, "--kind", "smarthost", "--host", "127.0.0.1", "--port", cls.catch.port, "--tls", "none")
+        cls.relay = relay.Pillarbox(cls.place, "--smarthost", f"127.0.0.1:{cls.catch.port}", "--tls", "none")
         cls.addClassCleanup(cls.relay.stop)
 
     def each(self, client, mechanisms, send):

@@ -107,10 +107,9 @@ class Relay:
         password = self.dir / "password"
         password.write_text(PASSWORD)
         password.chmod(0o600)
-        self.cli("sender", "add", SENDER, "--password-file", password, "--allow-from", "*")
-        self.cli("route", "add", "out", "--kind", "smarthost", "--host", "127.0.0.1", "--port", sink_port, "--tls", "none",
-                 "--connections", CONNECTIONS)
-        self.cli("route", "default", "out")
+        self.cli("sender", "add", SENDER, "--password-from", f"file:{password}", "--allow-from", "*")
+        self.cli("route", "add", "out", "--smarthost", f"127.0.0.1:{sink_port}", "--tls", "none", "--connections", CONNECTIONS,
+                 "--default")
 
     def cli(self, *arguments):
         return run(binary(), *arguments, "--config", self.config)

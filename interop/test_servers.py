@@ -23,17 +23,16 @@ class Servers(unittest.TestCase):
         password = self.place.path / "peer-password"
         password.write_text(peers.PASSWORD)
         password.chmod(0o600)
-        route = lambda port, tls, *more: ("--kind", "smarthost", "--host", HOST, "--port", port, "--tls", tls, *more)
+        route = lambda port, tls, *more: ("--smarthost", f"{HOST}:{port}", "--tls", tls, *more)
         box = relay.Pillarbox(self.place, *route(peer.port, "none"))
         self.addCleanup(box.stop)
         for name, tls, auth in ways:
             subject = f"{kind.__name__.lower()}-{name}"
             with self.subTest(subject):
                 port = peer.auth_port if auth else peer.port if tls == "none" else peer.tls_port
-                more = ("--ca", self.place.ca) if tls == "required" else ()
-                more += ("--user", peers.USER, "--password-file", password) if auth else ()
-                box.cli("route", "add", name, *route(port, tls, *more))
-                box.cli("route", "default", name)
+                more = ("--ca-file", self.place.ca) if tls == "required" else ()
+                more += ("--username", peers.USER, "--password-from", f"file:{password}") if auth else ()
+                box.cli("route", "add", name, *route(port, tls, *more), "--default")
                 with smtplib.SMTP_SSL(HOST, box.tls_port, context=self.place.tls(), timeout=30) as client:
                     client.login(relay.SENDER, relay.PASSWORD)
                     client.sendmail(FROM, [TO, "two@dest.test"], message(subject, FROM, TO), mail_options=["BODY=8BITMIME"])
