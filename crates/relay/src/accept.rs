@@ -262,10 +262,15 @@ fn complete(shared: &Shared, submission: &Submission, scan: &HeaderScan, id: Mes
         recipient,
         date: &date,
     });
-    let message_id = if scan.has_message_id { String::new() } else { format!("<{id}@{host}>") };
+    let message_id = if scan.has_message_id { String::new() } else { made_message_id(&id, host) };
     let completion =
         Completion { received: &received, date_rfc5322: &date, message_id: &message_id, strip: &PRIVATE_HEADERS };
     message::complete(&submission.content, scan, &completion).into()
+}
+
+/// The Message-ID of a message that came without one.
+fn made_message_id(id: &str, host: &str) -> String {
+    format!("<{id}@{host}>")
 }
 
 /// What identifies an accepted message.
@@ -291,9 +296,10 @@ fn describe(
     let details = MessageDetails {
         subject: scan.subject(octets).map(message::decode_header_value),
         from: scan.from(octets).map(message::decode_header_value),
-        message_id: scan
-            .message_id(octets)
-            .map(|value| String::from_utf8_lossy(value).chars().take(message::MAX_DISPLAY_CHARS).collect()),
+        message_id: Some(match scan.message_id(octets) {
+            Some(value) => String::from_utf8_lossy(value).chars().take(message::MAX_DISPLAY_CHARS).collect(),
+            None => made_message_id(&id.to_string(), &shared.config.hostname),
+        }),
         origin: Some(submission.origin.clone()),
         tags: submission.tags.clone(),
         metadata: submission.metadata.clone(),
