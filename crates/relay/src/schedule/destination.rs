@@ -106,7 +106,10 @@ pub(super) struct Destination<W> {
     /// Of these, the ones that got as far as accepting mail.
     pub(super) established: u32,
     pub(super) idle: Vec<(ConnectionId, W)>,
+    /// Set while it cannot be reached at all.
     pub(super) pause: Pause,
+    /// Set while it refuses further connections beside those it has.
+    pub(super) crowd: Pause,
 }
 
 impl<W> Destination<W> {
@@ -119,6 +122,7 @@ impl<W> Destination<W> {
             established: 0,
             idle: Vec::new(),
             pause: Pause::default(),
+            crowd: Pause::default(),
         }
     }
 
@@ -171,7 +175,8 @@ impl<W> Destination<W> {
     pub(super) fn wants_connection(&self, now_ms: i64) -> bool {
         let allowed = if self.pause.is_set() { 1 } else { self.limits.connections.max(1) };
         let opening = self.open.saturating_sub(self.established);
-        !self.pause.is_pausing(now_ms) && self.open < allowed && self.queued() > opening as usize
+        let waits = self.pause.is_pausing(now_ms) || self.crowd.is_pausing(now_ms);
+        !waits && self.open < allowed && self.queued() > opening as usize
     }
 
     pub(super) fn evict(&mut self, matches: &mut impl FnMut(&Claim) -> bool) -> Vec<Job> {

@@ -134,6 +134,7 @@ impl<W> Schedule<W> {
     pub fn opened(&mut self, name: &Arc<str>, now_ms: i64) -> Option<Action<W>> {
         let destination = self.destinations.get_mut(name)?;
         destination.established += 1;
+        destination.crowd.success();
         if let Some(until) = destination.pause.success() {
             self.paused.remove(&(until, name.clone()));
         }
@@ -159,19 +160,21 @@ impl<W> Schedule<W> {
     /// pays for each probe. When the pause has grown long the whole destination leaves the window.
     pub fn failed(&mut self, name: &Arc<str>, now_ms: i64) -> (Vec<Job>, Vec<Action<W>>) {
         let mut jobs = Vec::new();
-        if let Some(destination) = self.destinations.get_mut(name)
-            && destination.established == 0
-        {
-            if let Some(until) = destination.pause.until() {
-                self.paused.remove(&(until, name.clone()));
-            }
-            let until = destination.pause.failure(now_ms);
-            self.paused.insert((until, name.clone()));
-            let all = destination.pause.is_long();
-            while let Some(job) = destination.pop() {
-                jobs.push(job);
-                if !all {
-                    break;
+        if let Some(destination) = self.destinations.get_mut(name) {
+            if destination.established > 0 {
+                // It takes the connections it has and refuses more: it is asked again later, not at once.
+                self.paused.insert((destination.crowd.failure(now_ms), name.clone()));
+            } else {
+                if let Some(until) = destination.pause.until() {
+                    self.paused.remove(&(until, name.clone()));
+                }
+                self.paused.insert((destination.pause.failure(now_ms), name.clone()));
+                let all = destination.pause.is_long();
+                while let Some(job) = destination.pop() {
+                    jobs.push(job);
+                    if !all {
+                        break;
+                    }
                 }
             }
         }

@@ -29,6 +29,8 @@ struct Host {
     takes_ms: u64,
     /// Connections are refused within these times.
     down: Option<(i64, i64)>,
+    /// Connections it takes at a time, whatever the limit is set to.
+    takes: u32,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +46,8 @@ enum Happens {
 struct Seen {
     open: u32,
     most_open: u32,
+    /// Of these, the ones that were let in.
+    taken: u32,
     refused: u32,
 }
 
@@ -263,8 +267,10 @@ impl World {
         let now_ms = self.now_ms;
         match happens {
             Happens::Opened(name, id) => {
-                let down = self.hosts[&name].down.is_some_and(|(from, to)| (from..to).contains(&now_ms));
-                if down {
+                let host = &self.hosts[&name];
+                let seen = self.seen.get_mut(&name).unwrap();
+                let down = host.down.is_some_and(|(from, to)| (from..to).contains(&now_ms));
+                if down || seen.taken >= host.takes {
                     self.close(&name);
                     self.seen.get_mut(&name).unwrap().refused += 1;
                     let (jobs, actions) = self.schedule.failed(&name, now_ms);
@@ -273,6 +279,7 @@ impl World {
                         self.defer(job);
                     }
                 } else {
+                    seen.taken += 1;
                     let action = self.schedule.opened(&name, now_ms);
                     self.act(action);
                     self.work(name, id);
@@ -290,6 +297,7 @@ impl World {
                     assert!(self.schedule.leave_idle(&name, id));
                     self.sleeping.remove(&id);
                     self.close(&name);
+                    self.seen.get_mut(&name).unwrap().taken -= 1;
                     let actions = self.schedule.closed(&name, now_ms);
                     self.act(actions);
                 }
@@ -335,6 +343,7 @@ fn everything_is_delivered_once_within_all_limits() {
                 limits: limits(1 + world.dice.below(4) as u32, 1 + world.dice.below(6) as usize),
                 takes_ms: 1 + world.dice.below(60),
                 down: (i == 3).then_some((0, 20_000)),
+                takes: if i == 5 { 1 } else { 1_000 },
             };
             world.host(&name, host);
             for sender in ["a", "b"] {
@@ -372,13 +381,13 @@ fn a_slow_destination_does_not_hold_up_the_others() {
 fn time_of_quick(seed: u64, slow_hosts: usize) -> i64 {
     let mut world = World::new(seed, 2_000, 200);
     for i in 0..slow_hosts {
-        world.host(&format!("slow{i}"), Host { limits: limits(2, 1), takes_ms: 60_000, down: None });
+        world.host(&format!("slow{i}"), Host { limits: limits(2, 1), takes_ms: 60_000, down: None, takes: 1_000 });
         let lane = world.lane(&format!("slow{i}"), "bulk", 2);
         for _ in 0..1_000 {
             world.accept(&lane, 1);
         }
     }
-    world.host("quick", Host { limits: limits(5, 1), takes_ms: 5, down: None });
+    world.host("quick", Host { limits: limits(5, 1), takes_ms: 5, down: None, takes: 1_000 });
     let lane = world.lane("quick", "app", 2);
     for _ in 0..2_000 {
         world.accept(&lane, 1);
@@ -392,7 +401,7 @@ fn time_of_quick(seed: u64, slow_hosts: usize) -> i64 {
 fn senders_of_one_priority_take_turns() {
     for seed in SEEDS {
         let mut world = World::new(seed, 100_000, 100);
-        world.host("host", Host { limits: limits(1, 1), takes_ms: 10, down: None });
+        world.host("host", Host { limits: limits(1, 1), takes_ms: 10, down: None, takes: 1_000 });
         let (many, few) = (world.lane("host", "many", 2), world.lane("host", "few", 2));
         for _ in 0..5_000 {
             world.accept(&many, 1);
@@ -411,7 +420,7 @@ fn senders_of_one_priority_take_turns() {
 fn urgent_mail_overtakes_a_backlog_that_fills_the_window_and_the_store() {
     for seed in SEEDS {
         let mut world = World::new(seed, 1_000, 100);
-        world.host("host", Host { limits: limits(4, 1), takes_ms: 10, down: None });
+        world.host("host", Host { limits: limits(4, 1), takes_ms: 10, down: None, takes: 1_000 });
         let (bulk, urgent) = (world.lane("host", "news", 3), world.lane("host", "login", 0));
         for _ in 0..20_000 {
             world.accept(&bulk, 1);
@@ -428,7 +437,7 @@ fn urgent_mail_overtakes_a_backlog_that_fills_the_window_and_the_store() {
 #[test]
 fn bulk_mail_is_not_starved_by_urgent_mail_for_ever() {
     let mut world = World::new(1, 10_000, 100);
-    world.host("host", Host { limits: limits(1, 1), takes_ms: 1, down: None });
+    world.host("host", Host { limits: limits(1, 1), takes_ms: 1, down: None, takes: 1_000 });
     let (bulk, urgent) = (world.lane("host", "news", 3), world.lane("host", "login", 0));
     for _ in 0..10 {
         world.accept(&bulk, 1);
@@ -445,7 +454,7 @@ fn an_outage_is_probed_seldom_and_ends_without_a_stampede() {
     for seed in SEEDS {
         let mut world = World::new(seed, 5_000, 100);
         let outage_ms = 3_600_000;
-        world.host("host", Host { limits: limits(10, 1), takes_ms: 5, down: Some((0, outage_ms)) });
+        world.host("host", Host { limits: limits(10, 1), takes_ms: 5, down: Some((0, outage_ms)), takes: 1_000 });
         let lane = world.lane("host", "app", 2);
         for _ in 0..3_000 {
             world.accept(&lane, 1);
@@ -458,5 +467,24 @@ fn an_outage_is_probed_seldom_and_ends_without_a_stampede() {
         world.check_all_delivered_once(3_000);
         let first = world.delivered.iter().map(|(.., at)| *at).min().unwrap();
         assert!(first <= outage_ms + 301_000, "seed {seed}: first delivery {} ms after the end", first - outage_ms);
+    }
+}
+
+#[test]
+fn a_destination_that_takes_few_connections_is_not_stormed_for_more() {
+    for seed in SEEDS {
+        let mut world = World::new(seed, 5_000, 100);
+        world.host("host", Host { limits: limits(20, 1), takes_ms: 20, down: None, takes: 3 });
+        let lane = world.lane("host", "app", 2);
+        for _ in 0..3_000 {
+            world.accept(&lane, 1);
+        }
+        let start = world.now_ms;
+        world.run(10_000_000);
+        world.check_all_delivered_once(3_000);
+        let seconds = (world.finished_at(&lane) - start) / 1_000;
+        let refused = world.seen[&Arc::<str>::from("host")].refused;
+        assert!(refused <= 40, "seed {seed}: {refused} refused connections in {seconds} s");
+        assert!(seconds <= 30, "seed {seed}: three connections are used all the time, yet it took {seconds} s");
     }
 }
