@@ -74,7 +74,7 @@ pub struct Sender {
 /// Messages that may still be sent, as a token bucket that holds one minute's worth.
 #[derive(Debug, Default)]
 struct Bucket {
-    /// Millionths of a message.
+    /// In 60,000ths of a message: one message a minute gives one of them each millisecond.
     tokens: i64,
     filled_ms: i64,
 }
@@ -98,19 +98,20 @@ impl Sender {
 
     /// Takes one message from the rate limit, or says after how many seconds there is one.
     pub fn take_from_rate(&self, now_ms: i64) -> Result<(), u32> {
-        const MESSAGE: i64 = 1_000_000;
+        const MESSAGE: i64 = 60_000;
         let Some(per_minute) = self.record.messages_per_minute.filter(|limit| *limit > 0) else { return Ok(()) };
-        let full = i64::from(per_minute) * MESSAGE;
+        let per_ms = i64::from(per_minute);
+        let full = per_ms * 60_000;
         let mut bucket = self.bucket.lock();
         let passed = if bucket.filled_ms == 0 { 60_000 } else { (now_ms - bucket.filled_ms).clamp(0, 60_000) };
-        bucket.tokens = (bucket.tokens + full / 60_000 * passed).min(full);
+        bucket.tokens = (bucket.tokens + per_ms * passed).min(full);
         bucket.filled_ms = now_ms;
         if bucket.tokens >= MESSAGE {
             bucket.tokens -= MESSAGE;
             return Ok(());
         }
         let missing = MESSAGE - bucket.tokens;
-        Err((missing / (full / 60).max(1) + 1) as u32)
+        Err((missing / (per_ms * 1_000) + 1) as u32)
     }
 }
 
@@ -146,6 +147,15 @@ mod tests {
             ("x@evilcorp.example", false),
         ] {
             assert_eq!(sender.may_use(&Address::parse(address).unwrap()), may, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_full_minutes_worth_is_there_at_once_whatever_the_rate() {
+        for rate in [1, 2, 7, 1_000_000] {
+            let sender = sender(&format!(r#"{{"allowed_from":["*"],"messages_per_minute":{rate}}}"#));
+            let taken = (0..1_000).take_while(|_| sender.take_from_rate(1_000_000).is_ok()).count();
+            assert_eq!(taken, rate.min(1_000));
         }
     }
 
