@@ -65,7 +65,11 @@ fn look_up(shared: &Arc<Shared>, route: Arc<Route>, job: Job) {
     }
     let shared = shared.clone();
     shared.tasks.clone().spawn(async move {
-        let found = shared.exchangers.find(&domain).await;
+        let found = tokio::select! {
+            found = shared.exchangers.find(&domain) => found,
+            // The jobs are given back by whoever stops the relay.
+            () = shared.stopping.cancelled() => return,
+        };
         let jobs = shared.lookups.0.lock().remove(&key).unwrap_or_default();
         for job in jobs {
             match &found {

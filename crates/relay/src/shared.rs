@@ -167,6 +167,8 @@ impl Shared {
         for action in actions {
             match action {
                 Action::Wake(wake) => wake.notify_one(),
+                // What waits in memory goes back to the store: a connection for it would only be given up again.
+                Action::Open(_) if self.is_stopping() => {}
                 Action::Open(destination) => {
                     let id = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed));
                     self.tasks.spawn(crate::connection::run(self.clone(), destination, id));
