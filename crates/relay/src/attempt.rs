@@ -78,7 +78,7 @@ async fn converse(worker: &mut Worker, claim: &Claim, content: &Bytes, eight_bit
         caps: &capabilities,
     };
     let before_dot = async {
-        let durable = match pending.take() {
+        let durable = match &mut pending {
             Some(settling) => settling.done().await,
             None => true,
         };
@@ -97,7 +97,8 @@ async fn converse(worker: &mut Worker, claim: &Claim, content: &Bytes, eight_bit
         delivery = worker.connection.deliver(&plan, content, before_dot) => Some(delivery),
         () = cut => None,
     };
-    if let Some(settling) = pending {
+    // Not waited for, or cut while it was: an outcome that is known is never let go.
+    if let Some(mut settling) = pending {
         settling.done().await;
     }
     delivery
@@ -135,7 +136,7 @@ async fn not_readable(worker: &mut Worker, claim: &Claim, error: &StoreError) {
 
 /// Hands an outcome to the store and goes on; the one before must be durable by then.
 async fn record(worker: &mut Worker, claim: &Claim, ended: Ended) {
-    if let Some(before) = worker.settling.take() {
+    if let Some(mut before) = worker.settling.take() {
         before.done().await;
     }
     worker.settling = Some(settle::begin(&worker.shared, claim, ended));

@@ -42,7 +42,7 @@ pub(crate) async fn run(shared: Arc<Shared>, destination: Arc<str>, id: Connecti
     serve(&mut worker, &destination, id).await;
     let actions = shared.schedule.lock().closed(&destination, shared.now_ms());
     shared.perform(actions);
-    if let Some(settling) = worker.settling.take() {
+    if let Some(mut settling) = worker.settling.take() {
         settling.done().await;
     }
     if !worker.broken {
@@ -94,7 +94,7 @@ fn put_back(shared: &Arc<Shared>, destination: &Arc<str>, job: Job) {
 /// Waits for work. False: the connection has been idle long enough, or the peer closed it.
 async fn sleep(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId, wake: &Notify) -> bool {
     let shared = worker.shared.clone();
-    if let Some(settling) = worker.settling.take() {
+    if let Some(mut settling) = worker.settling.take() {
         settling.done().await;
     }
     let woken = tokio::select! {

@@ -29,7 +29,9 @@ pub(crate) struct Settling {
     shared: Arc<Shared>,
     settlement: Settlement,
     lane: Arc<Lane>,
-    pending: Pending<u32>,
+    /// `None`: to be offered again.
+    pending: Option<Pending<u32>>,
+    durable: Option<bool>,
 }
 
 /// Starts to record what happened.
@@ -43,35 +45,40 @@ pub(crate) fn begin(shared: &Arc<Shared>, claim: &Claim, ended: Ended) -> Settli
         capture: ended.capture,
     };
     let pending = shared.store.settle(settlement.clone());
-    Settling { shared: shared.clone(), settlement, lane: claim.lane.clone(), pending }
+    Settling { shared: shared.clone(), settlement, lane: claim.lane.clone(), pending: Some(pending), durable: None }
 }
 
 impl Settling {
-    /// Waits until it is durable. False: the relay ran out of patience at a stop.
-    pub(crate) async fn done(self) -> bool {
-        let Self { shared, settlement, lane, mut pending } = self;
-        let recipients = settlement.outcomes.len();
-        let due_ms = earliest_due(&settlement.outcomes);
+    /// Waits until it is durable. False: the relay ran out of patience at a stop. Cancel-safe: what was not waited for to
+    /// the end can be waited for again, and has to be.
+    pub(crate) async fn done(&mut self) -> bool {
+        if let Some(durable) = self.durable {
+            return durable;
+        }
         let durable = loop {
-            match pending.await {
+            let (store, settlement) = (&self.shared.store, &self.settlement);
+            let pending = self.pending.get_or_insert_with(|| store.settle(settlement.clone()));
+            let result = pending.await;
+            self.pending = None;
+            match result {
                 Ok(_) => break true,
                 Err(error @ (StoreError::Invalid(_) | StoreError::NotFound | StoreError::Damaged(_))) => {
-                    tracing::error!(%error, message = %settlement.message, "outcome was refused by the store");
+                    tracing::error!(%error, message = %self.settlement.message, "outcome was refused by the store");
                     break true;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, message = %settlement.message, "outcome is not recorded yet");
+                    tracing::warn!(%error, message = %self.settlement.message, "outcome is not recorded yet");
                     tokio::select! {
                         () = tokio::time::sleep(AGAIN) => {}
-                        () = shared.deadline.cancelled() => break false,
+                        () = self.shared.deadline.cancelled() => break false,
                     }
-                    pending = shared.store.settle(settlement.clone());
                 }
             }
         };
-        shared.leave_window(&lane, recipients);
-        if let Some(due_ms) = due_ms {
-            shared.due_at(due_ms);
+        self.durable = Some(durable);
+        self.shared.leave_window(&self.lane, self.settlement.outcomes.len());
+        if let Some(due_ms) = earliest_due(&self.settlement.outcomes) {
+            self.shared.due_at(due_ms);
         }
         durable
     }
@@ -79,7 +86,7 @@ impl Settling {
 
 /// Records what happened in a task of its own.
 pub(crate) fn spawn(shared: &Arc<Shared>, claim: &Claim, ended: Ended) {
-    let settling = begin(shared, claim, ended);
+    let mut settling = begin(shared, claim, ended);
     shared.tasks.spawn(async move {
         settling.done().await;
     });
