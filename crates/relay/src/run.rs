@@ -104,17 +104,9 @@ impl Relay {
 
     /// Does what an operator wants, also to what is in memory; gives the number of recipients.
     pub async fn operate(&self, selector: Selector, operation: Operation, who: String) -> Result<u64, StoreError> {
-        let shared = &self.shared;
-        let jobs = shared.schedule.lock().evict(|claim| concerns(&selector, claim));
-        give_back(shared, jobs, shared.now_ms()).await?;
-        let wakes = matches!(operation, Operation::Retry | Operation::Release);
-        let count = shared.store.operate(selector, operation, who, shared.now_ms()).await?;
-        if wakes {
-            let actions = shared.schedule.lock().resume(shared.now_ms());
-            shared.perform(actions);
-        }
-        shared.due_at(i64::MIN);
-        Ok(count)
+        // A task of its own: an operator who goes away must not take along what was just taken out of memory.
+        let task = self.shared.tasks.spawn(operate(self.shared.clone(), spelled(selector), operation, who));
+        task.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// The relay at this moment.
@@ -148,10 +140,47 @@ impl Relay {
         }
         let mut jobs = shared.schedule.lock().evict(|_| true);
         jobs.extend(shared.lookups.drain());
-        if let Err(error) = give_back(shared, jobs, shared.now_ms()).await {
+        if let Err(error) = give_back(shared, &jobs, shared.now_ms()).await {
             tracing::error!(%error, "leases could not be given back; the next start takes them");
         }
     }
+}
+
+async fn operate(
+    shared: Arc<Shared>,
+    selector: Selector,
+    operation: Operation,
+    who: String,
+) -> Result<u64, StoreError> {
+    // The store refuses a selector that says nothing.
+    if selector != Selector::default() {
+        let jobs = shared.schedule.lock().evict(|claim| concerns(&selector, claim));
+        give_back_surely(&shared, jobs).await?;
+    }
+    let wakes = matches!(operation, Operation::Retry | Operation::Release);
+    let result = shared.store.operate(selector, operation, who, shared.now_ms()).await;
+    if wakes && result.is_ok() {
+        let actions = shared.schedule.lock().resume(shared.now_ms());
+        shared.perform(actions);
+    }
+    // Also after a refusal: what was given back is due.
+    shared.due_at(i64::MIN);
+    result
+}
+
+/// Domain and recipient as the store spells them.
+fn spelled(mut selector: Selector) -> Selector {
+    if let Some(domain) = &mut selector.domain
+        && let Ok(known) = proto::address::parse_domain(domain)
+    {
+        *domain = known;
+    }
+    if let Some(recipient) = &mut selector.recipient
+        && let Ok(address) = proto::Address::parse(recipient)
+    {
+        *recipient = address.as_str().to_owned();
+    }
+    selector
 }
 
 /// Whether an operator's selector may concern recipients of a job.
@@ -170,7 +199,24 @@ fn concerns(selector: &Selector, claim: &Claim) -> bool {
         && selector.state.is_none_or(|state| matches!(state, State::Leased | State::Waiting))
 }
 
-async fn give_back(shared: &Shared, jobs: Vec<Job>, due_ms: i64) -> Result<(), StoreError> {
+/// Gives jobs back as soon as the store can take them: they are in nobody's hands any more.
+async fn give_back_surely(shared: &Shared, jobs: Vec<Job>) -> Result<(), StoreError> {
+    loop {
+        match give_back(shared, &jobs, shared.now_ms()).await {
+            Ok(()) => return Ok(()),
+            Err(error @ StoreError::Closed) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "leases are not given back yet");
+                tokio::select! {
+                    () = tokio::time::sleep(STORE_PAUSE) => {}
+                    () = shared.stopping.cancelled() => return Err(error),
+                }
+            }
+        }
+    }
+}
+
+async fn give_back(shared: &Shared, jobs: &[Job], due_ms: i64) -> Result<(), StoreError> {
     let all: Vec<_> = jobs
         .iter()
         .flat_map(|job| {
@@ -181,7 +227,7 @@ async fn give_back(shared: &Shared, jobs: Vec<Job>, due_ms: i64) -> Result<(), S
     for chunk in all.chunks(GIVE_BACK_AT_ONCE) {
         shared.store.give_back(shared.run, chunk.to_vec()).await?;
     }
-    for job in &jobs {
+    for job in jobs {
         shared.leave_window(&job.claim.lane, job.claim.recipients.len());
     }
     Ok(())
