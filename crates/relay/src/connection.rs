@@ -23,6 +23,8 @@ use crate::shared::Shared;
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) route: Arc<Route>,
+    /// Version of the settings in which the route was last seen unchanged.
+    settings: i64,
     pub(crate) connection: Connection,
     /// `mx.example.net [192.0.2.1]:25`.
     pub(crate) peer: String,
@@ -32,6 +34,21 @@ pub(crate) struct Worker {
     pub(crate) settling: Option<Settling>,
     /// A conversation was cut in the middle: no QUIT.
     pub(crate) broken: bool,
+}
+
+impl Worker {
+    /// Whether the route is still the one this connection was opened for.
+    fn is_current(&mut self) -> bool {
+        let directory = self.shared.directory();
+        if directory.version != self.settings {
+            let same = directory.route(&self.route.name).is_some_and(|route| route.version == self.route.version);
+            if !same {
+                return false;
+            }
+            self.settings = directory.version;
+        }
+        true
+    }
 }
 
 /// The life of a connection; ends when it is closed and accounted for.
@@ -54,7 +71,7 @@ async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
     let shared = worker.shared.clone();
     let wake = Arc::new(Notify::new());
     let mut messages = 0;
-    while !shared.is_stopping() && messages < worker.route.messages_per_connection() {
+    while !shared.is_stopping() && messages < worker.route.messages_per_connection() && worker.is_current() {
         let job = {
             let mut schedule = shared.schedule.lock();
             let job = schedule.take(destination);
@@ -125,7 +142,16 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
         Ok(mut connection) => {
             let peer = format!("{} [{}]:{}", connection.host(), connection.peer().ip(), connection.peer().port());
             let prelude = Some(connection.take_transcript());
-            Some(Worker { shared: shared.clone(), route, connection, peer, prelude, settling: None, broken: false })
+            Some(Worker {
+                shared: shared.clone(),
+                route,
+                settings: directory.version,
+                connection,
+                peer,
+                prelude,
+                settling: None,
+                broken: false,
+            })
         }
         Err(error) => {
             failed(shared, destination, &route, *error, started_ms);
