@@ -72,6 +72,10 @@ fn describe(page: &mut String, command: &Command, parents: &str) {
         let own = command.get_arguments().filter(|argument| !argument.is_global_set() && argument.get_id() != "help");
         page.extend(own.map(option_line));
         if let Some(after) = command.get_after_help() {
+            // The options are a list: it needs a line between itself and what follows.
+            if !page.ends_with("\n\n") {
+                page.push('\n');
+            }
             page.push_str(&examples(&after.to_string()));
         }
     }
@@ -107,12 +111,12 @@ fn option_line(argument: &clap::Arg) -> String {
 
 fn examples(text: &str) -> String {
     match text.split_once("Examples:\n") {
-        None => format!("\n{text}\n"),
+        None => format!("{text}\n"),
         Some((_, rest)) => {
             let (code, notes) = rest.split_once("\n\n").unwrap_or((rest, ""));
             let code: Vec<&str> = code.lines().map(str::trim_start).collect();
             let notes = if notes.is_empty() { String::new() } else { format!("\n{notes}\n") };
-            format!("\n```sh\n{}\n```\n{notes}", code.join("\n"))
+            format!("```sh\n{}\n```\n{notes}", code.join("\n"))
         }
     }
 }

@@ -8,7 +8,7 @@ use super::Fault;
 use super::args::Global;
 use super::args_settings::{KeyCommand, SenderClear, SenderCommand, SenderOptions, Source};
 use super::client::{Client, Need, escaped, read};
-use super::output::{clean, facts, json as print_json, print, short_time, table};
+use super::output::{clean, facts, json as print_json, plural, print, short_time, table};
 use super::secret;
 use crate::config::values::{show_size, size};
 use crate::http::api::senders::SenderOut;
@@ -138,7 +138,7 @@ fn list(global: &Global, value: Value) -> Result<(), Fault> {
     let row = |one: &SenderOut| {
         let how = [
             one.has_password.then(|| "password".to_owned()),
-            (!one.api_keys.is_empty()).then(|| format!("{} keys", one.api_keys.len())),
+            (!one.api_keys.is_empty()).then(|| plural(one.api_keys.len() as u64, "key")),
             (!one.trusted_addresses.is_empty()).then(|| "address".to_owned()),
         ];
         let how = how.into_iter().flatten().collect::<Vec<_>>().join(", ");

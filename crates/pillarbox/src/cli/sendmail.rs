@@ -165,7 +165,9 @@ fn header_recipients(message: &[u8]) -> Vec<String> {
             .filter(|header| names.iter().any(|name| header.name().eq_ignore_ascii_case(name)))
             .filter_map(|header| header.value().as_address())
             .flat_map(|addresses| {
-                addresses.iter().filter_map(|one| one.address()).map(str::to_owned).collect::<Vec<_>>()
+                // A word alone is read as a name; here it is a user of this machine. Anything else that is no address
+                // stays, so that the server refuses it instead of nobody hearing of it.
+                addresses.iter().filter_map(|one| one.address().or(one.name())).map(str::to_owned).collect::<Vec<_>>()
             })
             .collect()
     };
@@ -224,6 +226,13 @@ mod tests {
         );
         let message = b"To: ann@one.example\nResent-To: x@five.example\n\n";
         assert_eq!(header_recipients(message), ["x@five.example"]);
+    }
+
+    #[test]
+    fn users_of_this_machine_are_recipients_too() {
+        assert_eq!(header_recipients(b"To: root, ann@one.example\n\n"), ["root", "ann@one.example"]);
+        assert_eq!(header_recipients(b"To: root\n\n"), ["root"]);
+        assert_eq!(qualified("root", "h.example"), "root@h.example");
     }
 
     #[test]

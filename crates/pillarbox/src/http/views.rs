@@ -1,7 +1,7 @@
 //! The outside JSON: what the API gives and the command line reads. Field names here are a promise.
 
 use serde::{Deserialize, Serialize};
-use store::{Attempt, Event, MessageView, QueueCount, RecipientView};
+use store::{Attempt, Event, MessageView, QueueCount, RecipientView, State};
 
 use super::{time, words};
 
@@ -178,7 +178,12 @@ pub struct Operated {
 
 impl From<&RecipientView> for RecipientOut {
     fn from(view: &RecipientView) -> Self {
-        let reason = view.failure.as_ref().map(words::failure).or_else(|| view.why.clone());
+        let failure = view.failure.as_ref().map(words::failure);
+        // What stands in the way now comes first: an operator's word outlives the failure before it.
+        let reason = match view.state {
+            State::Held | State::Suppressed => view.why.clone().or(failure),
+            _ => failure.or_else(|| view.why.clone()),
+        };
         Self {
             id: view.id.to_string(),
             address: view.address.to_string(),

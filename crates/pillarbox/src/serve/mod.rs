@@ -153,7 +153,7 @@ pub fn app(config: &Config, store: Arc<dyn Store>, relay: Option<Arc<Relay>>, cl
         relay,
         clock,
         hostname: config.hostname.clone(),
-        data_dir: config.data_dir.clone(),
+        data_dir: std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone()),
         room: http::body::Room::new(config.limits.message_size, config.limits.memory),
         sessions: http::ui::session::Sessions::default(),
         settings: tokio::sync::Mutex::new(()),

@@ -45,7 +45,8 @@ pub fn text(facts: &Facts<'_>) -> String {
         let _ = writeln!(out, "  SMTP           {address}, {}", listener_words(listener));
     }
     let _ = writeln!(out, "  HTTP           http://{}, API and pages", facts.http);
-    let _ = writeln!(out, "  data           {}", config.data_dir.display());
+    let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
+    let _ = writeln!(out, "  data           {}", data.display());
     let _ = writeln!(out, "  key            {}", facts.key);
     let file = facts.file.map_or_else(|| "built-in defaults".to_owned(), |file| file.display().to_string());
     let _ = writeln!(out, "  configuration  {file}");

@@ -1,0 +1,48 @@
+//! An operator holds a stream, releases it, cancels the rest; previews change nothing.
+
+mod common;
+
+use common::{PATIENCE, Server};
+use serde_json::json;
+use testkit::sink::{Act, Rule, Sink, SinkOptions, Stage};
+
+#[tokio::test]
+async fn held_mail_waits_until_released_and_cancelled_mail_never_leaves() {
+    let server = Server::start();
+    let down = Rule::at(Stage::Mail, Act::Reply("451 4.3.0 not now".into()));
+    let sink = Sink::with(SinkOptions { rules: vec![down], ..SinkOptions::default() }).await;
+    server.route_to(sink.port());
+    for (stream, to) in [("news", "a@one.test"), ("news", "b@one.test"), ("reset", "c@two.test")] {
+        let message = json!({"from": "app@shop.test", "to": to, "text": "t", "stream": stream});
+        assert_eq!(server.post("/api/v1/messages", &message, None).await.0, 202);
+    }
+    let preview = server.run_json(&["queue", "hold", "--stream", "news", "--dry-run"]);
+    assert_eq!((preview["recipients"].as_u64(), preview["dry_run"].as_bool()), (Some(2), Some(true)));
+    server.run(&["queue", "hold", "--stream", "news", "--reason", "wrong template"]);
+    server
+        .until("both are held", async || {
+            let held = server.run_json(&["queue", "ls", "--state", "held"]);
+            (held["items"].as_array().unwrap().len() == 2).then_some(())
+        })
+        .await;
+    assert!(server.run(&["queue", "ls", "--state", "held"]).contains("wrong template"));
+    server.run(&["queue", "cancel", "--domain", "two.test"]);
+    sink.behave();
+    server.run(&["queue", "release", "--stream", "news"]);
+    let received = sink.wait_for(2, PATIENCE).await;
+    assert!(received.iter().all(|message| message.to[0].ends_with("@one.test")));
+    server
+        .until("the queue is empty", async || {
+            let left = server.run_json(&["queue", "ls"]);
+            left["items"].as_array().unwrap().is_empty().then_some(())
+        })
+        .await;
+    assert_eq!(sink.count(), 2);
+}
+
+#[tokio::test]
+async fn an_operation_without_a_condition_is_refused() {
+    let server = Server::start();
+    let output = server.command(&["queue", "cancel"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
