@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use net::client::{ClientAuth, ClientSettings, ConnectError, Connection, Endpoint, TlsMode};
 use proto::transcript::{Failure, Stage, Transcript};
-use store::{Attempt, Lane};
+use store::{Attempt, Claim, Lane};
 use tokio::sync::Notify;
 
 use crate::attempt::{self, Next};
@@ -133,10 +133,20 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
     let (Some(lane), Some(route), false) = (lane, route, shared.is_stopping()) else {
         return abandon(shared, destination);
     };
-    let opening = open_route(shared, &route, &lane, destination);
+    let opening = async {
+        if has_moved(shared, &route, &lane, destination).await {
+            return None;
+        }
+        Some(open_route(shared, &route, &lane).await)
+    };
     let result = tokio::select! {
         result = opening => result,
         () = shared.stopping.cancelled() => return abandon(shared, destination),
+    };
+    let Some(result) = result else {
+        let of_lane = |claim: &Claim| claim.lane.key.route == route.name && claim.lane.key.domain == lane.key.domain;
+        redispatch(shared, of_lane);
+        return abandon(shared, destination);
     };
     match result {
         Ok(mut connection) => {
@@ -162,18 +172,35 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
 
 /// Nothing to open for: the slot is given back. Jobs of a route that is gone are ended where they are.
 fn abandon(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
-    let directory = shared.directory();
-    let orphans = if shared.is_stopping() {
-        Vec::new()
-    } else {
-        shared.schedule.lock().evict(|claim| directory.route(&claim.lane.key.route).is_none())
-    };
-    for job in orphans {
-        shared.admit(job);
+    if !shared.is_stopping() {
+        let directory = shared.directory();
+        redispatch(shared, |claim| directory.route(&claim.lane.key.route).is_none());
     }
     let actions = shared.schedule.lock().abandoned(destination, shared.now_ms());
     shared.perform(actions);
     None
+}
+
+/// Schedules jobs anew: they wait at the wrong place.
+fn redispatch(shared: &Arc<Shared>, matches: impl FnMut(&Claim) -> bool) {
+    let jobs = shared.schedule.lock().evict(matches);
+    for job in jobs {
+        shared.admit(job);
+    }
+}
+
+/// Whether a lane's mail belongs elsewhere by now, because its route or its domain's mail exchangers changed while it
+/// waited. Another domain's hosts would refuse it for ever.
+async fn has_moved(shared: &Shared, route: &Route, lane: &Lane, destination: &Arc<str>) -> bool {
+    match route.record.kind {
+        RouteKind::Smarthost => route.name != *destination,
+        RouteKind::Mx => match shared.exchangers.find(&lane.key.domain).await {
+            Ok(exchange) => destination_of(route, &exchange) != *destination,
+            // The attempt to connect meets the same and records it.
+            Err(_) => false,
+        },
+        RouteKind::Capture | RouteKind::Discard => true,
+    }
 }
 
 fn failed(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, error: ConnectError, started_ms: i64) {
@@ -198,12 +225,7 @@ fn failed(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, error: Co
     shared.tick_wake.notify_one();
 }
 
-async fn open_route(
-    shared: &Shared,
-    route: &Route,
-    lane: &Lane,
-    destination: &Arc<str>,
-) -> Result<Connection, Box<ConnectError>> {
+async fn open_route(shared: &Shared, route: &Route, lane: &Lane) -> Result<Connection, Box<ConnectError>> {
     let settings = client_settings(shared, route);
     let tls = match route.tls() {
         RouteTls::None => TlsMode::None,
@@ -215,9 +237,6 @@ async fn open_route(
         (RouteKind::Mx, _) => {
             let exchange =
                 shared.exchangers.find(&lane.key.domain).await.map_err(|failure| dns_error(shared, failure))?;
-            if *destination_of(route, &exchange) != **destination {
-                tracing::debug!(%destination, domain = %lane.key.domain, "mail exchangers changed while mail waited");
-            }
             exchangers::order(&exchange.hosts).into_iter().map(|mx| mx.host.clone()).collect()
         }
         (_, Some(host)) => vec![host.clone()],
