@@ -80,6 +80,16 @@ impl Directory {
         }
     }
 
+    /// Keeps senders that did not change, with what they have used of their rate.
+    pub(crate) fn keep_senders_of(&mut self, before: &Self) {
+        let all = self.senders.values_mut().chain(self.keys.values_mut()).chain(&mut self.trusting);
+        for sender in all {
+            if let Some(known) = before.senders.get(&sender.name).filter(|known| known.version == sender.version) {
+                *sender = known.clone();
+            }
+        }
+    }
+
     /// A sender by its name, which is its SMTP user name.
     pub fn sender(&self, name: &str) -> Option<&Arc<Sender>> {
         self.senders.get(name)

@@ -123,8 +123,10 @@ impl Shared {
         self.directory.read().clone()
     }
 
-    pub(crate) fn replace_directory(&self, directory: Directory) {
-        *self.directory.write() = Arc::new(directory);
+    pub(crate) fn replace_directory(&self, mut directory: Directory) {
+        let mut current = self.directory.write();
+        directory.keep_senders_of(&current);
+        *current = Arc::new(directory);
     }
 
     /// Priority and deadline (seconds) of a stream.
