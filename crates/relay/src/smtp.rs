@@ -40,15 +40,25 @@ impl ServiceFactory for SmtpFactory {
             return Err(Reply::new(421, "4.3.2 Shutting down"));
         }
         let by_address = self.door.shared.directory().sender_by_address(peer.address.ip()).cloned();
-        Ok(Session { door: self.door.clone(), sender: by_address, receiving: None })
+        let address = peer.address.ip();
+        Ok(Session { door: self.door.clone(), address, sender: by_address, proof: Proof::Address, receiving: None })
     }
+}
+
+/// How a session's sender is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    Address,
+    Password,
 }
 
 /// One client's session.
 #[derive(Debug)]
 pub struct Session {
     door: Door,
+    address: IpAddr,
     sender: Option<Arc<Sender>>,
+    proof: Proof,
     /// Memory of the message that is being received.
     receiving: Option<Share>,
 }
@@ -69,6 +79,7 @@ impl Session {
             Some(sender) => {
                 shared.gate.right(address, name);
                 self.sender = Some(sender.clone());
+                self.proof = Proof::Password;
                 Reply::new(235, "2.7.0 Authenticated")
             }
             None => {
@@ -77,6 +88,23 @@ impl Session {
                 Reply::new(535, "5.7.8 Authentication credentials invalid")
             }
         }
+    }
+
+    /// Takes up what has changed about the sender since it proved who it is. False: it has to prove it anew.
+    fn still_valid(&mut self) -> bool {
+        let Some(before) = &self.sender else { return true };
+        let now = self.door.shared.directory().sender(&before.name).cloned();
+        self.sender = now.filter(|now| {
+            let record = &now.record;
+            let proven = || match self.proof {
+                Proof::Address => record.trusted_addresses.iter().any(|network| network.contains(self.address)),
+                Proof::Password => {
+                    record.password_hash == before.record.password_hash && now.may_connect_from(self.address)
+                }
+            };
+            now.version == before.version || !record.disabled && proven()
+        });
+        self.sender.is_some()
     }
 
     fn submission(
@@ -122,12 +150,13 @@ impl Service for Session {
     }
 
     async fn mail(&mut self, from: &ReversePath, parameters: &MailParameters, _session: &SessionFacts) -> Reply {
+        if !self.still_valid() {
+            // AUTH cannot be given twice in a session (RFC 4954 §4).
+            return Reply::new(421, "4.7.0 This sender has changed, connect again");
+        }
         let Some(sender) = &self.sender else {
             return Reply::new(530, "5.7.0 Authentication required");
         };
-        if sender.record.disabled {
-            return Reply::new(535, "5.7.8 This sender is disabled");
-        }
         if let Err(refusal) = self.door.ready() {
             return refusal.reply;
         }
