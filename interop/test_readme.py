@@ -7,6 +7,7 @@ import re
 import shutil
 import smtplib
 import tempfile
+import time
 import unittest
 import urllib.request
 
@@ -29,6 +30,11 @@ class Readme(unittest.TestCase):
         self.server = Process([binary(), "serve", "--config", self.config], self.dir / "log", cwd=self.dir)
         self.addCleanup(self.server.stop)
         wait_banner(self.smtp, self.server.process)
+        for _ in range(200):  # listeners are up a moment before it says so
+            if "\nready\n" in self.server.output():
+                return
+            time.sleep(0.05)
+        self.fail(f"did not say that it is ready:\n{self.server.output()}")
 
     def cli(self, *arguments):
         return run(binary(), *arguments, "--config", self.config, cwd=self.dir)
