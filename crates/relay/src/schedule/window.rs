@@ -70,8 +70,9 @@ impl Window {
         *self.lanes.entry(lane).or_default() += recipients;
     }
 
-    /// Counts recipients out. True: a lane with more in the store has drained enough to be claimed.
+    /// Counts recipients out. True: a claim that was not worth its cost before may be now.
     pub fn remove(&mut self, lane: LaneId, recipients: usize) -> bool {
+        let wanted = self.wants_claim();
         self.recipients = self.recipients.saturating_sub(recipients);
         let left = match self.lanes.get_mut(&lane) {
             Some(held) => {
@@ -83,11 +84,12 @@ impl Window {
         if left == 0 {
             self.lanes.remove(&lane);
         }
-        if left <= self.lane_limit(ORDINARY) / 2 && self.behind.contains(&lane) && self.wants_claim() {
+        let drained = left <= self.lane_limit(ORDINARY) / 2 && self.behind.contains(&lane);
+        if drained {
             self.next_claim_ms = Some(i64::MIN);
-            return true;
         }
-        false
+        // Where there was no room for a claim, the lane that makes some need not be the one that waits for it.
+        self.wants_claim() && (drained || !wanted && self.next_claim_ms.is_some())
     }
 
     /// Something falls due in the store at this time. True if that is earlier than what was known.
@@ -140,4 +142,29 @@ pub struct ClaimPlan {
     pub per_lane: usize,
     /// Lanes without room.
     pub skip: Vec<LaneId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_drained_while_there_was_no_room_is_claimed_when_another_makes_room() {
+        let mut window = Window::new(WindowLimits { recipients: 100 });
+        let slow = LaneId(0);
+        window.add(slow, 10);
+        let plan = window.plan_claim();
+        assert_eq!(plan.map(|plan| plan.skip), Some(vec![slow]));
+        window.claimed(None, []);
+        for lane in 1..=68 {
+            window.add(LaneId(lane), 1);
+        }
+        assert!(!window.remove(slow, 1) && window.next_claim_ms().is_none());
+        for lane in 69..=77 {
+            window.add(LaneId(lane), 1);
+        }
+        assert!(!window.remove(slow, 9), "drained, but the window is as good as full");
+        let woken = (1..=77).find(|lane| window.remove(LaneId(*lane), 1));
+        assert!(woken.is_some() && window.next_claim_ms() == Some(i64::MIN), "{window:?}");
+    }
 }
