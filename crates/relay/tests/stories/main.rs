@@ -1,0 +1,21 @@
+//! Stories of the relay in one process: a real store, real sockets and name servers, a scripted server as next hop.
+//!
+//! One story, or a few that belong together, per file; `rig` builds the world. Crashes need a process of their own and
+//! are not told here.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "nothing can reach into a test")]
+
+mod rig;
+
+mod connections;
+mod content;
+mod exchangers;
+mod intake;
+mod operators;
+mod recipients;
+mod senders;
+mod settings;
+mod smarthost;
+mod stopping;
+mod trouble;
+mod window;
