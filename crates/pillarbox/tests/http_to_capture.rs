@@ -76,3 +76,39 @@ async fn a_sender_sees_its_own_messages_only() {
     assert_eq!(other.status(), 404, "not even that it exists");
     assert_eq!(server.get(&path).await.0, 200);
 }
+
+#[tokio::test]
+async fn a_finished_message_is_taken_with_its_envelope() {
+    let server = Server::start();
+    let request = server
+        .request(reqwest::Method::POST, "/api/v1/messages?from=b%40shop.test&to=ann%40one.test&to=bob%40one.test");
+    let request = request.bearer_auth(&server.key).header("Content-Type", "message/rfc822");
+    let response = request.body("From: a@shop.test\nSubject: raw\n\nbody\n").send().await.unwrap();
+    assert_eq!(response.status(), 202);
+    let page = server.run_json(&["capture", "ls"]);
+    assert_eq!(page["items"][0]["envelope_from"], "b@shop.test");
+    assert_eq!(page["items"][0]["recipients"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_command_line_works_on_a_server_elsewhere_with_a_key() {
+    let server = Server::start();
+    let made = server.run_json(&["sender", "add", "ops", "--allow-from", "*", "--api-key", "--admin", "--no-password"]);
+    let key = made["new_api_key"].as_str().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let run = |args: &[&str], key: &str| {
+        let mut command = std::process::Command::new(common::program());
+        command.args(args).args(["--json", "--server", &server.url("")]).current_dir(elsewhere.path());
+        command.env_remove("PILLARBOX_CONFIG").env("PILLARBOX_API_KEY", key).output().unwrap()
+    };
+    let sent = run(&["send", "--from", "a@shop.test", "--to", "b@one.test", "--text", "t"], &server.key);
+    assert!(sent.status.success(), "{sent:?}");
+    let routes = run(&["route", "ls"], key);
+    let routes: serde_json::Value = serde_json::from_slice(&routes.stdout).unwrap();
+    assert_eq!(
+        (routes["items"][0]["name"].as_str(), routes["items"][0]["kind"].as_str()),
+        (Some("capture"), Some("capture"))
+    );
+    assert_eq!(run(&["route", "ls"], &server.key).status.code(), Some(1), "`app` may not manage");
+    assert_eq!(run(&["backup", "x"], key).status.code(), Some(1), "paths of the server are for its own machine");
+}

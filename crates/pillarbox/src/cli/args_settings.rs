@@ -39,7 +39,7 @@ pub enum SenderCommand {
     },
     /// Change a sender. Lists are replaced as a whole.
     #[command(
-        after_help = "Examples:\n  pillarbox sender set shop --allow-from shop.example.com --allow-from .shop.example.net\n  pillarbox sender set shop --rate 600\n  pillarbox sender set shop --clear rate\n  pillarbox sender set shop --disabled true"
+        after_help = "Examples:\n  pillarbox sender set shop --allow-from shop.example.com --allow-from .shop.example.net\n  pillarbox sender set shop --rate 600\n  pillarbox sender set shop --clear rate\n  pillarbox sender set shop --disabled\n  pillarbox sender set shop --disabled=false"
     )]
     Set {
         /// Name.
@@ -117,10 +117,10 @@ pub struct SenderOptions {
     #[arg(long, value_name = "NAME")]
     pub stream: Option<String>,
     /// May manage queue and settings by the API.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub admin: Option<bool>,
     /// Refuses everything.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub disabled: Option<bool>,
 }
 
@@ -268,7 +268,7 @@ pub struct RouteOptions {
     #[arg(long, value_name = "BOOL")]
     pub verify: Option<bool>,
     /// Let the password cross the network in clear.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub auth_without_tls: Option<bool>,
     /// Most connections at once for each destination.
     #[arg(long, value_name = "N")]

@@ -91,7 +91,7 @@ pub fn run() -> ExitCode {
             let text = fault.text();
             if !text.is_empty() {
                 let red = anstyle::AnsiColor::Red.on_default();
-                anstream::eprintln!("{red}pillarbox:{red:#} {}", output::clean_lines(&text));
+                output::complain(&format!("{red}pillarbox:{red:#} {}", output::clean_lines(&text)));
             }
             ExitCode::from(fault.code())
         }

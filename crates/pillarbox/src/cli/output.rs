@@ -17,6 +17,11 @@ pub fn print_raw(octets: &[u8]) -> Result<(), Fault> {
     raw(octets, Strip::Nothing)
 }
 
+/// A line to standard error; if that is closed there is nobody to tell.
+pub fn complain(line: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
+}
+
 enum Strip {
     Nothing,
     Colours,

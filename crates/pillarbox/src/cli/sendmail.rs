@@ -16,6 +16,7 @@ use serde_json::json;
 use super::Fault;
 use super::args::{Global, SelectorArgs};
 use super::client::{Call, Client, Need};
+use super::output::{clean_lines, complain};
 use super::sendmail_args::{Action, Parsed, parse, until_dot};
 use crate::config::Loaded;
 use crate::http::auth::SENDER_HEADER;
@@ -88,7 +89,7 @@ pub fn run(mode: Mode, args: Vec<OsString>, global: &Global) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed(code, text)) => {
-            anstream::eprintln!("sendmail: {}", super::output::clean_lines(&text));
+            complain(&format!("sendmail: {}", clean_lines(&text)));
             ExitCode::from(code)
         }
     }

@@ -10,6 +10,7 @@ pub mod parts;
 pub mod report;
 
 use std::future::IntoFuture;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,7 +143,10 @@ async fn start(loaded: &Loaded) -> Result<Running> {
         senders: relay.status().senders,
         problems: &relay.problems,
     };
-    anstream::println!("{}\nready", report::text(&facts));
+    // Nobody may be reading; that is no reason not to serve.
+    let mut out = anstream::stdout().lock();
+    let _ = write!(out, "{}\nready\n", report::text(&facts)).and_then(|()| out.flush());
+    drop(out);
     Ok(Running { store, relay, app, certificates, tasks, closing, control })
 }
 

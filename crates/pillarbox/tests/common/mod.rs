@@ -1,6 +1,6 @@
 //! A real server in a directory of its own, and the two ways to it: HTTP and the command line.
 
-#![allow(dead_code, unreachable_pub, reason = "each story uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, reason = "each story uses its part")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

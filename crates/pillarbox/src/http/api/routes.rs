@@ -3,8 +3,9 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use relay::route::{RouteRecord, RuleRecord};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::settings::{Document, Kind, SecretChange};
 
 use super::senders::text;
@@ -15,8 +16,9 @@ use crate::http::problem::{FieldError, Problem};
 use crate::http::views::Page;
 use crate::http::{Shared, time};
 
-/// A route without its secret.
+/// A route without its secret: the fields of the record with these beside them, as POST takes them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(into = "Value", try_from = "Value")]
 pub struct RouteOut {
     /// Name.
     pub name: String,
@@ -28,8 +30,9 @@ pub struct RouteOut {
     pub route: RouteRecord,
 }
 
-/// A rule.
+/// A rule: the fields of the record with these beside them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(into = "Value", try_from = "Value")]
 pub struct RuleOut {
     /// Name.
     pub name: String,
@@ -37,6 +40,51 @@ pub struct RuleOut {
     pub updated: String,
     /// As stored.
     pub rule: RuleRecord,
+}
+
+/// A record's fields with others beside them.
+fn beside<T: Serialize>(record: &T, others: Value) -> Value {
+    let mut value = serde_json::to_value(record).unwrap_or_default();
+    if let (Value::Object(value), Value::Object(others)) = (&mut value, others) {
+        value.extend(others);
+    }
+    value
+}
+
+/// Takes one of the fields beside a record; what is left is the record.
+fn taken<T: DeserializeOwned>(value: &mut Value, field: &str) -> serde_json::Result<T> {
+    serde_json::from_value(value.as_object_mut().and_then(|object| object.remove(field)).unwrap_or_default())
+}
+
+impl From<RouteOut> for Value {
+    fn from(out: RouteOut) -> Self {
+        beside(&out.route, json!({ "name": out.name, "has_password": out.has_password, "updated": out.updated }))
+    }
+}
+
+impl TryFrom<Value> for RouteOut {
+    type Error = serde_json::Error;
+    fn try_from(mut value: Value) -> Result<Self, serde_json::Error> {
+        let name = taken(&mut value, "name")?;
+        let has_password = taken(&mut value, "has_password")?;
+        let updated = taken(&mut value, "updated")?;
+        Ok(Self { name, has_password, updated, route: serde_json::from_value(value)? })
+    }
+}
+
+impl From<RuleOut> for Value {
+    fn from(out: RuleOut) -> Self {
+        beside(&out.rule, json!({ "name": out.name, "updated": out.updated }))
+    }
+}
+
+impl TryFrom<Value> for RuleOut {
+    type Error = serde_json::Error;
+    fn try_from(mut value: Value) -> Result<Self, serde_json::Error> {
+        let name = taken(&mut value, "name")?;
+        let updated = taken(&mut value, "updated")?;
+        Ok(Self { name, updated, rule: serde_json::from_value(value)? })
+    }
 }
 
 fn document(document: &Document) -> Result<RouteOut, Problem> {
