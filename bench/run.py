@@ -123,9 +123,10 @@ def latency(relay, messages=400):
 def queued(relay, messages, sink_port):
     """Memory idle, then with a queue that cannot leave; then start-up with that queue, and its first page."""
     relay.start()
+    result = dict(messages=messages)
     try:
         time.sleep(2)
-        result = dict(messages=messages, idle_mib=relay.memory())
+        result["idle_mib"] = relay.memory()
         start = time.monotonic()
         process = source(relay.port, 50, True, 1, messages)
         process.wait()
@@ -139,7 +140,9 @@ def queued(relay, messages, sink_port):
             pages.append((time.monotonic() - start) * 1000)
         result["page_ms"] = round(statistics.median(pages), 1)
     finally:
+        start = time.monotonic()
         relay.stop()
+        result["stop_s"] = round(time.monotonic() - start, 2)
     sink = Sink(sink_port)
     try:
         start = time.monotonic()
@@ -201,6 +204,7 @@ TABLE = [
     ("memory idle, MiB", "queued", "idle_mib", True),
     ("memory with the queue, MiB", "queued", "queued_mib", True),
     ("memory after start-up with the queue, MiB", "queued", "started_mib", True),
+    ("stop with the queue, s", "queued", "stop_s", True),
     ("start-up to the banner, s", "queued", "ready_s", True),
     ("start-up to the first delivery, s", "queued", "first_delivery_s", True),
     ("first page of the queue by domain, ms", "queued", "page_ms", True),
