@@ -1,5 +1,7 @@
 //! The command line without a server: exit codes, the configuration, documents, secrets that never come back.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use common::{Server, program, repository_file, with_input};

@@ -53,6 +53,10 @@ async fn what_is_wrong_is_said_with_its_field_and_without_a_key_nothing_is() {
     let (status, problem) = server.post("/api/v1/messages", &wrong, None).await;
     assert_eq!((status, problem["errors"][0]["pointer"].as_str()), (422, Some("/subject")), "{problem}");
 
+    let late = json!({"from": "a@b.test", "to": "x@y.test", "text": "t", "deliver_by": "2020-01-01T00:00:00Z"});
+    let (status, problem) = server.post("/api/v1/messages", &late, None).await;
+    assert_eq!((status, problem["errors"][0]["pointer"].as_str()), (422, Some("/deliver_by")), "{problem}");
+
     let response = server.request(reqwest::Method::POST, "/api/v1/messages").json(&wrong).send().await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(response.headers()["content-type"], "application/problem+json");

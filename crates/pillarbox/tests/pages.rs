@@ -1,5 +1,7 @@
 //! The pages: nothing without the one-time token, nothing of a message as HTML, no form from elsewhere.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use common::Server;

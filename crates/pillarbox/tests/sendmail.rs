@@ -1,5 +1,7 @@
 //! The drop-in for sendmail: what cron and PHP call, under the names and with the codes they expect.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use common::{Server, program};

@@ -46,7 +46,7 @@ pub async fn submit(State(app): State<Shared>, caller: Caller, request: Request)
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
     };
-    check_options(&input)?;
+    check_options(&input, app.clock.now_ms())?;
     let origin = Origin {
         protocol: if matches!(caller, Caller::Local) { "LOCAL" } else { "HTTP" }.into(),
         address: caller.address(),
@@ -100,7 +100,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-fn check_options(input: &MessageIn) -> Result<(), Problem> {
+fn check_options(input: &MessageIn, now_ms: i64) -> Result<(), Problem> {
     if input.tags.len() > MAX_TAGS {
         return Err(Problem::field("/tags", format!("at most {MAX_TAGS} tags")));
     }
@@ -111,6 +111,7 @@ fn check_options(input: &MessageIn) -> Result<(), Problem> {
         return Err(Problem::field("/metadata", format!("at most {MAX_METADATA} octets of JSON")));
     }
     match (input.send_at, input.deliver_by) {
+        (_, Some(to)) if to.0 <= now_ms => Err(Problem::field("/deliver_by", "is in the past")),
         (Some(from), Some(to)) if to.0 <= from.0 => Err(Problem::field("/deliver_by", "is not after `send_at`")),
         _ => Ok(()),
     }
