@@ -30,13 +30,18 @@ pub(super) async fn deliver(
         Err(failure) => return unfit(connection, plan, failure, began),
     };
     connection.marks.clear();
-    let failure = match ready(connection).await {
+    let mut failure = match ready(connection).await {
         Ok(()) => {
             connection.transactions += 1;
             drive(connection, &mut transaction, content, before_dot).await.err()
         }
         Err(failure) => Some((Stage::Sender, failure)),
     };
+    if failure.is_some() {
+        // A server that refuses MAIL and hangs up, with the rest of the pipeline unanswered, has refused all the same.
+        transaction.link_died();
+        failure = failure.filter(|_| transaction.outcome().is_none());
+    }
     let stale = reused && is_stale(connection, failure.as_ref());
     connection.dirty = transaction.needs_reset();
     connection.dead = failure.is_some() || transaction.closing();

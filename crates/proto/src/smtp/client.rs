@@ -228,6 +228,14 @@ impl Transaction {
         }
     }
 
+    /// The link died. What the server had refused by then stands; without a decision the outcome stays `None`.
+    pub fn link_died(&mut self) {
+        self.closing = true;
+        if self.end.is_some() {
+            self.phase = Phase::Done;
+        }
+    }
+
     /// What is known of each recipient, in the order of the plan.
     pub fn recipients(&self) -> &[RecipientResult] {
         &self.results

@@ -144,6 +144,26 @@ fn every_course_of_events_gives_each_recipient_its_fate() {
 }
 
 #[test]
+fn a_refusal_of_mail_stands_when_the_link_dies_behind_it() {
+    let caps = capabilities(&["PIPELINING"]);
+    let (mut transaction, _) = drive(transaction(&caps, &addresses(2)), &["554 no"]);
+    assert!(transaction.outcome().is_none());
+    transaction.link_died();
+    let refused = |end: &TransactionEnd| matches!(end, TransactionEnd::Refused { stage: Stage::Sender, .. });
+    assert!(transaction.outcome().is_some_and(refused) && transaction.closing());
+}
+
+#[test]
+fn without_a_refusal_a_dead_link_decides_nothing() {
+    for replies in [&["250 ok"][..], &["250 ok", "250 ok"], &["250 ok", "250 ok", "354 go"]] {
+        let caps = capabilities(&["PIPELINING"]);
+        let (mut transaction, _) = drive(transaction(&caps, &addresses(1)), replies);
+        transaction.link_died();
+        assert_eq!(transaction.outcome(), None, "{replies:?}");
+    }
+}
+
+#[test]
 fn pipelining_writes_all_commands_at_once() {
     let mut transaction = transaction(&capabilities(&["PIPELINING"]), &addresses(2));
     let expected = "MAIL FROM:<s@s.example>\r\nRCPT TO:<r0@d.example>\r\nRCPT TO:<r1@d.example>\r\nDATA\r\n";
