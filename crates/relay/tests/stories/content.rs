@@ -171,3 +171,51 @@ async fn an_answer_keeps_the_words_of_the_next_hop() {
     assert!(transcript.steps.iter().any(|step| step.sent.as_deref() == Some("RCPT TO:<r@x.test>")));
     assert!(transcript.steps.iter().any(|step| step.stage == proto::transcript::Stage::Ehlo), "{transcript:?}");
 }
+
+#[tokio::test]
+async fn wishes_for_notifications_go_on_to_a_host_that_knows_them() {
+    for dsn in [true, false] {
+        let (sink, rig) = plain(Extensions { dsn, ..Extensions::default() }).await;
+        let mut client = rig.client().await;
+        client.command(&format!("MAIL FROM:<{FROM}> RET=HDRS ENVID=order+2B7")).await.expect(250);
+        client.command("RCPT TO:<r@x.test> NOTIFY=FAILURE,DELAY ORCPT=rfc822;r@old.test").await.expect(250);
+        client.command("DATA").await.expect(354);
+        client.send_raw(testkit::client::stuffed(MAIL).as_bytes()).await.unwrap();
+        let id = crate::rig::queued(&client.reply().await.expect(250));
+        rig.becomes(id, &["delivered"]).await;
+        let commands: Vec<String> = sink.commands().into_iter().map(|(_, line)| line).collect();
+        for wish in ["RET=HDRS", "ENVID=order+2B7", "NOTIFY=FAILURE,DELAY", "ORCPT=rfc822;r@old.test"] {
+            assert_eq!(commands.iter().any(|line| line.contains(wish)), dsn, "{wish} in {commands:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_report_leaves_without_a_sender() {
+    let (sink, rig) = plain(Extensions::default()).await;
+    let mut client = rig.client().await;
+    let id = crate::rig::queued(&client.submit("", &["r@x.test"], MAIL).await.expect(250));
+    rig.becomes(id, &["delivered"]).await;
+    assert_eq!(sink.received()[0].from, "");
+}
+
+#[tokio::test]
+async fn content_that_was_damaged_on_the_disk_is_held_and_never_sent() {
+    let sink = Sink::start().await;
+    sink.add(testkit::Rule::at(testkit::Stage::Connect, testkit::Act::Hang));
+    let rig = Setup::to(&sink).config(|config| config.window_octets = 0).start().await;
+    let damaged = rig.send(&["r@x.test", "s@y.test"]).await;
+    assert!(sink.wait_until(crate::rig::PATIENCE, |sink| sink.hanging() > 0).await);
+    let segments = std::fs::read_dir(rig.store_dir().join("segments")).unwrap();
+    for segment in segments.map(|entry| entry.unwrap().path()) {
+        let mut octets = std::fs::read(&segment).unwrap();
+        let at = octets.windows(4).position(|window| window == b"once").expect("the content");
+        octets[at] ^= 1;
+        std::fs::write(&segment, octets).unwrap();
+    }
+    sink.behave().release();
+    rig.becomes(damaged, &["held"; 2]).await;
+    let sound = rig.send(&["t@x.test"]).await;
+    rig.becomes(sound, &["delivered"]).await;
+    assert_eq!(sink.count(), 1);
+}

@@ -10,6 +10,7 @@ mod rig;
 mod connections;
 mod content;
 mod exchangers;
+mod faults;
 mod intake;
 mod operators;
 mod recipients;

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,6 +201,13 @@ impl Rig {
         Self::again(dir, ca, zones, config).await
     }
 
+    /// Takes the store away as if the process had died, and starts again on it. Connections to next hops stay as they are.
+    pub async fn crash(self) -> Self {
+        self.listener.abort();
+        self.store.close().await.expect("close");
+        Self::again(self.dir, self.ca, self.zones, self.config).await
+    }
+
     /// Starts on what [`Rig::stop`] left.
     pub async fn again(dir: TempDir, ca: Ca, zones: Zones, config: RelayConfig) -> Self {
         Self::open(dir, ca, zones, config, Vec::new()).await
@@ -212,6 +220,11 @@ impl Rig {
         self.relay.stop().await;
         self.store.close().await.expect("close");
         (self.dir, self.ca, self.zones, self.config)
+    }
+
+    /// Where the store is.
+    pub fn store_dir(&self) -> PathBuf {
+        self.dir.path().join("store")
     }
 
     /// A client that has said EHLO.

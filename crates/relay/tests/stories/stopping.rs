@@ -127,3 +127,19 @@ async fn stops_under_load_lose_nothing_and_repeat_nothing() {
     numbers.dedup();
     assert_eq!((all, numbers.len()), (2 * sent, 2 * sent));
 }
+
+#[tokio::test]
+async fn what_a_run_that_died_had_in_hand_is_taken_back_at_the_next_start() {
+    let sink = Sink::start().await;
+    sink.add(Rule::at(Stage::Connect, Act::Hang));
+    let rig = Setup::by(with(smarthost(&sink), json!({"connections": 1}))).start().await;
+    for _ in 0..6 {
+        rig.send(&["r@x.test"]).await;
+    }
+    assert!(sink.wait_until(PATIENCE, |sink| sink.hanging() == 1).await);
+    sink.behave();
+    let rig = rig.crash().await;
+    assert_eq!(rig.relay.taken_back, 6);
+    rig.drained().await;
+    assert_eq!(sink.count(), 6);
+}
