@@ -35,12 +35,15 @@ const KEY_PREFIX: &str = "pbx_";
 pub struct Gate {
     running: Semaphore,
     /// Verified passwords as keyed hashes: a client that connects for each message pays for Argon2id once.
-    verified: Mutex<HashMap<(Arc<str>, i64), [u8; 32]>>,
+    verified: Mutex<HashMap<SenderVersion, [u8; 32]>>,
     memory_key: [u8; 32],
     guessers: Mutex<HashMap<(IpAddr, String), Guesses>>,
     /// Stands in where there is no user or no password, so that time tells nothing.
     decoy: String,
 }
+
+/// A sender's name and the version of its record.
+type SenderVersion = (Arc<str>, i64);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Guesses {
