@@ -76,6 +76,9 @@ async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
             let mut schedule = shared.schedule.lock();
             let job = schedule.take(destination);
             if job.is_none() {
+                if schedule.is_starving() {
+                    return;
+                }
                 schedule.idle(destination, id, wake.clone());
             }
             job

@@ -111,6 +111,11 @@ impl<W> Schedule<W> {
         self.destinations.get(name)?.peek()
     }
 
+    /// Whether a destination waits for a connection: those without work shall close and not sleep.
+    pub fn is_starving(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
     /// Records that a connection has nothing to do and sleeps until woken through `wake`.
     pub fn idle(&mut self, name: &str, connection: ConnectionId, wake: W) {
         if let Some(destination) = self.destinations.get_mut(name) {
@@ -251,12 +256,17 @@ impl<W> Schedule<W> {
             return None;
         }
         if self.connections >= self.max_connections {
-            self.starved.insert(name.clone());
-            return None;
+            // A connection that idles elsewhere is in the way: it is woken, finds nothing to do, and closes.
+            let idle = self.starved.insert(name.clone()).then(|| self.any_idle());
+            return idle.flatten().map(Action::Wake);
         }
         destination.open += 1;
         self.connections += 1;
         Some(Action::Open(name.clone()))
+    }
+
+    fn any_idle(&mut self) -> Option<W> {
+        self.destinations.values_mut().find_map(|destination| destination.idle.pop()).map(|(_, wake)| wake)
     }
 
     fn release_connection(&mut self, name: &Arc<str>, now_ms: i64) -> Vec<Action<W>> {

@@ -139,6 +139,20 @@ async fn a_server_that_allows_one_connection_is_not_hammered_for_more() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_makes_room_for_a_destination_that_has_none() {
+    let sink = Sink::start().await;
+    let rig = Setup::mx(sink.port()).config(|config| config.max_connections = 1).start().await;
+    rig.zones.loopback("mx1.test").loopback("mx2.test").mx("a.test", 10, "mx1.test").mx("b.test", 10, "mx2.test");
+    let start = std::time::Instant::now();
+    for to in ["r@a.test", "r@b.test", "r@a.test"] {
+        let id = rig.send(&[to]).await;
+        rig.becomes(id, &["delivered"]).await;
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}: they waited for an idle one's time-out", start.elapsed());
+    assert_eq!((sink.count(), sink.connections()), (3, 3));
+}
+
+#[tokio::test]
 async fn a_changed_route_does_not_use_its_old_connections() {
     let (old, new) = (Sink::start().await, Sink::start().await);
     let rig = Setup::to(&old).start().await;
