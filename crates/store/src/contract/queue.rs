@@ -15,6 +15,8 @@ pub(super) const STORIES: &[Story] = &[
     ("expiry ends what waited and was attempted, not what a clock's jump made old", expiry),
     ("a captured message is found in the mailbox", capture),
     ("a due time is never later than the expiry", due_bounded),
+    ("recipients settled together have an event each, told once by any cursor", settled_together),
+    ("recipients settled together are each judged by their own row", judged_alone),
 ];
 
 fn claimed_once(scene: &mut Scene) {
@@ -213,4 +215,80 @@ fn due_bounded(scene: &mut Scene) {
     scene.claim();
     scene.settle(id, 0, Outcome::Deferred { until_ms: scene.now + 500 * HOUR, failure: refused() });
     assert_eq!(scene.view(id, 0).due_ms, Some(scene.now + 120 * HOUR));
+}
+
+/// Ten recipients, accepted leased or claimed.
+fn ten(scene: &Scene, leased: bool) -> MessageId {
+    let to: Vec<String> = (0..10).map(|n| format!("r{n}@d{}.test", n / 4)).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let id = scene.accept(&to, if leased { Start::Leased } else { Start::Waiting(scene.now) });
+    if !leased {
+        assert_eq!(scene.claim().iter().map(|claim| claim.recipients.len()).sum::<usize>(), 10);
+    }
+    id
+}
+
+fn all(outcome: &Outcome) -> Vec<(u32, Outcome)> {
+    (0..10).map(|n| (n, outcome.clone())).collect()
+}
+
+fn settled_together(scene: &mut Scene) {
+    let until_ms = scene.now + HOUR;
+    let deferred = Outcome::Deferred { until_ms, failure: refused() };
+    for (leased, outcome) in [(true, &Outcome::Delivered), (false, &Outcome::Delivered), (true, &deferred)] {
+        let before = scene.store.events_after(0, 1_000).wait().unwrap().len();
+        let id = ten(scene, leased);
+        assert_eq!(scene.settle_all(id, all(outcome)), 10);
+        assert_eq!(scene.settle_all(id, all(outcome)), 0);
+        let events = scene.store.events(id, 100).wait().unwrap();
+        let recipients: Vec<Option<u32>> = events.iter().map(|event| event.n).collect();
+        assert_eq!(recipients, [None].into_iter().chain((0..10).map(Some)).collect::<Vec<_>>());
+        assert!(events[1..].iter().all(|event| event.detail.attempt == Some(attempt(scene.now))));
+        assert_eq!(scene.store.events(id, 4).wait().unwrap(), events[7..]);
+        let whole = scene.store.events_after(0, 1_000).wait().unwrap();
+        assert_eq!(whole[before..], events);
+        for size in [1, 3, 7] {
+            let (mut seen, mut after) = (Vec::new(), 0);
+            loop {
+                let page = scene.store.events_after(after, size).wait().unwrap();
+                let Some(last) = page.last() else { break };
+                assert!(page.len() <= size as usize);
+                after = last.seq;
+                seen.extend(page);
+            }
+            assert_eq!(seen, whole);
+        }
+        scene.sound();
+    }
+    let last = scene.store.events_after(0, 1_000).wait().unwrap().pop().unwrap().seq;
+    scene.restart();
+    scene.waiting(&["b@example.net"]);
+    assert_eq!(scene.store.events_after(last, 10).wait().unwrap().len(), 1);
+}
+
+fn judged_alone(scene: &mut Scene) {
+    for leased in [true, false] {
+        let id = ten(scene, leased);
+        let one = Selector { message: Some(id), n: Some(3), ..Selector::default() };
+        assert_eq!(scene.operate(one, Operation::Cancel), 1);
+        assert_eq!(scene.settle(id, 5, Outcome::Delivered), 1);
+        assert_eq!(scene.settle(id, 8, Outcome::Held { why: "x".into() }), 1);
+        let dead = Settlement {
+            by: Incarnation(scene.run.0 + 1),
+            at_ms: scene.now,
+            message: id,
+            attempt: None,
+            outcomes: all(&Outcome::Delivered),
+            capture: false,
+        };
+        assert_eq!(scene.store.settle(dead).wait().unwrap(), 0);
+        assert_eq!(scene.settle_all(id, all(&Outcome::Delivered)), 8);
+        let delivered = (0..10).filter(|n| scene.state(id, *n) == State::Delivered).count();
+        assert_eq!((delivered, scene.state(id, 8)), (9, State::Held));
+        let mut told: Vec<u32> = scene.store.events(id, 100).wait().unwrap().iter().filter_map(|e| e.n).collect();
+        assert_eq!(told.len(), 10);
+        told.sort_unstable();
+        assert_eq!(told, (0..10).collect::<Vec<_>>());
+        scene.sound();
+    }
 }

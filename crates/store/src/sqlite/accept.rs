@@ -4,8 +4,9 @@ use rusqlite::{OptionalExtension, params};
 
 use super::command::AcceptRequest;
 use super::encode;
+use super::event::AttemptColumn;
 use super::fault::Fault;
-use super::work::{AttemptColumn, MessageRow, Work};
+use super::work::{Fresh, GONE, MessageRow, Work};
 use crate::StoreError;
 use crate::model::*;
 
@@ -47,7 +48,9 @@ impl Work<'_> {
         self.insert_message(request, &row, place.offset)?;
         self.insert_recipients(request)?;
         if row.pending > 0 && !waits {
-            self.remember(row, request.new.recipients.iter().map(|recipient| recipient.lane.id).collect());
+            let lane = |to: &NewRecipient| if to.start == Start::Leased { to.lane.id } else { GONE };
+            let lanes = request.new.recipients.iter().map(lane).collect();
+            self.remember(Fresh { row, by: request.new.by, lanes });
         }
         Ok(Accepted::Committed(Committed(message.id)))
     }

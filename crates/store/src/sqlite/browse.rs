@@ -1,9 +1,9 @@
-//! Looking: recipients, messages, events, counts, the capture mailbox.
+//! Looking: recipients, messages, counts, the capture mailbox.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::claim::{MESSAGE_COLUMNS, read_message};
 use super::fault::Fault;
@@ -16,26 +16,8 @@ use crate::model::*;
 /// Most rows a question may ask for.
 const MOST: u32 = 1_000;
 
-fn bounded(limit: u32) -> usize {
+pub(super) fn bounded(limit: u32) -> usize {
     limit.clamp(1, MOST) as usize
-}
-
-fn event_kind(number: u8) -> Result<EventKind, Fault> {
-    Ok(match number {
-        0 => EventKind::Accepted,
-        1 => EventKind::Deferred,
-        2 => EventKind::Delivered,
-        3 => EventKind::Failed,
-        4 => EventKind::Expired,
-        5 => EventKind::Held,
-        6 => EventKind::Released,
-        7 => EventKind::Canceled,
-        8 => EventKind::Suppressed,
-        9 => EventKind::Bounced,
-        10 => EventKind::Complained,
-        11 => EventKind::Quarantined,
-        other => return Err(StoreError::Internal(format!("event kind {other} is not known")).into()),
-    })
 }
 
 /// Recipients that match, oldest message first.
@@ -122,86 +104,6 @@ fn message_view(connection: &Connection, id: MessageId, limit: usize) -> Result<
         recipients.push(read_view(row)?);
     }
     Ok(Some(MessageView { message, recipients, has_content, captured }))
-}
-
-/// An event row before its attempt is found.
-struct EventRow {
-    event: Event,
-    prev: Option<i64>,
-}
-
-const EVENT: &str = "SELECT seq, at, message, n, kind, prev, attempt, detail FROM event";
-
-/// Attempts that later events refer to.
-type Attempts = HashMap<i64, Option<Attempt>>;
-
-fn read_event(connection: &Connection, row: &Row<'_>, attempts: &mut Attempts) -> Result<EventRow, Fault> {
-    let seq: i64 = row.get(0)?;
-    let attempt = match row.get_ref(6)? {
-        rusqlite::types::ValueRef::Text(text) => {
-            let text = std::str::from_utf8(text).map_err(|error| StoreError::Internal(error.to_string()))?;
-            Some(encode::read_attempt(text)?)
-        }
-        rusqlite::types::ValueRef::Integer(at) => match attempts.get(&at) {
-            Some(found) => found.clone(),
-            None => {
-                let text: Option<String> = connection
-                    .prepare_cached("SELECT attempt FROM event WHERE seq = ?1")?
-                    .query_row([at], |row| row.get(0))
-                    .optional()?;
-                let found = text.as_deref().map(encode::read_attempt).transpose()?;
-                attempts.insert(at, found.clone());
-                found
-            }
-        },
-        _ => None,
-    };
-    let detail: Option<String> = row.get(7)?;
-    Ok(EventRow {
-        event: Event {
-            seq,
-            at_ms: row.get(1)?,
-            message: MessageId(row.get(2)?),
-            n: row.get(3)?,
-            kind: event_kind(row.get(4)?)?,
-            detail: encode::read_detail(detail.as_deref(), attempt)?,
-        },
-        prev: row.get(5)?,
-    })
-}
-
-/// Events of one message, oldest first; of more than `limit` the latest.
-pub(super) fn events(connection: &Connection, id: MessageId, limit: u32) -> Result<Vec<Event>, Fault> {
-    let _snapshot = Snapshot::start(connection)?;
-    let mut next: Option<i64> = connection
-        .prepare_cached("SELECT last_event FROM message WHERE id = ?1")?
-        .query_row([id.0], |row| row.get(0))
-        .optional()?;
-    let mut attempts = Attempts::new();
-    let mut found = Vec::new();
-    let mut statement = connection.prepare_cached(&format!("{EVENT} WHERE seq = ?1"))?;
-    while let (Some(seq), true) = (next, found.len() < bounded(limit)) {
-        let mut rows = statement.query([seq])?;
-        let Some(row) = rows.next()? else { break };
-        let row = read_event(connection, row, &mut attempts)?;
-        next = row.prev;
-        found.push(row.event);
-    }
-    found.reverse();
-    Ok(found)
-}
-
-/// Events after a cursor, oldest first.
-pub(super) fn events_after(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<Event>, Fault> {
-    let _snapshot = Snapshot::start(connection)?;
-    let mut statement = connection.prepare_cached(&format!("{EVENT} WHERE seq > ?1 ORDER BY seq LIMIT ?2"))?;
-    let mut rows = statement.query(params![seq, bounded(limit) as i64])?;
-    let mut attempts = Attempts::new();
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(read_event(connection, row, &mut attempts)?.event);
-    }
-    Ok(found)
 }
 
 /// The queue by group: lane rows, and the leases that are counted in memory.

@@ -10,6 +10,8 @@ mod claim;
 mod command;
 mod content;
 mod encode;
+mod event;
+mod events;
 mod fault;
 mod maintain;
 mod open;

@@ -4,9 +4,10 @@ use rusqlite::{OptionalExtension, params};
 
 use super::command::OperateRequest;
 use super::encode::{self, Wish};
+use super::event::AttemptColumn;
 use super::fault::Fault;
 use super::settle::hold_words;
-use super::work::{AttemptColumn, MessageRow, RecipientRow, Work};
+use super::work::{MessageRow, RecipientRow, Work};
 use crate::model::*;
 
 /// A due time further away than this is from a broken clock.

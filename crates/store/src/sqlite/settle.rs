@@ -4,8 +4,10 @@ use rusqlite::{OptionalExtension, params};
 
 use super::command::SettleRequest;
 use super::encode::{self, Wish};
+use super::event::AttemptColumn;
 use super::fault::Fault;
-use super::work::{AttemptColumn, MessageRow, RecipientRow, Work};
+use super::work::{Fresh, GONE, MessageRow, RecipientRow, Work};
+use crate::StoreError;
 use crate::model::*;
 
 /// The parts of a leased row that decide how the lease ends.
@@ -29,6 +31,18 @@ impl<'a> AttemptCell<'a> {
             (Some(_), Some(at)) => AttemptColumn::At(at),
         }
     }
+
+    /// An event with this column got the row `seq`.
+    fn stored(&mut self, seq: i64) {
+        if self.text.is_some() {
+            self.at.get_or_insert(seq);
+        }
+    }
+}
+
+/// Neighbours that one statement may deliver.
+fn are_delivered_neighbours(a: &(u32, Outcome), b: &(u32, Outcome)) -> bool {
+    a.0.checked_add(1) == Some(b.0) && a.1 == Outcome::Delivered && b.1 == Outcome::Delivered
 }
 
 /// Where a recipient goes when its lease ends.
@@ -44,8 +58,10 @@ impl Work<'_> {
     /// Applies the outcomes of one attempt; gives how many recipients it changed.
     pub(super) fn settle(&mut self, request: &SettleRequest) -> Result<u32, Fault> {
         let settlement = &request.settlement;
-        let (mut row, lanes) = match self.recall(settlement.message) {
-            Some(fresh) => (fresh.row, fresh.lanes),
+        let (mut row, mut lanes) = match self.recall(settlement.message) {
+            // What another run leased is for the rows to say.
+            Some(fresh) if fresh.by == settlement.by => (fresh.row, fresh.lanes),
+            Some(fresh) => (fresh.row, Box::default()),
             None => match self.load_message(settlement.message)? {
                 Some(row) => (row, Box::default()),
                 None => return Ok(0),
@@ -53,46 +69,72 @@ impl Work<'_> {
         };
         let mut cell = AttemptCell { text: request.attempt.as_deref(), at: None };
         let mut changed = 0;
-        for (n, outcome) in &settlement.outcomes {
-            let id = RecipientId { message: settlement.message, n: *n };
-            if let (Outcome::Delivered, Some(lane)) = (outcome, lanes.get(*n as usize))
-                && self.deliver(&mut row, id, *lane, settlement, &mut cell)?
+        for run in settlement.outcomes.chunk_by(are_delivered_neighbours) {
+            if run[0].1 == Outcome::Delivered
+                && self.deliver(&mut row, (run[0].0, run.len()), &mut lanes, settlement, &mut cell)?
             {
-                changed += 1;
+                changed += run.len() as u32;
                 continue;
             }
-            let Some(leased) = self.load_leased(id, settlement.by)? else { continue };
-            self.end_lease(&mut row, id, leased, outcome, settlement.at_ms, &mut cell)?;
-            changed += 1;
+            for (n, outcome) in run {
+                if let Some(lane) = lanes.get_mut(*n as usize) {
+                    *lane = GONE;
+                }
+                let id = RecipientId { message: settlement.message, n: *n };
+                let Some(leased) = self.load_leased(id, settlement.by)? else { continue };
+                self.end_lease(&mut row, id, leased, outcome, settlement.at_ms, &mut cell)?;
+                changed += 1;
+            }
         }
         if changed > 0 {
             row.captured |= settlement.capture;
             self.save_message(&mut row, settlement.at_ms)?;
         }
         if row.pending > 0 && !lanes.is_empty() {
-            self.remember(row, lanes);
+            self.remember(Fresh { row, by: settlement.by, lanes });
         }
         Ok(changed)
     }
 
-    /// The commonest outcome of the commonest message, without reading a row; false if there is more to it.
+    /// The commonest outcome: a run of neighbours was delivered. One statement for all of them if all are leased and no
+    /// operator wished otherwise; false if there is more to it.
     fn deliver(
         &mut self,
         row: &mut MessageRow,
-        id: RecipientId,
-        lane: LaneId,
+        (first, count): (u32, usize),
+        lanes: &mut [LaneId],
         settlement: &Settlement,
         cell: &mut AttemptCell<'_>,
     ) -> Result<bool, Fault> {
-        let attempted = cell.text.is_some();
-        let changed =
-            self.statements.deliver.execute(params![id.message.0, id.n, settlement.by.0, attempted as i64])?;
-        if changed == 0 {
-            return Ok(false);
+        let last = first + (count - 1) as u32;
+        let (message, by) = (settlement.message.0, settlement.by.0);
+        let mut read: Vec<LaneId>;
+        let remembered = !lanes.is_empty();
+        let known = match lanes.get_mut(first as usize..=last as usize) {
+            Some(known) if !known.contains(&GONE) => known,
+            Some(_) => return Ok(false),
+            // Not remembered: worth a look at the rows only if there are some.
+            None if count < 2 || remembered => return Ok(false),
+            None => {
+                let rows = self.statements.load_run.query_map(params![message, first, by, last], |row| row.get(0))?;
+                read = rows.map(|lane| lane.map(LaneId)).collect::<Result<_, _>>()?;
+                if read.len() != count {
+                    return Ok(false);
+                }
+                &mut read[..]
+            }
+        };
+        let attempted = i64::from(cell.text.is_some());
+        let changed = self.statements.deliver.execute(params![message, first, by, attempted, last])?;
+        if changed != count {
+            return Err(StoreError::Internal(format!("message {}: the leases are not as remembered", row.id)).into());
         }
-        self.record_outcome(row, id.n, &Outcome::Delivered, settlement.at_ms, cell)?;
-        self.unleased(lane);
-        row.pending -= 1;
+        let column = cell.column();
+        let seq = self.events(row, settlement.at_ms, Some((first, last)), EventKind::Delivered, column, None)?;
+        cell.stored(seq);
+        self.unleased_all(known);
+        known.fill(GONE);
+        row.pending -= count as i64;
         Ok(true)
     }
 
@@ -188,9 +230,7 @@ impl Work<'_> {
             }
         };
         let seq = self.event(row, at_ms, Some(n), kind, cell.column(), detail.as_deref())?;
-        if cell.text.is_some() {
-            cell.at.get_or_insert(seq);
-        }
+        cell.stored(seq);
         Ok(next)
     }
 

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::command::{AcceptRequest, Command, Job, OperateRequest, PutRequest, SealedChange, SettleRequest};
 use super::encode::Wish;
-use super::{SqliteStore, accept, backup, browse, content, encode, maintain, select, settings, verify};
+use super::{SqliteStore, accept, backup, browse, content, encode, events, maintain, select, settings, verify};
 use crate::model::*;
 use crate::settings::{Document, Kind, SecretChange};
 use crate::verbs::{Browse, Intake, Maintain, Queue, Retention, Settings};
@@ -146,11 +146,11 @@ impl Browse for SqliteStore {
     }
 
     fn events(&self, id: MessageId, limit: u32) -> Pending<Vec<Event>> {
-        self.shared.readers.ask(move |connection| Ok(browse::events(connection, id, limit)?))
+        self.shared.readers.ask(move |connection| Ok(events::events(connection, id, limit)?))
     }
 
     fn events_after(&self, seq: i64, limit: u32) -> Pending<Vec<Event>> {
-        self.shared.readers.ask(move |connection| Ok(browse::events_after(connection, seq, limit)?))
+        self.shared.readers.ask(move |connection| Ok(events::events_after(connection, seq, limit)?))
     }
 
     fn counts(&self, by: GroupBy, limit: u32) -> Pending<Vec<QueueCount>> {

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::encode;
+use super::event::OpenEvent;
 use super::fault::Fault;
 use super::segment::{Place, Segments};
 use super::shared::{LeasedLane, Shared};
@@ -33,6 +34,7 @@ pub(super) struct Statements<'c> {
     pub(super) load_leased: Statement<'c>,
     pub(super) save_recipient: Statement<'c>,
     pub(super) deliver: Statement<'c>,
+    pub(super) load_run: Statement<'c>,
     upsert_lane: Statement<'c>,
     flush_lane: Statement<'c>,
     flush_segment: Statement<'c>,
@@ -51,7 +53,8 @@ impl<'c> Statements<'c> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9)",
             )?,
             insert_event: connection.prepare(
-                "INSERT INTO event(seq, at, message, n, kind, prev, attempt, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO event(seq, at, message, n, upto, kind, prev, attempt, detail)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?,
             load_message: connection.prepare(
                 "SELECT pending, last_event, segment, size, captured, expires, parked, final_at FROM message WHERE id = ?1",
@@ -69,7 +72,11 @@ impl<'c> Statements<'c> {
             )?,
             deliver: connection.prepare(
                 "UPDATE recipient SET state = 3, lease = 0, attempts = attempts + ?4, failure = NULL
-                 WHERE message = ?1 AND n = ?2 AND state = 1 AND lease = ?3 AND wish IS NULL",
+                 WHERE message = ?1 AND n BETWEEN ?2 AND ?5 AND state = 1 AND lease = ?3 AND wish IS NULL",
+            )?,
+            load_run: connection.prepare(
+                "SELECT lane FROM recipient
+                 WHERE message = ?1 AND n BETWEEN ?2 AND ?4 AND state = 1 AND lease = ?3 AND wish IS NULL",
             )?,
             upsert_lane: connection.prepare(
                 "INSERT INTO lane(id, route, domain, sender, stream, priority, used) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -115,14 +122,6 @@ pub(super) struct RecipientRow<'a> {
     pub(super) failure: Option<&'a str>,
 }
 
-/// An event's attempt: none, stored with it, or stored with an earlier event of the same command.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum AttemptColumn<'a> {
-    None,
-    Here(&'a str),
-    At(i64),
-}
-
 #[derive(Default)]
 struct LaneChange {
     waiting: i64,
@@ -138,7 +137,7 @@ struct SegmentChange {
 
 /// What the running batch changed besides rows.
 #[derive(Default)]
-struct Staged {
+pub(super) struct Staged {
     lanes: HashMap<LaneId, LaneChange>,
     new_lanes: Vec<(LaneId, i64)>,
     dropped_lanes: Vec<LaneId>,
@@ -147,7 +146,8 @@ struct Staged {
     segments: HashMap<i64, SegmentChange>,
     unlink: Vec<i64>,
     settings_version: Option<i64>,
-    next_seq: Option<i64>,
+    pub(super) next_seq: Option<i64>,
+    pub(super) open_event: Option<OpenEvent>,
 }
 
 /// One connection with its statements and the batch in progress.
@@ -159,15 +159,21 @@ pub(super) struct Work<'c> {
     pub(super) retention: Retention,
     known: HashMap<LaneId, i64>,
     fresh: HashMap<MessageId, Fresh>,
-    next_seq: i64,
-    staged: Staged,
+    pub(super) next_seq: i64,
+    pub(super) staged: Staged,
 }
 
-/// An accepted message that is still as the writer left it, with the lane of each recipient.
+/// An accepted message that is still as the writer left it.
 pub(super) struct Fresh {
     pub(super) row: MessageRow,
+    /// The run that leased its recipients.
+    pub(super) by: Incarnation,
+    /// The lane of each recipient that is leased and has no wish noted; [`GONE`] for the others.
     pub(super) lanes: Box<[LaneId]>,
 }
+
+/// Stands for a lane where there is no lease: no lane has this name.
+pub(super) const GONE: LaneId = LaneId(-1);
 
 impl<'c> Work<'c> {
     pub(super) fn new(
@@ -178,7 +184,8 @@ impl<'c> Work<'c> {
     ) -> Result<Self, Fault> {
         let statements = Statements::prepare(connection)?;
         let next_seq = connection.query_row(
-            "SELECT max(coalesce((SELECT max(seq) FROM event), 0), coalesce((SELECT value FROM meta WHERE name = 'event'), 0)) + 1",
+            "SELECT max(coalesce((SELECT seq + coalesce(upto - n, 0) FROM event ORDER BY seq DESC LIMIT 1), 0),
+                 coalesce((SELECT value FROM meta WHERE name = 'event'), 0)) + 1",
             [],
             |row| row.get(0),
         )?;
@@ -200,50 +207,14 @@ impl<'c> Work<'c> {
         })
     }
 
-    // ---- events ----
-
-    /// Adds an event to a message's chain; gives its number.
-    pub(super) fn event(
-        &mut self,
-        row: &mut MessageRow,
-        at_ms: i64,
-        n: Option<u32>,
-        kind: EventKind,
-        attempt: AttemptColumn<'_>,
-        detail: Option<&str>,
-    ) -> Result<i64, Fault> {
-        let seq = *self.staged.next_seq.get_or_insert(self.next_seq);
-        let prev = (row.last_event != 0).then_some(row.last_event);
-        let statement = &mut self.statements.insert_event;
-        match attempt {
-            AttemptColumn::None => {
-                statement.execute(params![seq, at_ms, row.id.0, n, kind as u8, prev, None::<i64>, detail])?
-            }
-            AttemptColumn::Here(text) => {
-                statement.execute(params![seq, at_ms, row.id.0, n, kind as u8, prev, text, detail])?
-            }
-            AttemptColumn::At(at) => {
-                statement.execute(params![seq, at_ms, row.id.0, n, kind as u8, prev, at, detail])?
-            }
-        };
-        self.staged.next_seq = Some(seq + 1);
-        row.last_event = seq;
-        Ok(seq)
-    }
-
-    /// Number the next event will have.
-    pub(super) fn next_seq(&self) -> i64 {
-        self.staged.next_seq.unwrap_or(self.next_seq)
-    }
-
     // ---- messages and recipients ----
 
     /// Remembers a message that was just accepted.
-    pub(super) fn remember(&mut self, row: MessageRow, lanes: Box<[LaneId]>) {
+    pub(super) fn remember(&mut self, fresh: Fresh) {
         if self.fresh.len() >= FRESH {
             self.fresh.clear();
         }
-        self.fresh.insert(row.id, Fresh { row, lanes });
+        self.fresh.insert(fresh.row.id, fresh);
     }
 
     /// Takes a remembered message; whoever changes rows and does not remember them again has forgotten it.
@@ -363,6 +334,13 @@ impl<'c> Work<'c> {
         *self.staged.returned.entry(lane).or_default() += 1;
     }
 
+    /// Counts recipients as no longer leased, each by its lane.
+    pub(super) fn unleased_all(&mut self, lanes: &[LaneId]) {
+        for same in lanes.chunk_by(PartialEq::eq) {
+            *self.staged.returned.entry(same[0]).or_default() += same.len() as i64;
+        }
+    }
+
     pub(super) fn forget_lane(&mut self, lane: LaneId) {
         self.staged.dropped_lanes.push(lane);
     }
@@ -417,6 +395,7 @@ impl<'c> Work<'c> {
 
     /// Writes what was aggregated; to be called before COMMIT.
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
+        self.close_event()?;
         self.flush_lanes()?;
         self.flush_segments()
     }

@@ -78,12 +78,14 @@ CREATE INDEX recipient_due ON recipient(lane, due, message, n) WHERE state = 0;
 CREATE INDEX recipient_rest ON recipient(lane, state, message, n) WHERE state = 0 OR state = 2;
 CREATE INDEX recipient_address ON recipient(address, message, n) WHERE state = 0 OR state = 2;
 
--- Events of one message are chained from message.last_event through prev: cheaper than an index.
+-- Events of one message are chained from message.last_event through prev: cheaper than an index. A row stands for the
+-- equal events of recipients n to upto; their numbers are seq, seq + 1 and so on.
 CREATE TABLE event(
     seq     INTEGER PRIMARY KEY,
     at      INTEGER NOT NULL,
     message INTEGER NOT NULL,
     n       INTEGER,
+    upto    INTEGER,                 -- NULL: n alone
     kind    INTEGER NOT NULL,
     prev    INTEGER,
     attempt,                         -- JSON, or the seq of the event that holds it
