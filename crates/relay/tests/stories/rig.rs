@@ -159,7 +159,7 @@ impl Rig {
         for (kind, name, body, secret) in documents {
             store.put_document(kind, name, body, secret, clock.now_ms()).await.expect("a document");
         }
-        let resolving = ResolverSettings { servers: vec![zones.address()], timeout: Duration::from_secs(3) };
+        let resolving = ResolverSettings { servers: vec![zones.address()], timeout: Duration::from_secs(2) };
         let net = Net {
             clock: clock.clone(),
             resolver: Resolver::new(resolving).expect("a resolver"),

@@ -120,19 +120,37 @@ async fn a_size_limit_holds_for_what_is_declared_and_for_what_comes() {
 
 #[tokio::test]
 async fn a_session_ends_with_the_right_to_it() {
-    for change in
-        [json!({"disabled": true}), json!({"password_hash": hashed("new")}), json!({"networks": ["192.0.2.1"]})]
-    {
-        let (_sink, rig) = strict(json!({})).await;
-        let mut client = rig.client().await;
-        client.auth_plain("app", "right").await.expect(235);
-        client.submit(FROM, &["r@x.test"], MAIL).await.expect(250);
-        let record = json!({"password_hash": hashed("right"), "allowed_from": ["app.test"]});
-        rig.put(store::settings::Kind::Sender, "app", crate::rig::with(record, change.clone())).await;
-        rig.relay.reload().await.unwrap();
-        let answer = client.submit(FROM, &["r@x.test"], MAIL).await;
-        assert!(answer.code >= 400, "{change}: {answer:?}");
-    }
+    let before = json!({"password_hash": hashed("right"), "allowed_from": ["app.test"]});
+    let changes =
+        [json!({"disabled": true}), json!({"password_hash": hashed("new")}), json!({"networks": ["192.0.2.1"]})];
+    let cells = changes.map(|change| {
+        let before = before.clone();
+        async move {
+            let sink = Sink::start().await;
+            let rig = Setup::to(&sink).sender("app", before.clone()).start().await;
+            let mut client = rig.client().await;
+            client.auth_plain("app", "right").await.expect(235);
+            client.submit(FROM, &["r@x.test"], MAIL).await.expect(250);
+            rig.put(store::settings::Kind::Sender, "app", crate::rig::with(before, change.clone())).await;
+            rig.relay.reload().await.unwrap();
+            let answer = client.submit(FROM, &["r@x.test"], MAIL).await;
+            assert_eq!(answer.code, 421, "{change}: {answer:?}");
+        }
+    });
+    futures_util::future::join_all(cells).await;
+}
+
+#[tokio::test]
+async fn a_session_goes_on_when_its_sender_gets_other_rights() {
+    let (_sink, rig) = strict(json!({})).await;
+    let mut client = rig.client().await;
+    client.auth_plain("app", "right").await.expect(235);
+    client.command("MAIL FROM:<a@new.test>").await.expect(550);
+    let now = rig.relay.door().sender("app").unwrap().record.clone();
+    let now = serde_json::to_value(now).unwrap();
+    rig.put(store::settings::Kind::Sender, "app", crate::rig::with(now, json!({"allowed_from": ["new.test"]}))).await;
+    rig.relay.reload().await.unwrap();
+    client.command("MAIL FROM:<a@new.test>").await.expect(250);
 }
 
 #[tokio::test]

@@ -33,7 +33,8 @@ async fn what_is_past_its_dot_is_waited_for_and_recorded() {
 
 #[tokio::test]
 async fn what_is_before_its_dot_is_cut_and_goes_back_without_an_attempt() {
-    for stage in [Stage::Connect, Stage::Ehlo, Stage::Mail, Stage::Rcpt, Stage::Data] {
+    let stages = [Stage::Connect, Stage::Ehlo, Stage::Mail, Stage::Rcpt, Stage::Data];
+    let cells = stages.map(|stage| async move {
         let sink = Sink::start().await;
         sink.add(Rule::at(stage, Act::Hang));
         let rig = Setup::to(&sink).start().await;
@@ -45,7 +46,8 @@ async fn what_is_before_its_dot_is_cut_and_goes_back_without_an_attempt() {
         sink.release();
         let views = rig.becomes(id, &["delivered"]).await;
         assert_eq!((views[0].attempts, sink.count()), (1, 1), "{stage:?}");
-    }
+    });
+    futures_util::future::join_all(cells).await;
 }
 
 #[tokio::test]

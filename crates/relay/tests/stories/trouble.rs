@@ -11,13 +11,14 @@ use crate::rig::{FROM, MAIL, PATIENCE, Setup, eventually, smarthost, with};
 
 #[tokio::test]
 async fn a_message_that_could_not_be_stored_is_refused_for_now_and_not_delivered() {
-    for (point, code, text) in [
+    let points = [
         (FaultPoint::SegmentWrite, 451, "4.3.0"),
         (FaultPoint::SegmentSync, 451, "4.3.0"),
         (FaultPoint::Commit, 451, "4.3.0"),
         (FaultPoint::SegmentFull, 452, "4.3.1"),
         (FaultPoint::CommitFull, 452, "4.3.1"),
-    ] {
+    ];
+    let cells = points.map(|(point, code, text)| async move {
         let sink = Sink::start().await;
         let rig = Setup::to(&sink).start().await;
         let mut client = rig.client().await;
@@ -34,7 +35,8 @@ async fn a_message_that_could_not_be_stored_is_refused_for_now_and_not_delivered
         rig.drained().await;
         let to: Vec<_> = sink.received().into_iter().flat_map(|mail| mail.to).collect();
         assert_eq!(to, ["kept@x.test"], "{point:?}");
-    }
+    });
+    futures_util::future::join_all(cells).await;
 }
 
 #[tokio::test]
