@@ -1,0 +1,32 @@
+//! What a failure means: rules as data, the matcher, and the words for people. Pure: no I/O, no clock.
+//!
+//! [`RuleBase::judge`] finds the most specific rule for a reply, a failure or a pasted text; [`render`] turns the
+//! stored rule id and values into words when somebody reads them. What is done about it is decided elsewhere.
+
+mod base;
+mod embedded;
+mod error;
+mod judge;
+mod lint;
+mod model;
+mod normal;
+mod pattern;
+mod provider;
+mod raw;
+mod reason;
+mod render;
+mod sample;
+mod values;
+
+pub use base::{Origin, RuleBase};
+pub use error::RulesError;
+pub use judge::{Basis, Finding, Query, What};
+pub use lint::{Problem, SampleCheck};
+pub use model::{Code, EnhancedPattern, Fix, Owner, ResultWord, Retry, Rule, Scope, Source};
+pub use normal::{Layer, Normal};
+pub use pattern::Pattern;
+pub use provider::{Provider, Submission};
+pub use reason::{Reason, ReasonText};
+pub use render::{Explanation, RenderedFix};
+pub use sample::Sample;
+pub use values::Values;

@@ -1,0 +1,64 @@
+//! The rules inside the program are right: each sample hits exactly its rule, nothing ties, nothing is missing.
+
+use explain::{Query, Reason, RuleBase};
+use proto::smtp::reply::Reply;
+use proto::transcript::Stage;
+
+#[test]
+fn every_sample_hits_its_rule_and_every_rule_is_complete() {
+    let problems: Vec<String> = RuleBase::builtin().lint().iter().map(ToString::to_string).collect();
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn every_refusal_finds_a_rule_at_every_stage() {
+    let base = RuleBase::builtin();
+    use Stage::{Auth, Banner, Dns, Ehlo, Message, Quit, Recipient, Sender, Tcp, Tls};
+    for stage in [Dns, Tcp, Banner, Ehlo, Tls, Auth, Sender, Recipient, Message, Quit] {
+        for code in 200..600 {
+            let reply = Reply::new(code, "xyzzy");
+            let finding = base.judge(&Query::reply(stage, &reply));
+            assert!(finding.is_some_and(|finding| finding.is_by_class()), "{code} at {stage:?}");
+        }
+    }
+}
+
+#[test]
+fn every_file_of_the_directory_is_inside_the_program() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/rules");
+    let mut on_disk = Vec::new();
+    for directory in ["", "/providers"] {
+        for entry in std::fs::read_dir(format!("{root}{directory}")).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".toml") {
+                on_disk.push(format!("rules{directory}/{name}"));
+            }
+        }
+    }
+    let list = include_str!("../src/embedded.rs");
+    let missing: Vec<_> = on_disk.iter().filter(|name| !list.contains(&format!("\"{name}\""))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn a_user_can_add_rules_that_win_and_is_told_what_is_wrong() {
+    let mine = r#"
+        [file]
+        source = "our own experience"
+        checked = "2026-11-21"
+        [[rule]]
+        id = "mine"
+        text = ["no mailbox here by that name"]
+        reason = "recipient_policy"
+        means = "Our partner says this when the contract is missing."
+        samples = ["550 sorry, no mailbox here by that name"]
+    "#;
+    let base = RuleBase::with_user_rules(&[("mine.toml", mine)]).unwrap();
+    assert!(base.lint_rule(base.rule("mine").unwrap()).is_empty());
+    let reply = Reply::new(550, "sorry, no mailbox here by that name");
+    let finding = base.judge(&Query::reply(Stage::Recipient, &reply)).unwrap();
+    assert_eq!((finding.rule.as_str(), finding.reason), ("mine", Reason::RecipientPolicy));
+
+    let error = RuleBase::with_user_rules(&[("mine.toml", "[[rule]]\nid = \"x\"\nreason = \"nonsense\"")]).unwrap_err();
+    assert!(error.to_string().contains("mine.toml"), "{error}");
+}
