@@ -30,6 +30,7 @@ impl Work<'_> {
         let mut row = MessageRow {
             id: message.id,
             pending: 0,
+            leased: 0,
             last_event: 0,
             segment: None,
             size: request.new.content.len() as i64,
@@ -85,6 +86,7 @@ impl Work<'_> {
                 }
                 Start::Leased => {
                     row.pending += 1;
+                    row.leased += 1;
                     self.leased(&recipient.lane, 1);
                 }
                 Start::Held(why) => {
@@ -124,6 +126,7 @@ impl Work<'_> {
             encode::reverse_path(&message.reverse_path),
             request.parameters,
             request.details,
+            row.leased,
         ])?;
         Ok(())
     }

@@ -182,11 +182,23 @@ impl Work<'_> {
             debug_assert!(place >= first);
             claimed.claims[place].recipients.push(recipient);
         }
+        for claim in &claimed.claims[first..] {
+            self.message_leased(claim.message.id, claim.recipients.len())?;
+        }
         if count > 0 {
             self.leased(&lane, i64::from(count));
         }
         self.lane_changed(lane.id, -i64::from(count), 0, request.now_ms);
         Ok(count)
+    }
+
+    /// Notes in a message's row that more of its recipients are leased.
+    fn message_leased(&mut self, id: MessageId, count: usize) -> Result<(), Fault> {
+        self.recall(id);
+        self.connection
+            .prepare_cached("UPDATE message SET leased = leased + ?2 WHERE id = ?1")?
+            .execute(params![id.0, count as i64])?;
+        Ok(())
     }
 
     fn due_recipients(&mut self, lane: LaneId, now_ms: i64, max: u32) -> Result<Vec<Due>, Fault> {

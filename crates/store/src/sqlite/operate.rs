@@ -95,7 +95,7 @@ impl Work<'_> {
         match row.state {
             State::Waiting => self.lane_changed(row.lane, -1, 0, at_ms),
             State::Held => self.lane_changed(row.lane, 0, -1, at_ms),
-            State::Leased => self.unleased(row.lane),
+            State::Leased => self.unleased(message, &[row.lane]),
             _ => {}
         }
         match to {

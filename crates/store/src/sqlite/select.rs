@@ -67,20 +67,28 @@ pub(super) fn select(
     if selector.message.is_some() || selector.state.is_some_and(State::is_final) {
         return by_key(connection, selector, after, limit);
     }
-    let mut found = Vec::new();
-    if selector.state != Some(State::Leased) {
-        found = match (&selector.recipient, lane_conditions(selector).1.is_empty()) {
-            (Some(_), _) => by_address(connection, selector, after, limit)?,
-            (None, no_lanes) if !no_lanes || selector.state.is_some() => by_lanes(connection, selector, after, limit)?,
-            (None, _) => by_age(connection, selector, 0, after, limit)?,
-        };
-    }
-    if !matches!(selector.state, Some(State::Waiting | State::Held)) {
-        for lease in leases(connection)? {
-            found.extend(by_age(connection, selector, lease, after, limit)?);
+    // Where no other way serves what is at rest, the walk by age does, over all open messages.
+    let at_rest = match selector.state {
+        Some(State::Leased) => Some(Vec::new()),
+        _ if selector.recipient.is_some() => Some(by_address(connection, selector, after, limit)?),
+        None if lane_conditions(selector).1.is_empty() => None,
+        _ => by_lanes(connection, selector, after, limit)?,
+    };
+    let leased = matches!(selector.state, None | Some(State::Leased));
+    let mut found = match at_rest {
+        Some(found) if !leased => return Ok(found),
+        Some(mut found) => {
+            let leased = Selector { state: Some(State::Leased), ..selector.clone() };
+            found.extend(by_age(connection, &leased, Open::Leased, after, limit)?);
+            found
         }
-        found.sort_unstable();
-    }
+        None => {
+            let mut found = by_age(connection, selector, Open::AtRest, after, limit)?;
+            found.extend(by_age(connection, selector, Open::Leased, after, limit)?);
+            found
+        }
+    };
+    found.sort_unstable();
     found.truncate(limit);
     Ok(found)
 }
@@ -154,39 +162,32 @@ fn by_address(
     rows(connection, &sql, values)
 }
 
+/// Messages of which some recipients are leased, and messages of which some are open but none is leased.
+#[derive(Clone, Copy)]
+enum Open {
+    Leased = 1,
+    AtRest = 0,
+}
+
+/// Open recipients in order of age, from messages of one kind.
 fn by_age(
     connection: &Connection,
     selector: &Selector,
-    lease: i64,
+    open: Open,
     after: RecipientId,
     limit: usize,
 ) -> Result<Vec<RecipientId>, Fault> {
-    let mut sql = String::from(
-        "SELECT r.message, r.n FROM recipient r INDEXED BY recipient_open
-         WHERE r.state <= 2 AND r.lease = ? AND (r.message, r.n) > (?, ?)",
+    let mut sql = format!(
+        "SELECT r.message, r.n FROM message m INDEXED BY message_open CROSS JOIN recipient r ON r.message = m.id
+         WHERE m.pending > 0 AND (m.leased > 0) = {} AND m.id >= ? AND (r.message, r.n) > (?, ?)",
+        open as u8
     );
-    let mut values = vec![Value::Integer(lease), Value::Integer(after.message.0), Value::Integer(i64::from(after.n))];
-    if *selector != (Selector { all: selector.all, ..Selector::default() }) {
-        row_conditions(selector, &mut sql, &mut values);
-    }
-    sql.push_str(" ORDER BY r.message, r.n LIMIT ?");
+    let message = Value::Integer(after.message.0);
+    let mut values = vec![message.clone(), message, Value::Integer(i64::from(after.n))];
+    row_conditions(selector, &mut sql, &mut values);
+    sql.push_str(" ORDER BY m.id, r.n LIMIT ?");
     values.push(Value::Integer(limit as i64));
     rows(connection, &sql, values)
-}
-
-/// Runs that hold leases.
-fn leases(connection: &Connection) -> Result<Vec<i64>, Fault> {
-    let mut found = Vec::new();
-    let mut statement = connection.prepare_cached(
-        "SELECT lease FROM recipient INDEXED BY recipient_open WHERE state <= 2 AND lease > ?1 ORDER BY lease LIMIT 1",
-    )?;
-    let mut last = 0_i64;
-    loop {
-        let mut rows = statement.query([last])?;
-        let Some(row) = rows.next()? else { return Ok(found) };
-        last = row.get(0)?;
-        found.push(last);
-    }
 }
 
 /// One lane's recipients of one state, in order.
@@ -197,16 +198,14 @@ struct Lister {
     more: bool,
 }
 
-/// Merges the sorted lists of all lanes that match.
+/// Merges the sorted lists of all lanes that match; `None` if they are too many.
 fn by_lanes(
     connection: &Connection,
     selector: &Selector,
     after: RecipientId,
     limit: usize,
-) -> Result<Vec<RecipientId>, Fault> {
-    let Some(mut lists) = listers(connection, selector)? else {
-        return by_age(connection, selector, 0, after, limit);
-    };
+) -> Result<Option<Vec<RecipientId>>, Fault> {
+    let Some(mut lists) = listers(connection, selector)? else { return Ok(None) };
     let chunk = (2 * limit / lists.len().max(1)).clamp(1, limit.max(1));
     let mut heap = BinaryHeap::new();
     for (index, list) in lists.iter_mut().enumerate() {
@@ -230,7 +229,7 @@ fn by_lanes(
             heap.push(Reverse((*next, index)));
         }
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// The lists of the lanes that match; `None` if they are too many to merge.

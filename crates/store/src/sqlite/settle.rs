@@ -132,7 +132,7 @@ impl Work<'_> {
         let column = cell.column();
         let seq = self.events(row, settlement.at_ms, Some((first, last)), EventKind::Delivered, column, None)?;
         cell.stored(seq);
-        self.unleased_all(known);
+        self.unleased(row, known);
         known.fill(GONE);
         row.pending -= count as i64;
         Ok(true)
@@ -283,7 +283,7 @@ impl Work<'_> {
 
     /// Counts of a lease that ends in `state`.
     fn count_end(&mut self, row: &mut MessageRow, lane: LaneId, state: State, due: Option<i64>, at_ms: i64) {
-        self.unleased(lane);
+        self.unleased(row, &[lane]);
         match state {
             State::Waiting => {
                 debug_assert!(due.is_some());
@@ -336,8 +336,9 @@ impl Work<'_> {
             let leases: Vec<(RecipientId, i64)> = self
                 .connection
                 .prepare_cached(
-                    "SELECT message, n FROM recipient INDEXED BY recipient_open WHERE lease = ?1 AND state <= 2
-                     ORDER BY message, n",
+                    "SELECT r.message, r.n FROM message m INDEXED BY message_open CROSS JOIN recipient r ON r.message = m.id
+                     WHERE m.pending > 0 AND (m.leased > 0) = 1 AND r.lease = ?1 AND r.state = 1
+                     ORDER BY m.id, r.n",
                 )?
                 .query_map([run], |row| Ok((RecipientId { message: MessageId(row.get(0)?), n: row.get(1)? }, now_ms)))?
                 .collect::<Result<_, _>>()?;

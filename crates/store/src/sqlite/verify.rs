@@ -33,6 +33,10 @@ const CHECKS: &[(&str, &str)] = &[
         "SELECT id FROM message WHERE pending <> (SELECT count(*) FROM recipient WHERE message = id AND state <= 2) LIMIT 20",
     ),
     (
+        "leased recipients are miscounted for message",
+        "SELECT id FROM message WHERE leased <> (SELECT count(*) FROM recipient WHERE message = id AND state = 1) LIMIT 20",
+    ),
+    (
         "a waiting or leased recipient has no due time or run in message",
         "SELECT message FROM recipient WHERE (state = 0) <> (due IS NOT NULL) OR (state = 1) <> (lease > 0) LIMIT 20",
     ),

@@ -45,8 +45,9 @@ impl<'c> Statements<'c> {
         Ok(Self {
             insert_message: connection.prepare(
                 "INSERT INTO message(id, pending, final_at, last_event, parked, captured, segment, place, size, hash,
-                     accepted, not_before, expires, priority, eight_bit, sender, stream, reverse_path, parameters, details)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+                     accepted, not_before, expires, priority, eight_bit, sender, stream, reverse_path, parameters, details,
+                     leased)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
             )?,
             insert_recipient: connection.prepare(
                 "INSERT INTO recipient(message, n, state, lease, lane, due, attempts, why, parameters, address)
@@ -57,10 +58,11 @@ impl<'c> Statements<'c> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?,
             load_message: connection.prepare(
-                "SELECT pending, last_event, segment, size, captured, expires, parked, final_at FROM message WHERE id = ?1",
+                "SELECT pending, last_event, segment, size, captured, expires, parked, final_at, leased FROM message WHERE id = ?1",
             )?,
             save_message: connection.prepare(
-                "UPDATE message SET pending = ?2, last_event = ?3, final_at = ?4, parked = ?5, captured = ?6, segment = ?7
+                "UPDATE message SET pending = ?2, last_event = ?3, final_at = ?4, parked = ?5, captured = ?6, segment = ?7,
+                     leased = ?8
                  WHERE id = ?1",
             )?,
             load_leased: connection.prepare(
@@ -101,6 +103,7 @@ impl<'c> Statements<'c> {
 pub(super) struct MessageRow {
     pub(super) id: MessageId,
     pub(super) pending: i64,
+    pub(super) leased: i64,
     pub(super) last_event: i64,
     pub(super) segment: Option<i64>,
     pub(super) size: i64,
@@ -236,6 +239,7 @@ impl<'c> Work<'c> {
                 expires: row.get(5)?,
                 parked: row.get(6)?,
                 final_at: row.get(7)?,
+                leased: row.get(8)?,
             })
         });
         Ok(row.optional()?)
@@ -251,7 +255,8 @@ impl<'c> Work<'c> {
             row.final_at,
             row.parked,
             row.captured,
-            row.segment
+            row.segment,
+            row.leased
         ])?;
         Ok(())
     }
@@ -329,13 +334,9 @@ impl<'c> Work<'c> {
         }
     }
 
-    /// Counts one recipient of a lane as no longer leased.
-    pub(super) fn unleased(&mut self, lane: LaneId) {
-        *self.staged.returned.entry(lane).or_default() += 1;
-    }
-
-    /// Counts recipients as no longer leased, each by its lane.
-    pub(super) fn unleased_all(&mut self, lanes: &[LaneId]) {
+    /// Counts recipients of a message as no longer leased, each by its lane.
+    pub(super) fn unleased(&mut self, row: &mut MessageRow, lanes: &[LaneId]) {
+        row.leased -= lanes.len() as i64;
         for same in lanes.chunk_by(PartialEq::eq) {
             *self.staged.returned.entry(same[0]).or_default() += same.len() as i64;
         }

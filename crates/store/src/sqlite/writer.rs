@@ -379,9 +379,10 @@ fn answer(batch: Vec<Command>, outcome: &Result<(), StoreError>) {
 /// Counts leases by lane: few, they are what runs hold in memory.
 fn load_leased(connection: &Connection, shared: &Shared) -> Result<(), Fault> {
     let mut statement = connection.prepare(
-        "SELECT lane.id, route, domain, sender, stream, priority, count(*)
-         FROM recipient INDEXED BY recipient_open JOIN lane ON lane.id = recipient.lane
-         WHERE lease > 0 AND state <= 2 GROUP BY lane.id",
+        "SELECT lane.id, route, domain, lane.sender, lane.stream, lane.priority, count(*)
+         FROM message INDEXED BY message_open CROSS JOIN recipient ON recipient.message = message.id
+             CROSS JOIN lane ON lane.id = recipient.lane
+         WHERE pending > 0 AND (leased > 0) = 1 AND state = 1 GROUP BY lane.id",
     )?;
     let mut rows = statement.query([])?;
     let mut leased = shared.leased.lock();

@@ -33,6 +33,7 @@ CREATE INDEX lane_held ON lane(id) WHERE held > 0;
 CREATE TABLE message(
     id           INTEGER PRIMARY KEY,
     pending      INTEGER NOT NULL,   -- recipients that are not final
+    leased       INTEGER NOT NULL,   -- recipients that are leased
     final_at     INTEGER,            -- when the last recipient became final
     last_event   INTEGER NOT NULL,   -- head of the chain event.prev
     parked       INTEGER,            -- when to look whether it expired; only while recipients wait
@@ -52,6 +53,8 @@ CREATE TABLE message(
     parameters   TEXT,
     details      TEXT
 );
+-- The one index the commonest message pays for: leases when a run starts, and what is open in order of age.
+CREATE INDEX message_open ON message(leased > 0) WHERE pending > 0;
 CREATE INDEX message_parked ON message(parked) WHERE parked IS NOT NULL;
 CREATE INDEX message_final ON message(final_at) WHERE final_at IS NOT NULL;
 CREATE INDEX message_content ON message(final_at) WHERE final_at IS NOT NULL AND segment IS NOT NULL;
@@ -72,8 +75,6 @@ CREATE TABLE recipient(
     address    TEXT NOT NULL,
     PRIMARY KEY (message, n)
 ) WITHOUT ROWID;
--- The one index the commonest message pays for: leases of a run, and what is open in order of age.
-CREATE INDEX recipient_open ON recipient(lease, message, n) WHERE state <= 2;
 CREATE INDEX recipient_due ON recipient(lane, due, message, n) WHERE state = 0;
 CREATE INDEX recipient_rest ON recipient(lane, state, message, n) WHERE state = 0 OR state = 2;
 CREATE INDEX recipient_address ON recipient(address, message, n) WHERE state = 0 OR state = 2;
