@@ -11,9 +11,6 @@ mod serve;
 
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // The HTTP client takes the process's provider; it is the one that mail uses. A second call would be harmless.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
