@@ -6,7 +6,7 @@ use super::command::AcceptRequest;
 use super::encode;
 use super::event::AttemptColumn;
 use super::fault::Fault;
-use super::work::{Fresh, GONE, MessageRow, Work};
+use super::work::{ALIKE, Fresh, GONE, MessageRow, Work};
 use crate::StoreError;
 use crate::model::*;
 
@@ -132,29 +132,61 @@ impl Work<'_> {
     }
 
     fn insert_recipients(&mut self, request: &AcceptRequest) -> Result<(), Fault> {
-        let message = &*request.new.message;
-        for (n, recipient) in request.new.recipients.iter().enumerate() {
-            let (state, lease, due, why) = match &recipient.start {
-                Start::Waiting(due_ms) => (State::Waiting, 0, Some((*due_ms).min(message.expires_ms)), None),
-                Start::Leased => (State::Leased, request.new.by.0, None, None),
-                Start::Held(why) => (State::Held, 0, None, Some(why.as_str())),
-                Start::Suppressed(why) => (State::Suppressed, 0, None, Some(why.as_str())),
-            };
-            let parameters = encode::rcpt_parameters(&recipient.parameters)?;
-            self.statements.insert_recipient.execute(params![
-                message.id.0,
-                n as u32,
-                state as u8,
-                lease,
-                recipient.lane.id.0,
-                due,
-                why,
-                parameters,
-                recipient.address.as_str(),
-            ])?;
+        let mut n = 0;
+        for group in request.new.recipients.chunks(ALIKE) {
+            if group.len() == ALIKE && group.iter().all(is_plain) {
+                self.insert_alike(request, n, group)?;
+            } else {
+                for (k, recipient) in group.iter().enumerate() {
+                    self.insert_recipient(request, n + k as u32, recipient)?;
+                }
+            }
+            n += group.len() as u32;
         }
         Ok(())
     }
+
+    /// Inserts [`ALIKE`] recipients that are plain, the first of them being number `n`.
+    fn insert_alike(&mut self, request: &AcceptRequest, n: u32, group: &[NewRecipient]) -> Result<(), Fault> {
+        let statement = &mut self.statements.insert_leased;
+        statement.raw_bind_parameter(1, request.new.message.id.0)?;
+        statement.raw_bind_parameter(2, request.new.by.0)?;
+        statement.raw_bind_parameter(3, n)?;
+        for (k, recipient) in group.iter().enumerate() {
+            statement.raw_bind_parameter(4 + 2 * k, recipient.lane.id.0)?;
+            statement.raw_bind_parameter(5 + 2 * k, recipient.address.as_str())?;
+        }
+        statement.raw_execute()?;
+        Ok(())
+    }
+
+    fn insert_recipient(&mut self, request: &AcceptRequest, n: u32, recipient: &NewRecipient) -> Result<(), Fault> {
+        let message = &*request.new.message;
+        let (state, lease, due, why) = match &recipient.start {
+            Start::Waiting(due_ms) => (State::Waiting, 0, Some((*due_ms).min(message.expires_ms)), None),
+            Start::Leased => (State::Leased, request.new.by.0, None, None),
+            Start::Held(why) => (State::Held, 0, None, Some(why.as_str())),
+            Start::Suppressed(why) => (State::Suppressed, 0, None, Some(why.as_str())),
+        };
+        let parameters = encode::rcpt_parameters(&recipient.parameters)?;
+        self.statements.insert_recipient.execute(params![
+            message.id.0,
+            n,
+            state as u8,
+            lease,
+            recipient.lane.id.0,
+            due,
+            why,
+            parameters,
+            recipient.address.as_str(),
+        ])?;
+        Ok(())
+    }
+}
+
+/// Leased from the start and without parameters: what most recipients are.
+fn is_plain(recipient: &NewRecipient) -> bool {
+    recipient.start == Start::Leased && recipient.parameters.notify.is_none() && recipient.parameters.orcpt.is_none()
 }
 
 /// Refuses what no engine could store.

@@ -57,7 +57,6 @@ pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
 
 fn tune(connection: &Connection, cache_kib: i64) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(Duration::from_secs(5))?;
-    connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -77,9 +76,7 @@ pub(super) fn writer(database: &Path, now_ms: i64) -> Result<Connection, StoreEr
         Ok(connection)
     };
     let mut connection = open().map_err(|error| refused(database, error))?;
-    for (pragma, wanted) in
-        [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1"), ("page_size", "4096")]
-    {
+    for (pragma, wanted) in [("journal_mode", "wal"), ("synchronous", "2"), ("page_size", "4096")] {
         let found = connection
             .pragma_query_value(None, pragma, |row| row.get::<_, rusqlite::types::Value>(0))
             .map_err(|error| refused(database, error))?;

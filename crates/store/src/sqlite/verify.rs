@@ -33,6 +33,10 @@ const CHECKS: &[(&str, &str)] = &[
         "SELECT id FROM message WHERE pending <> (SELECT count(*) FROM recipient WHERE message = id AND state <= 2) LIMIT 20",
     ),
     (
+        "recipients are left over from message",
+        "SELECT DISTINCT message FROM recipient WHERE message NOT IN (SELECT id FROM message) LIMIT 20",
+    ),
+    (
         "leased recipients are miscounted for message",
         "SELECT id FROM message WHERE leased <> (SELECT count(*) FROM recipient WHERE message = id AND state = 1) LIMIT 20",
     ),
@@ -77,14 +81,12 @@ pub(super) fn verify(connection: &Connection, shared: &Arc<Shared>, deep: bool) 
 }
 
 fn structure(connection: &Connection, problems: &mut Vec<String>) -> Result<(), Fault> {
-    for pragma in ["PRAGMA integrity_check(20)", "PRAGMA foreign_key_check"] {
-        let mut statement = connection.prepare(pragma)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let found: String = row.get(0)?;
-            if found != "ok" {
-                problems.push(format!("database: {found}"));
-            }
+    let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let found: String = row.get(0)?;
+        if found != "ok" {
+            problems.push(format!("database: {found}"));
         }
     }
     Ok(())

@@ -28,6 +28,7 @@ const DAY_MS: i64 = 86_400_000;
 pub(super) struct Statements<'c> {
     pub(super) insert_message: Statement<'c>,
     pub(super) insert_recipient: Statement<'c>,
+    pub(super) insert_leased: Statement<'c>,
     pub(super) insert_event: Statement<'c>,
     pub(super) load_message: Statement<'c>,
     pub(super) save_message: Statement<'c>,
@@ -53,6 +54,7 @@ impl<'c> Statements<'c> {
                 "INSERT INTO recipient(message, n, state, lease, lane, due, attempts, why, parameters, address)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9)",
             )?,
+            insert_leased: connection.prepare(&insert_leased())?,
             insert_event: connection.prepare(
                 "INSERT INTO event(seq, at, message, n, upto, kind, prev, attempt, detail)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -96,6 +98,21 @@ impl<'c> Statements<'c> {
             )?,
         })
     }
+}
+
+/// Recipients that one statement inserts when they are alike: opening the cursors and finding the place costs more than
+/// a row.
+pub(super) const ALIKE: usize = 10;
+
+/// Inserts [`ALIKE`] neighbours that are leased, without parameters: message, run and first number, then for each its lane
+/// and address.
+fn insert_leased() -> String {
+    let mut sql = String::from("INSERT INTO recipient(message, n, state, lease, lane, attempts, address) VALUES ");
+    for k in 0..ALIKE {
+        let (comma, lane) = (if k == 0 { "" } else { ", " }, 4 + 2 * k);
+        sql.push_str(&format!("{comma}(?1, ?3 + {k}, 1, ?2, ?{lane}, 0, ?{})", lane + 1));
+    }
+    sql
 }
 
 /// What a message row says that changes.

@@ -60,8 +60,9 @@ CREATE INDEX message_final ON message(final_at) WHERE final_at IS NOT NULL;
 CREATE INDEX message_content ON message(final_at) WHERE final_at IS NOT NULL AND segment IS NOT NULL;
 CREATE INDEX message_captured ON message(id) WHERE captured = 1;
 
+-- No foreign key: it would cost a look-up for each recipient; verify() finds those without a message.
 CREATE TABLE recipient(
-    message    INTEGER NOT NULL REFERENCES message(id),
+    message    INTEGER NOT NULL,
     n          INTEGER NOT NULL,
     state      INTEGER NOT NULL,
     lease      INTEGER NOT NULL,     -- incarnation that holds it, 0: none
