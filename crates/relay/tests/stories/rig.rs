@@ -324,6 +324,11 @@ impl Rig {
         .await;
     }
 
+    /// Waits until the relay has nothing in memory.
+    pub async fn idle(&self) {
+        eventually("an empty window", || async { (self.relay.status().window_recipients == 0).then_some(()) }).await;
+    }
+
     /// Creates or replaces a document, as another process would.
     pub async fn put(&self, kind: Kind, name: &str, body: Value) {
         self.store.put_document(kind, name.into(), body, SecretChange::Keep, self.now_ms()).await.expect("a document");
