@@ -223,9 +223,10 @@ pub struct ClaimRequest {
     pub by: Incarnation,
     /// Now, Unix milliseconds.
     pub now_ms: i64,
-    /// Most recipients to claim in all.
+    /// Most recipients to claim in all. Exceeded only by the rest of a message: those of its recipients that are in the
+    /// same lane and due at the same time are claimed together.
     pub max: u32,
-    /// Most recipients to claim from one lane.
+    /// Most recipients to claim from one lane, with the same exception.
     pub max_per_lane: u32,
     /// Lanes that have no room in memory.
     pub skip: Vec<LaneId>,

@@ -14,6 +14,7 @@ pub(super) const STORIES: &[Story] = &[
     ("leases are given back when asked", give_back),
     ("expiry ends what waited and was attempted, not what a clock's jump made old", expiry),
     ("a captured message is found in the mailbox", capture),
+    ("a limit does not tear the recipients of a message apart", kept_together),
     ("a due time is never later than the expiry", due_bounded),
     ("recipients settled together have an event each, told once by any cursor", settled_together),
     ("recipients settled together are each judged by their own row", judged_alone),
@@ -207,6 +208,28 @@ fn capture(scene: &mut Scene) {
     let older = scene.store.captured(Some(ids[1]), 2).wait().unwrap();
     assert_eq!(older.iter().map(|view| view.message.id).collect::<Vec<_>>(), [ids[0]]);
     assert_eq!(&scene.store.content(ids[0]).wait().unwrap()[..], super::MESSAGE_BODY);
+    scene.sound();
+}
+
+fn kept_together(scene: &mut Scene) {
+    let to: Vec<String> = (0..5).map(|n| format!("r{n}@{}.test", if n < 4 { "a" } else { "b" })).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let ids = [scene.waiting(&to), scene.waiting(&to)];
+    let claimed = |scene: &Scene, max, max_per_lane| -> Vec<(MessageId, usize)> {
+        let claimed = scene.claim_some(max, max_per_lane, &[]);
+        claimed.claims.iter().map(|claim| (claim.message.id, claim.recipients.len())).collect()
+    };
+    assert!(matches!(claimed(scene, 1, 1)[..], [(_, 1 | 4)]));
+    assert!(claimed(scene, 100, 1).iter().all(|(_, count)| [1, 4].contains(count)));
+    claimed(scene, 100, 100);
+    let give_back = |scene: &Scene, n: std::ops::Range<u32>, due_ms| {
+        let recipients = n.map(|n| (RecipientId { message: ids[0], n }, due_ms)).collect();
+        scene.store.give_back(scene.run, recipients).wait().unwrap()
+    };
+    // One with a due time of its own is claimed on its own.
+    assert_eq!((give_back(scene, 2..3, scene.now - 5), give_back(scene, 0..4, scene.now)), (1, 3));
+    assert_eq!(claimed(scene, 1, 100), [(ids[0], 1)]);
+    assert_eq!(claimed(scene, 2, 100), [(ids[0], 3)]);
     scene.sound();
 }
 

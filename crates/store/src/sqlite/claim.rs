@@ -87,7 +87,7 @@ impl Work<'_> {
                 if left == 0 {
                     break;
                 }
-                left -= self.claim_lane(request, lane, left, &mut messages, &mut claimed)?;
+                left = left.saturating_sub(self.claim_lane(request, lane, left, &mut messages, &mut claimed)?);
             }
         }
         self.flush_lanes()?;
@@ -201,14 +201,23 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Due recipients of a lane: `max`, and those that belong to the last message of them and are due with it.
     fn due_recipients(&mut self, lane: LaneId, now_ms: i64, max: u32) -> Result<Vec<Due>, Fault> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT message, n, attempts, address, parameters FROM recipient INDEXED BY recipient_due
-             WHERE lane = ?1 AND state = 0 AND due <= ?2 ORDER BY due, message, n LIMIT ?3",
+            "SELECT message, n, attempts, address, parameters, due FROM recipient INDEXED BY recipient_due
+             WHERE lane = ?1 AND state = 0 AND due <= ?2 ORDER BY due, message, n",
         )?;
-        let mut rows = statement.query(params![lane.0, now_ms, max])?;
+        // No LIMIT: the index gives the rows in order, and only those that are asked for.
+        let mut rows = statement.query(params![lane.0, now_ms])?;
         let mut due = Vec::new();
+        let mut last: Option<(i64, i64)> = None;
         while let Some(row) = rows.next()? {
+            let place = Some((row.get(5)?, row.get(0)?));
+            // A message torn in two would be two transactions with its next hop.
+            if due.len() >= max as usize && last != place {
+                break;
+            }
+            last = place;
             let address: String = row.get(3)?;
             let parameters: Option<String> = row.get(4)?;
             due.push(Due {
