@@ -28,7 +28,7 @@ const PRIVATE_HEADERS: [&str; 1] = ["X-Pillarbox-*"];
 /// Longest stream name.
 const MAX_STREAM: usize = 64;
 /// Longest line that may leave, without CRLF (RFC 5321 §4.5.3.1.6).
-const MAX_LINE: usize = 998;
+pub(crate) const MAX_LINE: usize = 998;
 
 /// The one way in, for SMTP, HTTP and the command line alike.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ use proto::smtp::client::{Plan, RecipientResult, TransactionEnd};
 use proto::transcript::{Failure, Stage, Transcript};
 use store::{Attempt, Claim, Outcome, StoreError};
 
+use crate::accept::MAX_LINE;
 use crate::config::Keep;
 use crate::connection::Worker;
 use crate::schedule::Job;
@@ -111,19 +112,35 @@ async fn content_of(worker: &Worker, job: &Job) -> Result<Bytes, StoreError> {
     }
 }
 
-/// Content that this next hop takes as it is, or its 7-bit form (RFC 6152 §3).
+/// Content that this next hop takes as it is, or its 7-bit form (RFC 6152 §3). Lines over 998 octets are encoded for every
+/// next hop: only BINARYMIME would allow them (RFC 5321 §4.5.3.1.6, RFC 3030 §3).
 fn suited(worker: &Worker, claim: &Claim, content: Bytes) -> Result<(Bytes, bool), Failure> {
-    let eight_bit = claim.message.eight_bit;
-    if !eight_bit || worker.connection.capabilities().eight_bit_mime {
+    if !claim.message.eight_bit {
+        return Ok((content, false));
+    }
+    let eight_bit = !content.is_ascii();
+    let long = has_long_line(&content);
+    if !long && (!eight_bit || worker.connection.capabilities().eight_bit_mime) {
         return Ok((content, eight_bit));
     }
     match message::down_convert(&content) {
         Ok(converted) => Ok((converted.into(), false)),
         Err(error) => {
-            tracing::info!(message = %claim.message.id, %error, "message needs 8BITMIME, which the next hop lacks");
-            Err(Failure::MissingExtension { extension: "8BITMIME".into() })
+            tracing::info!(message = %claim.message.id, %error, "message cannot be given a form that the next hop takes");
+            let extension = if long { "BINARYMIME" } else { "8BITMIME" };
+            Err(Failure::MissingExtension { extension: extension.into() })
         }
     }
+}
+
+fn has_long_line(content: &[u8]) -> bool {
+    let mut start = 0;
+    let mut ends = memchr::memchr_iter(b'\n', content).chain(std::iter::once(content.len()));
+    ends.any(|end| {
+        let line = &content[start..end];
+        start = (end + 1).min(content.len());
+        line.strip_suffix(b"\r").unwrap_or(line).len() > MAX_LINE
+    })
 }
 
 async fn not_readable(worker: &mut Worker, claim: &Claim, error: &StoreError) {
@@ -248,4 +265,18 @@ fn joined(prelude: Option<&Transcript>, transcript: Transcript) -> Transcript {
         whole.push(step);
     }
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_long_by_its_octets_without_the_line_end() {
+        let line = |octets: usize| [vec![b'x'; octets], b"\r\n".to_vec()].concat();
+        assert!(!has_long_line(b""));
+        assert!(!has_long_line(&[line(998), line(1), line(998)].concat()));
+        assert!(has_long_line(&[line(1), line(999)].concat()));
+        assert!(has_long_line(&[line(1), vec![b'x'; 999]].concat()));
+    }
 }

@@ -57,14 +57,15 @@ pub(crate) async fn run(shared: Arc<Shared>, destination: Arc<str>, id: Connecti
     let action = shared.schedule.lock().opened(&destination, shared.now_ms());
     shared.perform(action);
     serve(&mut worker, &destination, id).await;
-    let actions = shared.schedule.lock().closed(&destination, shared.now_ms());
-    shared.perform(actions);
     if let Some(mut settling) = worker.settling.take() {
         settling.done().await;
     }
     if !worker.broken {
         worker.connection.quit().await;
     }
+    // Only now: a server that counts connections counts this one until it is gone.
+    let actions = shared.schedule.lock().closed(&destination, shared.now_ms());
+    shared.perform(actions);
 }
 
 async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {

@@ -26,6 +26,8 @@ const MEMORY: usize = 10_000;
 const FIRST_DELAY_MS: u64 = 500;
 /// Longest delay.
 const LONGEST_DELAY_MS: u64 = 30_000;
+/// Longest wait behind other guesses of the same guesser, milliseconds.
+const LONGEST_WAIT_MS: i64 = 60_000;
 /// After this long without a wrong guess the count starts anew, milliseconds.
 const FORGIVEN_MS: i64 = 900_000;
 /// Prefix of every API key, so that leaked ones can be found.
@@ -49,6 +51,8 @@ type SenderVersion = (Arc<str>, i64);
 struct Guesses {
     wrong: u32,
     last_ms: i64,
+    /// When the last of those who wait gets its answer.
+    turn_ms: i64,
 }
 
 impl std::fmt::Debug for Gate {
@@ -128,17 +132,17 @@ impl Gate {
         right
     }
 
-    /// How long this guesser has to wait before its answer.
+    /// How long this guesser has to wait before its answer. Guesses made at the same time wait in a row: many connections
+    /// guess no faster than one.
     pub fn delay(&self, address: IpAddr, user: &str, now_ms: i64) -> Duration {
-        let guessers = self.guessers.lock();
-        let wrong = guessers
-            .get(&(network_of(address), user.to_owned()))
-            .filter(|guesses| now_ms - guesses.last_ms < FORGIVEN_MS)
-            .map_or(0, |guesses| guesses.wrong);
-        match wrong {
-            0 => Duration::ZERO,
-            n => Duration::from_millis((FIRST_DELAY_MS << (n - 1).min(16)).min(LONGEST_DELAY_MS)),
-        }
+        let mut guessers = self.guessers.lock();
+        let known = guessers.get_mut(&(network_of(address), user.to_owned()));
+        let Some(guesses) = known.filter(|guesses| now_ms - guesses.last_ms < FORGIVEN_MS && guesses.wrong > 0) else {
+            return Duration::ZERO;
+        };
+        let own_ms = (FIRST_DELAY_MS << (guesses.wrong - 1).min(16)).min(LONGEST_DELAY_MS) as i64;
+        guesses.turn_ms = guesses.turn_ms.clamp(now_ms, now_ms + LONGEST_WAIT_MS) + own_ms;
+        Duration::from_millis((guesses.turn_ms - now_ms) as u64)
     }
 
     /// Counts a wrong guess.
@@ -208,15 +212,19 @@ mod tests {
         let gate = Gate::default();
         let (there, elsewhere) = ("2001:db8::1".parse().unwrap(), "192.0.2.1".parse().unwrap());
         let mut last = Duration::ZERO;
-        for n in 0..8 {
-            gate.wrong(there, "app", n);
-            let delay = gate.delay("2001:db8::2".parse().unwrap(), "app", n);
+        let mut now_ms = 0;
+        for _ in 0..8 {
+            gate.wrong(there, "app", now_ms);
+            let delay = gate.delay("2001:db8::2".parse().unwrap(), "app", now_ms);
             assert!(delay > last || delay == Duration::from_secs(30));
             last = delay;
+            now_ms += delay.as_millis() as i64;
         }
-        assert_eq!(gate.delay(elsewhere, "app", 8), Duration::ZERO);
-        assert_eq!(gate.delay(there, "other", 8), Duration::ZERO);
-        assert_eq!(gate.delay(there, "app", 8 + FORGIVEN_MS), Duration::ZERO);
+        let beside = gate.delay(there, "app", now_ms);
+        assert!(gate.delay(there, "app", now_ms) > beside, "guesses side by side wait in a row");
+        assert_eq!(gate.delay(elsewhere, "app", now_ms), Duration::ZERO);
+        assert_eq!(gate.delay(there, "other", now_ms), Duration::ZERO);
+        assert_eq!(gate.delay(there, "app", now_ms + FORGIVEN_MS), Duration::ZERO);
     }
 
     #[test]

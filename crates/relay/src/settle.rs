@@ -66,6 +66,8 @@ impl Settling {
                     tracing::error!(%error, message = %self.settlement.message, "outcome was refused by the store");
                     break true;
                 }
+                // Too late: the next start takes the lease back.
+                Err(StoreError::Closed) => break false,
                 Err(error) => {
                     tracing::warn!(%error, message = %self.settlement.message, "outcome is not recorded yet");
                     tokio::select! {

@@ -88,7 +88,7 @@ pub struct Message {
     pub parameters: MailParameters,
     /// Octets of the stored content.
     pub size: u32,
-    /// The content has octets above 127.
+    /// The content has octets above 127 or lines over 998: not every next hop takes it as it is.
     pub eight_bit: bool,
     /// Not to be attempted before, Unix milliseconds.
     pub not_before_ms: Option<i64>,

@@ -115,6 +115,8 @@ pub struct Transaction {
     phase: Phase,
     results: Vec<RecipientResult>,
     end: Option<TransactionEnd>,
+    /// Recipients were taken although MAIL was not.
+    strayed: bool,
     /// The server holds a transaction of ours.
     open: bool,
     closing: bool,
@@ -157,6 +159,7 @@ impl Transaction {
             end: None,
             open: false,
             closing: false,
+            strayed: false,
         };
         transaction.fill();
         Ok(transaction)
@@ -313,7 +316,9 @@ impl Transaction {
 
     fn recipient_answered(&mut self, index: usize, reply: Reply) {
         if self.end.is_some() {
-            // "503 need MAIL first" says nothing about this recipient.
+            // "503 need MAIL first" says nothing about this recipient. One that is taken all the same must not be given
+            // the empty content that ends a DATA.
+            self.strayed |= reply.is_positive();
             return;
         }
         self.results[index] = if reply.is_positive() {
@@ -331,6 +336,9 @@ impl Transaction {
         let granted = reply.class() == 3;
         if granted && self.end.is_none() && self.accepted > 0 {
             self.phase = Phase::Content;
+        } else if granted && self.strayed {
+            self.closing = true;
+            self.finish(TransactionEnd::NoRecipients);
         } else if granted {
             self.output.extend_from_slice(b".\r\n");
             self.phase = Phase::LoneDot;
