@@ -123,20 +123,17 @@ pub(super) fn counts(
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {column}, waiting, held, next_due FROM lane NOT INDEXED WHERE waiting > 0 OR held > 0"
     ))?;
-    let mut groups: HashMap<String, QueueCount> = HashMap::new();
+    let mut groups: HashMap<String, Sums> = HashMap::new();
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let group =
             row.get_ref(0)?.as_str().map_err(|error| Fault::Command(StoreError::Internal(error.to_string())))?;
-        let (pending, held, due): (i64, i64, Option<i64>) = (row.get(1)?, row.get(2)?, row.get(3)?);
-        if !groups.contains_key(group) {
-            groups
-                .insert(group.to_owned(), QueueCount { group: String::new(), pending: 0, held: 0, next_due_ms: None });
-        }
-        if let Some(count) = groups.get_mut(group) {
-            count.pending += pending as u64;
-            count.held += held as u64;
-            count.next_due_ms = [count.next_due_ms, due].into_iter().flatten().min();
+        let sums = Sums { pending: row.get(1)?, held: row.get(2)?, due: row.get(3)? };
+        match groups.get_mut(group) {
+            Some(found) => found.add(&sums),
+            None => {
+                groups.insert(group.to_owned(), sums);
+            }
         }
     }
     for entry in shared.leased.lock().values() {
@@ -147,13 +144,46 @@ pub(super) fn counts(
             GroupBy::Sender => &key.sender,
             GroupBy::Stream => &key.stream,
         };
-        let new = || QueueCount { group: String::new(), pending: 0, held: 0, next_due_ms: None };
-        groups.entry(group.to_string()).or_insert_with(new).pending += entry.count as u64;
+        groups.entry(group.to_string()).or_default().pending += entry.count;
     }
-    let mut counts: Vec<QueueCount> = groups.into_iter().map(|(group, count)| QueueCount { group, ..count }).collect();
-    counts.sort_unstable_by(|a, b| (b.pending, b.held).cmp(&(a.pending, a.held)).then_with(|| a.group.cmp(&b.group)));
-    counts.truncate(bounded(limit));
-    Ok(counts)
+    Ok(largest(groups, bounded(limit)))
+}
+
+/// What a group adds up to.
+#[derive(Default)]
+struct Sums {
+    pending: i64,
+    held: i64,
+    due: Option<i64>,
+}
+
+impl Sums {
+    fn add(&mut self, other: &Self) {
+        self.pending += other.pending;
+        self.held += other.held;
+        self.due = [self.due, other.due].into_iter().flatten().min();
+    }
+}
+
+/// The groups with most pending, in order. Only those that are shown are sorted: most of 100,000 domains have one or two
+/// recipients, and each comparison of such equals looks at their names.
+fn largest(groups: HashMap<String, Sums>, limit: usize) -> Vec<QueueCount> {
+    let mut groups: Vec<(String, Sums)> = groups.into_iter().collect();
+    let order = |a: &(String, Sums), b: &(String, Sums)| {
+        (b.1.pending, b.1.held).cmp(&(a.1.pending, a.1.held)).then_with(|| a.0.cmp(&b.0))
+    };
+    if groups.len() > limit {
+        groups.select_nth_unstable_by(limit, order);
+        groups.truncate(limit);
+    }
+    groups.sort_unstable_by(order);
+    let count = |(group, sums): (String, Sums)| QueueCount {
+        group,
+        pending: sums.pending as u64,
+        held: sums.held as u64,
+        next_due_ms: sums.due,
+    };
+    groups.into_iter().map(count).collect()
 }
 
 /// The capture mailbox, newest first.
