@@ -75,7 +75,7 @@ impl<'c> Statements<'c> {
                  WHERE message = ?1 AND n = ?2",
             )?,
             deliver: connection.prepare(
-                "UPDATE recipient SET state = 3, lease = 0, attempts = attempts + ?4, failure = NULL
+                "UPDATE OR FAIL recipient SET state = 3, lease = 0, attempts = attempts + ?4, failure = NULL
                  WHERE message = ?1 AND n BETWEEN ?2 AND ?5 AND state = 1 AND lease = ?3 AND wish IS NULL",
             )?,
             load_run: connection.prepare(
@@ -106,8 +106,12 @@ pub(super) const ALIKE: usize = 10;
 
 /// Inserts [`ALIKE`] neighbours that are leased, without parameters: message, run and first number, then for each its lane
 /// and address.
+///
+/// `OR FAIL` here and in `deliver`: SQLite keeps no copies of pages to undo the one statement, because a batch with an
+/// error is rolled back as a whole.
 fn insert_leased() -> String {
-    let mut sql = String::from("INSERT INTO recipient(message, n, state, lease, lane, attempts, address) VALUES ");
+    let mut sql =
+        String::from("INSERT OR FAIL INTO recipient(message, n, state, lease, lane, attempts, address) VALUES ");
     for k in 0..ALIKE {
         let (comma, lane) = (if k == 0 { "" } else { ", " }, 4 + 2 * k);
         sql.push_str(&format!("{comma}(?1, ?3 + {k}, 1, ?2, ?{lane}, 0, ?{})", lane + 1));
