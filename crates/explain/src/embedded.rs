@@ -9,8 +9,23 @@ macro_rules! files {
 /// Name and TOML text of each file.
 pub(crate) const FILES: &[(&str, &str)] = files![
     "rules/client.toml",
+    "rules/exchange.toml",
     "rules/generic.toml",
     "rules/providers.toml",
+    "rules/providers/apple.toml",
+    "rules/providers/brevo.toml",
+    "rules/providers/google.toml",
+    "rules/providers/mailgun.toml",
+    "rules/providers/mailjet.toml",
+    "rules/providers/microsoft.toml",
+    "rules/providers/postmark.toml",
+    "rules/providers/sendgrid.toml",
+    "rules/providers/ses.toml",
+    "rules/providers/smtp2go.toml",
+    "rules/providers/sparkpost.toml",
+    "rules/providers/submission.toml",
+    "rules/providers/yahoo.toml",
+    "rules/providers/zoho.toml",
     "rules/reasons.toml",
     "rules/rfc.toml",
 ];
