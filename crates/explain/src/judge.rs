@@ -200,11 +200,12 @@ impl RuleBase {
             if index > 0 {
                 finding.inner = normal.layers.get(index).cloned();
             }
-            let nested = index + 1 < normal.layers.len();
-            if !finding.is_by_class() && !(nested && finding.reason == Reason::InnerReply) {
+            let only_wraps = finding.reason == Reason::InnerReply && index + 1 < normal.layers.len();
+            if finding.is_by_class() || only_wraps {
+                by_class.get_or_insert(finding);
+            } else {
                 return Some(finding);
             }
-            by_class.get_or_insert(finding);
         }
         by_class
     }
@@ -214,9 +215,8 @@ impl RuleBase {
         let layer = normal.layers.get(index).unwrap_or(&NOTHING);
         let told = if index == 0 { query.provider } else { None };
         let by_host = || layer.host.as_deref().and_then(|host| self.provider_of_host(host));
-        let provider = told.or_else(|| {
-            by_host().or_else(|| self.provider_of_text(&layer.text)).map(|provider| provider.id.as_str())
-        });
+        let provider = told
+            .or_else(|| by_host().or_else(|| self.provider_of_text(&layer.text)).map(|provider| provider.id.as_str()));
         Facts {
             stage: query.stage,
             provider,

@@ -124,7 +124,9 @@ impl RuleBase {
             }
             match self.reason(reason) {
                 None => add("the reason has no texts"),
-                Some(text) if text.fixes.is_empty() || text.causes.is_empty() => add("the reason lacks causes or fixes"),
+                Some(text) if text.fixes.is_empty() || text.causes.is_empty() => {
+                    add("the reason lacks causes or fixes")
+                }
                 Some(_) => {}
             }
         }
@@ -163,16 +165,18 @@ fn lint_texts(rule: &Rule, problems: &mut Vec<String>) {
         problems.push("a title is one short line without a full stop".into());
     }
     let commands = rule.fixes.iter().filter_map(|fix| fix.run.as_ref());
-    let known = |name: &str| COMMON.contains(&name) || rule.texts.iter().any(|text| text.names().any(|own| own == name));
+    let known =
+        |name: &str| COMMON.contains(&name) || rule.texts.iter().any(|text| text.names().any(|own| own == name));
     for name in sentences.chain(commands).chain([&rule.title]).flat_map(|text| names(text)) {
         if !known(name) {
             problems.push(format!("nothing gives the value `{name}`"));
         }
     }
     for pattern in &rule.texts {
-        let hit = rule.samples.iter().any(|sample| text_of(sample).iter().any(|text| {
-            pattern.find(text, &text.to_ascii_lowercase()).is_some()
-        }));
+        let hit = rule
+            .samples
+            .iter()
+            .any(|sample| text_of(sample).iter().any(|text| pattern.find(text, &text.to_ascii_lowercase()).is_some()));
         if !hit {
             problems.push(format!("no sample has the text `{pattern}`"));
         }

@@ -114,6 +114,31 @@ impl Normal {
         self.layers.last().unwrap_or(&EMPTY)
     }
 
+    /// The innermost text with all that differs from message to message taken out, to count unknown replies:
+    /// addresses, hosts, links, numbers and ids become `*`; at most 200 octets.
+    pub fn fingerprint(&self) -> String {
+        let layer = self.inner();
+        let mut print = layer.code.map(|code| code.to_string()).unwrap_or_default();
+        if let Some(enhanced) = layer.enhanced {
+            push_words(&mut print, &enhanced.to_string());
+        }
+        let mut starred = false;
+        for word in layer.text.split(' ') {
+            let varies = word.contains(['@', '/', '=', '[', '<']) || word.bytes().any(|octet| octet.is_ascii_digit());
+            let host = word.trim_matches('.').matches('.').count() > 1;
+            if varies || host {
+                if !starred {
+                    push_words(&mut print, "*");
+                }
+            } else {
+                push_words(&mut print, &word.to_ascii_lowercase());
+            }
+            starred = varies || host;
+        }
+        print.truncate(print.floor_char_boundary(200));
+        print
+    }
+
     fn nest(outer: Layer) -> Self {
         let mut layers = vec![outer];
         while layers.len() <= MAX_DEPTH {
@@ -254,7 +279,10 @@ mod tests {
     fn a_reply_is_taken_apart() {
         assert_eq!(inner("550 5.1.1 no  such\r\n user"), (Some(550), "5.1.1".into(), "no such user".into(), None));
         assert_eq!(inner("550 sorry (#5.1.1)"), (Some(550), "5.1.1".into(), "sorry (#5.1.1)".into(), None));
-        assert_eq!(inner("550 #5.1.0 Address rejected."), (Some(550), "5.1.0".into(), "Address rejected.".into(), None));
+        assert_eq!(
+            inner("550 #5.1.0 Address rejected."),
+            (Some(550), "5.1.0".into(), "Address rejected.".into(), None)
+        );
         assert_eq!(inner("Connection refused"), (None, String::new(), "Connection refused".into(), None));
         assert_eq!(inner("5.1.1 gone"), (None, "5.1.1".into(), "gone".into(), None));
     }
@@ -283,17 +311,38 @@ mod tests {
             ),
             ("550 5.1.351 Remote server returned unknown recipient -> 550 5.1.1 User unknown", None, "User unknown"),
             ("550 5.1.0 Unknown address error 550-'5.1.1 User unknown' (delivery attempts: 0)", None, "User unknown"),
-            ("554 4.4.7 Message expired: unable to deliver in 840 minutes.<421 4.4.2 Connection timed out>", None,
-             "Connection timed out"),
-            ("SMTP error from remote mail server after RCPT TO:<a@b.example>: host mx.b.example [192.0.2.1]: 550 User \
-              unknown", Some("mx.b.example"), "User unknown"),
-            ("connect to mx: host mx.b.example[192.0.2.1] refused to talk to me: 554 no service here", Some("mx.b.example"),
-             "no service here"),
+            (
+                "554 4.4.7 Message expired: unable to deliver in 840 minutes.<421 4.4.2 Connection timed out>",
+                None,
+                "Connection timed out",
+            ),
+            (
+                "SMTP error from remote mail server after RCPT TO:<a@b.example>: host mx.b.example [192.0.2.1]: 550 User \
+              unknown",
+                Some("mx.b.example"),
+                "User unknown",
+            ),
+            (
+                "connect to mx: host mx.b.example[192.0.2.1] refused to talk to me: 554 no service here",
+                Some("mx.b.example"),
+                "no service here",
+            ),
         ] {
             let found = inner(text);
             assert!(found.2.starts_with(wanted), "{text}: {found:?}");
             assert_eq!(found.3.as_deref(), host, "{text}");
         }
+    }
+
+    #[test]
+    fn replies_that_differ_only_in_names_and_numbers_have_one_fingerprint() {
+        let print = |text| Normal::of_text(text).fingerprint();
+        let first = print("550 5.7.1 <a@b.example> Message 17xYz refused by mx.b.example.net, see https://b.example/1");
+        assert_eq!(first, "550 5.7.1 * message * refused by * see *");
+        assert_eq!(
+            first,
+            print("550 5.7.1 <c@d.example> message 4A refused by mx2.d.example.org, see https://d.example/?2")
+        );
     }
 
     #[test]

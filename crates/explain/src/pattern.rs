@@ -60,7 +60,9 @@ impl Shape {
         match self {
             Self::Ip => octet.is_ascii_hexdigit() || matches!(octet, b'.' | b':'),
             Self::Url => octet.is_ascii_graphic() && !matches!(octet, b'<' | b'>' | b'"' | b'\'' | b')' | b']' | b';'),
-            Self::Address => octet > b' ' && !matches!(octet, b'<' | b'>' | b'(' | b')' | b'[' | b']' | b';' | b',' | b'"'),
+            Self::Address => {
+                octet > b' ' && !matches!(octet, b'<' | b'>' | b'(' | b')' | b'[' | b']' | b';' | b',' | b'"')
+            }
             Self::Domain => octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'_'),
             Self::Number => octet.is_ascii_digit(),
             Self::Word => octet > b' ',

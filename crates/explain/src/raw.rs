@@ -152,8 +152,7 @@ impl RawRule {
             .find(|text| text.reason == self.reason)
             .ok_or_else(|| format!("reason `{}` has no texts", self.reason))?;
         let (texts, enhanced, samples) = self.parse_lists()?;
-        let codes: Vec<Code> =
-            self.code.iter().copied().map(Code::Exact).chain(self.class.map(Code::Class)).collect();
+        let codes: Vec<Code> = self.code.iter().copied().map(Code::Exact).chain(self.class.map(Code::Class)).collect();
         if texts.is_empty() && enhanced.is_empty() && codes.is_empty() && self.failure.is_empty() {
             return Err("no condition".into());
         }

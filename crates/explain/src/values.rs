@@ -12,8 +12,24 @@ pub type Values = BTreeMap<String, String>;
 
 /// Names that [`from_text`] and [`from_failure`] may give, besides those a rule captures itself.
 pub(crate) const COMMON: &[&str] = &[
-    "url", "ip", "wait_s", "list", "address", "name", "reason", "peer", "host", "seconds", "names", "not_after", "offered",
-    "extension", "size", "limit", "text", "provider",
+    "url",
+    "ip",
+    "wait_s",
+    "list",
+    "address",
+    "name",
+    "reason",
+    "peer",
+    "host",
+    "seconds",
+    "names",
+    "not_after",
+    "offered",
+    "extension",
+    "size",
+    "limit",
+    "text",
+    "provider",
 ];
 
 /// Adds a value unless there is one of that name.
@@ -131,8 +147,16 @@ fn spoken_time(number: &str, unit: &str) -> Option<u32> {
 }
 
 /// Words before the name of a blocklist.
-const LIST_MARKS: &[&str] =
-    &["blocked using ", "listed at ", "listed in ", "listed on ", "listed by ", "black list at ", "blacklisted by ", "in dnsbl "];
+const LIST_MARKS: &[&str] = &[
+    "blocked using ",
+    "listed at ",
+    "listed in ",
+    "listed on ",
+    "listed by ",
+    "black list at ",
+    "blacklisted by ",
+    "in dnsbl ",
+];
 
 fn blocklist<'t>(text: &'t str, lower: &str) -> Option<&'t str> {
     let at = LIST_MARKS.iter().find_map(|mark| lower.find(mark).map(|at| at + mark.len()))?;

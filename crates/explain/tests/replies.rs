@@ -1,5 +1,7 @@
 //! Replies as they are met on the wire and in logs, none of them a sample of a rule: what they are taken for.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 use explain::{Query, Reason, RuleBase};
 use proto::smtp::reply::Reply;
 use proto::transcript::Stage::{self, Auth, Banner, Ehlo, Message, Recipient, Sender};
@@ -14,46 +16,118 @@ fn real_replies_are_taken_for_what_they_mean() {
     use Reason::*;
     let cases: &[(Stage, &str, Reason)] = &[
         (Message, "250 2.0.0 Ok: queued as 4XyZ", Accepted),
-        (Recipient, "550 5.1.1 <a@example.net>: Recipient address rejected: User unknown in local recipient table", MailboxUnknown),
+        (
+            Recipient,
+            "550 5.1.1 <a@example.net>: Recipient address rejected: User unknown in local recipient table",
+            MailboxUnknown,
+        ),
         (Recipient, "550 No Such User Here", MailboxUnknown),
         (Recipient, "550 5.1.1 Recipient not found", MailboxUnknown),
-        (Recipient, "550-5.1.1 The email account that you tried to reach does not exist. Please try\n550-5.1.1 double-checking the recipient's email address for typos or\n550 5.1.1 unnecessary spaces. https://support.google.com/mail/?p=NoSuchUser x - gsmtp", MailboxUnknown),
+        (
+            Recipient,
+            "550-5.1.1 The email account that you tried to reach does not exist. Please try\n550-5.1.1 double-checking the recipient's email address for typos or\n550 5.1.1 unnecessary spaces. https://support.google.com/mail/?p=NoSuchUser x - gsmtp",
+            MailboxUnknown,
+        ),
         (Recipient, "452 4.2.2 The email account that you tried to reach is over quota", MailboxFull),
         (Recipient, "552 5.2.2 Mailbox quota exceeded", MailboxFull),
         (Recipient, "554 5.7.1 <a@example.net>: Relay access denied", RelayDenied),
         (Recipient, "550 5.7.1 Unable to relay for a@example.net", RelayDenied),
-        (Recipient, "550 5.4.1 Recipient address rejected: Access denied. AS(201806281) [DB5EUR01FT012.eop-EUR01.prod.protection.outlook.com]", MailboxUnknown),
-        (Recipient, "450 4.2.0 <a@example.net>: Recipient address rejected: Greylisted, see http://postgrey.example/", Greylisted),
+        (
+            Recipient,
+            "550 5.4.1 Recipient address rejected: Access denied. AS(201806281) [DB5EUR01FT012.eop-EUR01.prod.protection.outlook.com]",
+            MailboxUnknown,
+        ),
+        (
+            Recipient,
+            "450 4.2.0 <a@example.net>: Recipient address rejected: Greylisted, see http://postgrey.example/",
+            Greylisted,
+        ),
         (Recipient, "451 4.7.1 Greylisting in action, please come back later", Greylisted),
-        (Recipient, "554 5.7.1 Service unavailable; Client host [198.51.100.7] blocked using zen.spamhaus.org; https://www.spamhaus.org/query/ip/198.51.100.7", IpBlocklisted),
-        (Recipient, "550 5.7.606 Access denied, banned sending IP [198.51.100.7]. To request removal from this list please visit https://sender.office.com/", IpBlocked),
+        (
+            Recipient,
+            "554 5.7.1 Service unavailable; Client host [198.51.100.7] blocked using zen.spamhaus.org; https://www.spamhaus.org/query/ip/198.51.100.7",
+            IpBlocklisted,
+        ),
+        (
+            Recipient,
+            "550 5.7.606 Access denied, banned sending IP [198.51.100.7]. To request removal from this list please visit https://sender.office.com/",
+            IpBlocked,
+        ),
         (Recipient, "452 4.5.3 Error: too many recipients", TooManyRecipients),
-        (Auth, "535-5.7.8 Username and Password not accepted. For more information, go to\n535 5.7.8  https://support.google.com/mail/?p=BadCredentials d2e1 - gsmtp", CredentialsInvalid),
+        (
+            Auth,
+            "535-5.7.8 Username and Password not accepted. For more information, go to\n535 5.7.8  https://support.google.com/mail/?p=BadCredentials d2e1 - gsmtp",
+            CredentialsInvalid,
+        ),
         (Auth, "535 5.7.8 Error: authentication failed:", CredentialsInvalid),
-        (Auth, "535 5.7.139 Authentication unsuccessful, basic authentication is disabled. [XX.namprd.prod.outlook.com]", BasicAuthRetired),
+        (
+            Auth,
+            "535 5.7.139 Authentication unsuccessful, basic authentication is disabled. [XX.namprd.prod.outlook.com]",
+            BasicAuthRetired,
+        ),
         (Auth, "535 Authentication credentials invalid", CredentialsInvalid),
         (Auth, "454 4.7.0 Temporary authentication failure", AuthTemporary),
         (Sender, "530 5.7.0 Must issue a STARTTLS command first", TlsRequired),
-        (Sender, "530 5.7.0 Authentication Required. For more information, go to https://support.google.com/mail/?p=WantAuthError", AuthRequired),
-        (Sender, "550 5.7.60 SMTP; Client does not have permissions to send as this sender [X.prod.outlook.com]", SenderNotAllowed),
+        (
+            Sender,
+            "530 5.7.0 Authentication Required. For more information, go to https://support.google.com/mail/?p=WantAuthError",
+            AuthRequired,
+        ),
+        (
+            Sender,
+            "550 5.7.60 SMTP; Client does not have permissions to send as this sender [X.prod.outlook.com]",
+            SenderNotAllowed,
+        ),
         (Sender, "553 5.7.1 <boss@example.com>: Sender address rejected: not owned by user app", SenderNotAllowed),
         (Sender, "452 4.3.1 Insufficient system storage", StorageFull),
         (Sender, "552 5.3.4 Message size exceeds fixed limit", TooLarge),
-        (Message, "550 5.7.26 This mail has been blocked because the sender is unauthenticated. Gmail requires all senders to authenticate with either SPF or DKIM.", Unauthenticated),
-        (Message, "550-5.7.1 [198.51.100.7      12] Our system has detected that this message is\n550-5.7.1 likely unsolicited mail. To reduce the amount of spam sent to Gmail,\n550 5.7.1 this message has been blocked.", SpamContent),
-        (Message, "421 4.7.0 [TSS04] Messages from 198.51.100.7 temporarily deferred due to unexpected volume or user complaints - 4.16.55.1; see https://postmaster.yahooinc.com/error-codes", IpReputation),
-        (Message, "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending for more information.", TooManyConnections),
-        (Message, "554 Message rejected: Email address is not verified. The following identities failed the check in region US-EAST-1: a@example.com", Sandbox),
+        (
+            Message,
+            "550 5.7.26 This mail has been blocked because the sender is unauthenticated. Gmail requires all senders to authenticate with either SPF or DKIM.",
+            Unauthenticated,
+        ),
+        (
+            Message,
+            "550-5.7.1 [198.51.100.7      12] Our system has detected that this message is\n550-5.7.1 likely unsolicited mail. To reduce the amount of spam sent to Gmail,\n550 5.7.1 this message has been blocked.",
+            SpamContent,
+        ),
+        (
+            Message,
+            "421 4.7.0 [TSS04] Messages from 198.51.100.7 temporarily deferred due to unexpected volume or user complaints - 4.16.55.1; see https://postmaster.yahooinc.com/error-codes",
+            IpReputation,
+        ),
+        (
+            Message,
+            "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending for more information.",
+            TooManyConnections,
+        ),
+        (
+            Message,
+            "554 Message rejected: Email address is not verified. The following identities failed the check in region US-EAST-1: a@example.com",
+            Sandbox,
+        ),
         (Message, "454 Throttling failure: Daily message quota exceeded.", QuotaExceeded),
-        (Message, "550 5.4.5 Daily user sending limit exceeded. For more information go to https://support.google.com/a/answer/166852", QuotaExceeded),
+        (
+            Message,
+            "550 5.4.5 Daily user sending limit exceeded. For more information go to https://support.google.com/a/answer/166852",
+            QuotaExceeded,
+        ),
         (Message, "550 5.7.1 Message contains a virus", Virus),
         (Message, "554 5.6.0 bare <LF> received after DATA", LineFormat),
         (Banner, "554 5.7.1 mx.example.net ESMTP not accepting connections", ConnectionRejected),
         (Banner, "421 4.7.0 mx.example.net Error: too many connections from 198.51.100.7", TooManyConnections),
         (Ehlo, "504 5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname", BadHelo),
-        (Ehlo, "421 4.7.66 TLS 1.0 and 1.1 are not supported. Please upgrade/update your client to support TLS 1.2.", TlsVersion),
+        (
+            Ehlo,
+            "421 4.7.66 TLS 1.0 and 1.1 are not supported. Please upgrade/update your client to support TLS 1.2.",
+            TlsVersion,
+        ),
         (Recipient, "450 4.7.25 Client host rejected: cannot find your hostname, [198.51.100.7]", ReverseDns),
-        (Recipient, "550 5.7.25 [198.51.100.7] The IP address sending this message does not have a PTR record setup", ReverseDns),
+        (
+            Recipient,
+            "550 5.7.25 [198.51.100.7] The IP address sending this message does not have a PTR record setup",
+            ReverseDns,
+        ),
         (Sender, "550 5.1.8 <a@nowhere.invalid>: Sender address rejected: Domain not found", SenderDomain),
         (Message, "451 4.3.0 Temporary server error. Please try again later. PRX4", ServerBusy),
         (Message, "554 5.4.6 Too many hops 26 (25 max)", MailLoop),
@@ -65,7 +139,8 @@ fn real_replies_are_taken_for_what_they_mean() {
         .filter_map(|(stage, text, reason)| {
             let reply = reply(text);
             let finding = base.judge(&Query::reply(*stage, &reply)).unwrap();
-            (finding.reason != *reason).then(|| format!("{text}\n  is {} by {}, not {reason}", finding.reason, finding.rule))
+            (finding.reason != *reason)
+                .then(|| format!("{text}\n  is {} by {}, not {reason}", finding.reason, finding.rule))
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -75,18 +150,39 @@ fn real_replies_are_taken_for_what_they_mean() {
 fn pasted_lines_are_unwrapped_to_the_cause() {
     use Reason::*;
     let cases: &[(&str, Reason)] = &[
-        ("postfix/smtp[712]: 4XyZ: to=<a@example.net>, relay=mx.example.net[192.0.2.25]:25, delay=1.2, dsn=5.1.1, status=bounced (host mx.example.net[192.0.2.25] said: 550 5.1.1 <a@example.net>: Recipient address rejected: User unknown in virtual mailbox table (in reply to RCPT TO command))", MailboxUnknown),
-        ("postfix/smtp[712]: 4XyZ: to=<a@example.net>, relay=none, delay=30, status=deferred (connect to mx.example.net[192.0.2.25]:25: Connection timed out)", ConnectionTimeout),
-        ("status=deferred (SASL authentication failed; server smtp.gmail.com[192.0.2.25] said: 535-5.7.8 Username and Password not accepted. 535 5.7.8 https://support.google.com/mail/?p=BadCredentials)", CredentialsInvalid),
-        ("554 4.4.7 Message expired: unable to deliver in 840 minutes.<421 4.4.2 Connection timed out>", SessionTimeout),
-        ("550 5.1.351 Remote server returned unknown recipient or mailbox unavailable -> 550 5.7.1 Relaying denied", RelayDenied),
+        (
+            "postfix/smtp[712]: 4XyZ: to=<a@example.net>, relay=mx.example.net[192.0.2.25]:25, delay=1.2, dsn=5.1.1, status=bounced (host mx.example.net[192.0.2.25] said: 550 5.1.1 <a@example.net>: Recipient address rejected: User unknown in virtual mailbox table (in reply to RCPT TO command))",
+            MailboxUnknown,
+        ),
+        (
+            "postfix/smtp[712]: 4XyZ: to=<a@example.net>, relay=none, delay=30, status=deferred (connect to mx.example.net[192.0.2.25]:25: Connection timed out)",
+            ConnectionTimeout,
+        ),
+        (
+            "status=deferred (SASL authentication failed; server smtp.gmail.com[192.0.2.25] said: 535-5.7.8 Username and Password not accepted. 535 5.7.8 https://support.google.com/mail/?p=BadCredentials)",
+            CredentialsInvalid,
+        ),
+        (
+            "554 4.4.7 Message expired: unable to deliver in 840 minutes.<421 4.4.2 Connection timed out>",
+            SessionTimeout,
+        ),
+        (
+            "550 5.1.351 Remote server returned unknown recipient or mailbox unavailable -> 550 5.7.1 Relaying denied",
+            RelayDenied,
+        ),
         ("550 5.1.0 Unknown address error 550-'5.1.1 no such user here' (delivery attempts: 0)", MailboxUnknown),
-        ("a@example.net R=dnslookup T=remote_smtp: SMTP error from remote mail server after RCPT TO:<a@example.net>: host mx.example.net [192.0.2.25]: 550 Mailbox full", MailboxFull),
+        (
+            "a@example.net R=dnslookup T=remote_smtp: SMTP error from remote mail server after RCPT TO:<a@example.net>: host mx.example.net [192.0.2.25]: 550 Mailbox full",
+            MailboxFull,
+        ),
         ("Diagnostic-Code: smtp; 550 5.7.1 Message rejected under suspicion of SPAM", SpamContent),
         ("smtplib.SMTPAuthenticationError: (535, b'5.7.8 Error: authentication failed')", CredentialsInvalid),
         ("Error: connect ECONNREFUSED 127.0.0.1:587\n    at TCPConnectWrap.afterConnect", ConnectionRefused),
         ("ssl.SSLError: [SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1129)", WrongTlsMode),
-        ("System.Net.Mail.SmtpException: The SMTP server requires a secure connection or the client was not authenticated. The server response was: 5.7.57 Client not authenticated to send mail.", AuthRequired),
+        (
+            "System.Net.Mail.SmtpException: The SMTP server requires a secure connection or the client was not authenticated. The server response was: 5.7.57 Client not authenticated to send mail.",
+            AuthRequired,
+        ),
     ];
     let base = RuleBase::builtin();
     let wrong: Vec<String> = cases
