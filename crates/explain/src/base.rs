@@ -8,7 +8,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use crate::embedded;
 use crate::error::RulesError;
 use crate::model::Rule;
-use crate::provider::Provider;
+use crate::provider::{Provider, Submission, is_slip};
 use crate::raw;
 use crate::reason::{Reason, ReasonText};
 
@@ -146,6 +146,16 @@ impl RuleBase {
     pub fn provider_of_text(&self, text: &str) -> Option<&Provider> {
         let lower = text.to_ascii_lowercase();
         self.best_provider(|provider| provider.fits_text(&lower))
+    }
+
+    /// The submission host that was probably meant by a name that is none, one or two slips of typing away.
+    pub fn probably_meant(&self, host: &str) -> Option<&Submission> {
+        let host = host.trim_end_matches('.');
+        let all = || self.providers.iter().flat_map(|provider| &provider.submission);
+        if all().any(|submission| submission.host.eq_ignore_ascii_case(host)) {
+            return None;
+        }
+        all().find(|submission| is_slip(host, &submission.host))
     }
 
     fn best_provider(&self, fits: impl Fn(&Provider) -> Option<usize>) -> Option<&Provider> {

@@ -18,6 +18,8 @@ use crate::values::{self, Values};
 const TEXT: i32 = 400;
 const PER_OCTET: i32 = 4;
 const MOST_OCTETS: usize = 60;
+/// Words without any code may be prose: a short text such as `spam` says nothing there.
+const LEAST_IN_PROSE: usize = 8;
 const FAILURE: i32 = 300;
 const PROVIDER: i32 = 200;
 const OTHER_PROVIDER: i32 = -100;
@@ -287,10 +289,13 @@ fn text_fit<'b>(rule: &'b Rule, facts: &Facts<'_>) -> Option<(i32, Vec<(&'b str,
         return Some((0, Vec::new()));
     }
     let text = facts.text?;
+    let prose = facts.kind.is_none() && facts.code.is_none() && facts.enhanced.is_none();
+    let least = if prose { LEAST_IN_PROSE } else { 0 };
     let heaviest_first = |found: &(&'b Pattern, _)| found.0.weight();
     let (pattern, values) = rule
         .texts
         .iter()
+        .filter(|pattern| pattern.weight() >= least)
         .filter_map(|pattern| pattern.find(text, &facts.lower).map(|values| (pattern, values)))
         .max_by_key(heaviest_first)?;
     let weight = i32::try_from(pattern.weight().min(MOST_OCTETS)).unwrap_or(0);

@@ -99,6 +99,32 @@ impl Provider {
     }
 }
 
+/// Whether two host names differ by one or two slips of typing: letters missing, added, wrong or swapped.
+pub(crate) fn is_slip(typed: &str, meant: &str) -> bool {
+    let (typed, meant) = (typed.as_bytes(), meant.as_bytes());
+    if typed.len().abs_diff(meant.len()) > 2 || meant.len() < 8 || meant.len() > 253 {
+        return false;
+    }
+    // Optimal string alignment, three rows at a time.
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=meant.len()).collect();
+    for (i, a) in typed.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, b) in meant.iter().enumerate() {
+            let wrong = row[j] + usize::from(!a.eq_ignore_ascii_case(b));
+            let mut best = wrong.min(row[j + 1] + 1).min(next[j] + 1);
+            let swapped =
+                i > 0 && j > 0 && a.eq_ignore_ascii_case(&meant[j - 1]) && typed[i - 1].eq_ignore_ascii_case(b);
+            if swapped {
+                best = best.min(before[j - 1] + 1);
+            }
+            next.push(best);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    (1..=2).contains(&row[meant.len()])
+}
+
 fn ends_at_label(host: &str, end: &str) -> bool {
     let Some(at) = host.len().checked_sub(end.len()) else { return false };
     host.get(at..).is_some_and(|tail| tail.eq_ignore_ascii_case(end))
@@ -108,6 +134,16 @@ fn ends_at_label(host: &str, end: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slips_of_typing_are_told_from_other_names() {
+        for typed in ["smtp.gmial.com", "smtp.gmail.co", "smpt.gmail.com", "stmp.gmai.com"] {
+            assert!(is_slip(typed, "smtp.gmail.com"), "{typed}");
+        }
+        for typed in ["smtp.gmail.com", "SMTP.gmail.com", "smtp.mail.com.example", "mail.example.net"] {
+            assert!(!is_slip(typed, "smtp.gmail.com"), "{typed}");
+        }
+    }
 
     #[test]
     fn a_host_name_end_fits_whole_labels_only() {

@@ -198,7 +198,13 @@ fn pasted_lines_are_unwrapped_to_the_cause() {
 
 #[test]
 fn words_that_say_nothing_find_nothing() {
-    for text in ["", "hello", "Dear customer, your parcel is on its way", "removed from queue"] {
+    for text in [
+        "",
+        "hello",
+        "Dear customer, your parcel is on its way",
+        "removed from queue",
+        "the scan found no virus and no spam",
+    ] {
         assert_eq!(RuleBase::builtin().judge(&Query::text(text)), None, "{text}");
     }
 }
@@ -234,6 +240,16 @@ fn providers_are_known_by_host_banner_and_words() {
     assert_eq!(banner("220 mail.example.net ESMTP Exim 4.97"), Some("exim"));
     assert_eq!(banner("220 mx.google.com ESMTP x - gsmtp"), Some("google"));
     assert_eq!(banner("220 mail.example.net ESMTP"), None);
+}
+
+#[test]
+fn a_mistyped_host_leads_to_the_one_that_was_meant() {
+    let base = RuleBase::builtin();
+    let meant = |host| base.probably_meant(host).map(|submission| submission.host.as_str());
+    assert_eq!(meant("smtp.ofice365.com"), Some("smtp.office365.com"));
+    assert_eq!(meant("smtp.gmial.com"), Some("smtp.gmail.com"));
+    assert_eq!(meant("smtp.gmail.com"), None);
+    assert_eq!(meant("mail.example.net"), None);
 }
 
 #[test]
