@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use proto::transcript::Stage;
+
 use crate::base::RuleBase;
 use crate::judge::{Query, What};
 use crate::model::{Retry, Rule};
@@ -64,6 +66,10 @@ impl RuleBase {
         let mut checks = Vec::new();
         for sample in &rule.samples {
             checks.push(self.test_sample(rule, sample, rule.provider.as_deref()));
+            if sample.stage.is_none() && matches!(sample.what, SampleWhat::Reply(_)) && !rule.texts.is_empty() {
+                let played = Sample { stage: Some(Stage::Message), ..sample.clone() };
+                checks.push(self.test_sample(rule, &played, rule.provider.as_deref()));
+            }
             if rule.provider.is_some() && !rule.provider_only && !rule.texts.is_empty() {
                 checks.push(self.test_sample(rule, sample, None));
             }
@@ -189,8 +195,7 @@ fn lint_retry(rule: &Rule, problems: &mut Vec<String>) {
         _ => None,
     });
     let on_message = rule.stages.is_empty() || {
-        use proto::transcript::Stage::{Message, Recipient, Sender};
-        rule.stages.iter().any(|stage| matches!(stage, Sender | Recipient | Message))
+        rule.stages.iter().any(|stage| matches!(stage, Stage::Sender | Stage::Recipient | Stage::Message))
     };
     let soft = matches!(rule.retry, Retry::Retry | Retry::Slow | Retry::HoldRoute);
     let permanent = classes.any(|class| class == 5);

@@ -62,3 +62,12 @@ fn a_user_can_add_rules_that_win_and_is_told_what_is_wrong() {
     let error = RuleBase::with_user_rules(&[("mine.toml", "[[rule]]\nid = \"x\"\nreason = \"nonsense\"")]).unwrap_err();
     assert!(error.to_string().contains("mine.toml"), "{error}");
 }
+
+#[test]
+fn the_example_of_the_manual_is_a_rule_without_faults() {
+    let manual = include_str!("../../../docs/rules.md");
+    let example = manual.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let base = RuleBase::with_user_rules(&[("example.toml", example)]).unwrap();
+    let problems = base.lint_rule(base.rule("partner-contract").unwrap());
+    assert!(problems.is_empty(), "{problems:?}");
+}
