@@ -25,6 +25,7 @@ const PROVIDER: i32 = 200;
 const OTHER_PROVIDER: i32 = -100;
 const USER: i32 = 100;
 const OTHER_STAGE: i32 = -60;
+const NO_STAGE: i32 = -30;
 const ENHANCED: i32 = 60;
 const ENHANCED_ANY_CLASS: i32 = 50;
 const ENHANCED_ANY_DETAIL: i32 = 40;
@@ -124,6 +125,8 @@ impl Finding {
 struct Facts<'a> {
     stage: Option<Stage>,
     provider: Option<&'a str>,
+    /// Whether the provider is told or named by a host, not guessed from words of the text.
+    certain: bool,
     kind: Option<&'static str>,
     code: Option<u16>,
     enhanced: Option<EnhancedCode>,
@@ -151,6 +154,7 @@ impl RuleBase {
                     let facts = Facts {
                         stage: query.stage,
                         provider: query.provider,
+                        certain: true,
                         kind: Some(kind),
                         code: None,
                         enhanced: None,
@@ -175,7 +179,7 @@ impl RuleBase {
                 let words = words.flatten();
                 let lower = words.unwrap_or_default().to_ascii_lowercase();
                 let Query { stage, provider, .. } = *query;
-                Facts { stage, provider, kind, code: None, enhanced: None, text: words, lower }
+                Facts { stage, provider, certain: true, kind, code: None, enhanced: None, text: words, lower }
             }
             What::Failure(Failure::Refused(reply)) | What::Reply(reply) => {
                 normal = Normal::of_reply(reply);
@@ -217,11 +221,12 @@ impl RuleBase {
         let layer = normal.layers.get(index).unwrap_or(&NOTHING);
         let told = if index == 0 { query.provider } else { None };
         let by_host = || layer.host.as_deref().and_then(|host| self.provider_of_host(host));
-        let provider = told
-            .or_else(|| by_host().or_else(|| self.provider_of_text(&layer.text)).map(|provider| provider.id.as_str()));
+        let certain = told.or_else(|| by_host().map(|provider| provider.id.as_str()));
+        let provider = certain.or_else(|| self.provider_of_text(&layer.text).map(|provider| provider.id.as_str()));
         Facts {
             stage: query.stage,
             provider,
+            certain: certain.is_some(),
             kind: None,
             code: layer.code,
             enhanced: layer.enhanced,
@@ -315,7 +320,7 @@ fn stage_fit(rule: &Rule, facts: &Facts<'_>, has_text: bool) -> Option<i32> {
     match facts.stage {
         _ if rule.stages.is_empty() => Some(0),
         // Where the stage is not known, a rule for any stage says enough.
-        None => Some(if has_text { 0 } else { -1 }),
+        None => Some(if has_text { 0 } else { NO_STAGE }),
         Some(stage) if rule.stages.contains(&stage) => Some(STAGE),
         Some(_) if has_text => Some(OTHER_STAGE),
         Some(_) => None,
@@ -328,7 +333,7 @@ fn provider_fit(rule: &Rule, facts: &Facts<'_>, has_text: bool) -> Option<i32> {
         (Some(wanted), Some(known)) if wanted == known => Some(PROVIDER),
         (Some(_), _) if rule.provider_only || !has_text => None,
         (Some(_), None) => Some(0),
-        (Some(_), Some(_)) => Some(OTHER_PROVIDER),
+        (Some(_), Some(_)) => Some(if facts.certain { OTHER_PROVIDER } else { 0 }),
     }
 }
 
