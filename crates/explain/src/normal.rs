@@ -46,8 +46,7 @@ const SAID: &[&str] = &[
     "after data: ",
     "server error: ",
     "smtp error: ",
-    "]: ",
-    ">: ",
+    ": ",
     " '",
     "(",
     "<",
@@ -191,7 +190,9 @@ fn reply_at(text: &str) -> Option<Layer> {
         return Some(Layer { host: None, code: None, enhanced: Some(enhanced), text: rest.trim().to_owned() });
     };
     let continued = rest.starts_with('-');
-    let rest = rest.trim_start_matches(['-', ' ', ':', '#', '\'', '"']);
+    let rest = rest.trim_start_matches(['-', ' ', ':', ',', '#', '\'', '"']);
+    // Python shows a reply as `(535, b'5.7.8 ...')`.
+    let rest = rest.strip_prefix("b'").or_else(|| rest.strip_prefix("b\"")).unwrap_or(rest);
     let (enhanced, rest) = match leading_enhanced(rest) {
         Some((enhanced, rest)) => (Some(enhanced), rest),
         None => (None, rest),
@@ -243,8 +244,14 @@ fn refusal_at(text: &str) -> Option<Layer> {
     let layer = reply_at(text)?;
     let code = layer.code?;
     let text = close(&layer.text).to_owned();
-    ((400..600).contains(&code) && (text.contains(' ') || layer.enhanced.is_some())).then_some(Layer { text, ..layer })
+    let first = text.split(' ').next().unwrap_or_default().to_ascii_lowercase();
+    let says = layer.enhanced.is_some() || (text.contains(' ') && !COUNTED.contains(&first.as_str()));
+    ((400..600).contains(&code) && says).then_some(Layer { text, ..layer })
 }
+
+/// Words behind a number that is no reply code.
+const COUNTED: &[&str] =
+    &["ms", "s", "sec", "seconds", "minutes", "bytes", "octets", "kb", "mb", "lines", "times", "messages", "of"];
 
 /// Cuts off what follows the quote or bracket that an inner reply stood in.
 fn close(text: &str) -> &str {
@@ -349,5 +356,6 @@ mod tests {
     fn numbers_that_are_no_replies_are_left_alone() {
         assert_eq!(Normal::of_text("550 maximum line length (998 octets) exceeded").layers.len(), 1);
         assert_eq!(Normal::of_text("550 blocked (554 times)").layers.len(), 1);
+        assert_eq!(Normal::of_text("took: 450 ms in all").layers.len(), 1);
     }
 }

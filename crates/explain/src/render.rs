@@ -66,7 +66,8 @@ impl RuleBase {
 impl Rule {
     /// The words of this rule with values.
     pub fn explain(&self, values: &Values) -> Explanation {
-        let fill = |template: &String| fill(template, values);
+        let fill = |template: &String| fill(template, values, Use::Prose);
+        let command = |template: &String| self::fill(template, values, Use::of_command(template));
         Explanation {
             rule: self.id.clone(),
             reason: self.reason,
@@ -80,24 +81,50 @@ impl Rule {
             fixes: self
                 .fixes
                 .iter()
-                .map(|fix| RenderedFix { who: fix.who, text: fill(&fix.text), run: fix.run.as_ref().map(fill) })
+                .map(|fix| RenderedFix { who: fix.who, text: fill(&fix.text), run: fix.run.as_ref().map(command) })
                 .collect(),
             dated: self.dated.clone(),
         }
     }
 }
 
+/// Where a value goes: people copy commands into a shell, and values come from a peer.
+#[derive(Clone, Copy, PartialEq)]
+enum Use {
+    Prose,
+    Command,
+    Link,
+}
+
+impl Use {
+    fn of_command(template: &str) -> Self {
+        if template.starts_with("https://") || template.starts_with("{url") { Self::Link } else { Self::Command }
+    }
+
+    /// Whether the value can do no more than stand there.
+    fn takes(self, value: &str) -> bool {
+        let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"._:@/+=%,-".contains(&octet);
+        match self {
+            Self::Prose => true,
+            Self::Command => !value.starts_with('-') && value.bytes().all(plain),
+            Self::Link => value.bytes().all(|octet| plain(octet) || b"?&#~".contains(&octet)),
+        }
+    }
+}
+
 /// Fills the templates of one text.
-fn fill(template: &str, values: &Values) -> String {
+fn fill(template: &str, values: &Values, place: Use) -> String {
     let mut text = String::with_capacity(template.len());
     for piece in pieces(template) {
         match piece {
             Piece::Text(words) => text.push_str(words),
-            Piece::Value { name, otherwise } => match (values.get(name), otherwise) {
-                (Some(value), _) => text.push_str(value),
-                (None, Some(otherwise)) => text.push_str(otherwise),
-                (None, None) => text.push_str(&name.to_uppercase()),
-            },
+            Piece::Value { name, otherwise } => {
+                match (values.get(name).filter(|value| place.takes(value)), otherwise) {
+                    (Some(value), _) => text.push_str(value),
+                    (None, Some(otherwise)) => text.push_str(otherwise),
+                    (None, None) => text.push_str(&name.to_uppercase()),
+                }
+            }
         }
     }
     text
@@ -143,8 +170,20 @@ mod tests {
     #[test]
     fn templates_take_values_or_their_stand_in() {
         let values = Values::from([("ip".into(), "192.0.2.1".into())]);
-        assert_eq!(fill("{ip} is on {list|a list}: dig {name}", &values), "192.0.2.1 is on a list: dig NAME");
-        assert_eq!(fill("plain", &values), "plain");
-        assert_eq!(fill("open { brace", &values), "open ");
+        let fill = |template| fill(template, &values, Use::Prose);
+        assert_eq!(fill("{ip} is on {list|a list}: dig {name}"), "192.0.2.1 is on a list: dig NAME");
+        assert_eq!(fill("plain"), "plain");
+        assert_eq!(fill("open { brace"), "open ");
+    }
+
+    #[test]
+    fn a_value_from_a_peer_cannot_become_a_command() {
+        for hostile in ["a@b.example;curl${IFS}x|sh", "$(id)", "`id`", "-oProxyCommand=x", "a b", "x'y"] {
+            let values = Values::from([("address".into(), hostile.into())]);
+            assert_eq!(fill("delete {address|ADDRESS}", &values, Use::Command), "delete ADDRESS");
+        }
+        let values = Values::from([("url".into(), "https://lists.example/q?ip=192.0.2.1&x=1".into())]);
+        let template = "{url|https://lists.example/}";
+        assert_eq!(fill(template, &values, Use::of_command(template)), "https://lists.example/q?ip=192.0.2.1&x=1");
     }
 }
