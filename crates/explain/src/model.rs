@@ -259,3 +259,15 @@ pub struct Rule {
     /// Real texts that must hit this rule.
     pub samples: Vec<Sample>,
 }
+
+impl Rule {
+    /// The advice for a reply of class `class` at `stage`; `None` for a failure without a reply.
+    ///
+    /// A refusal of sender, recipient or message by 5yz keeps the meaning of its class (RFC 5321 §4.2.1) unless this
+    /// rule softens it by hand.
+    pub fn advice(&self, stage: Stage, class: Option<u8>) -> Retry {
+        let about_the_message = matches!(stage, Stage::Sender | Stage::Recipient | Stage::Message);
+        let soft = matches!(self.retry, Retry::Retry | Retry::Slow | Retry::HoldRoute);
+        if class == Some(5) && about_the_message && soft && !self.softens { Retry::Class } else { self.retry }
+    }
+}

@@ -1,6 +1,6 @@
 //! The rules inside the program are right: each sample hits exactly its rule, nothing ties, nothing is missing.
 
-use explain::{Query, Reason, RuleBase};
+use explain::{Query, Reason, Retry, RuleBase};
 use proto::smtp::reply::Reply;
 use proto::transcript::Stage;
 
@@ -70,4 +70,18 @@ fn the_example_of_the_manual_is_a_rule_without_faults() {
     let base = RuleBase::with_user_rules(&[("example.toml", example)]).unwrap();
     let problems = base.lint_rule(base.rule("partner-contract").unwrap());
     assert!(problems.is_empty(), "{problems:?}");
+}
+
+#[test]
+fn only_a_rule_that_says_so_softens_a_permanent_refusal() {
+    let base = RuleBase::builtin();
+    let rule = |id| base.rule(id).unwrap();
+    assert_eq!(rule("google-receiving-rate").advice(Stage::Recipient, Some(5)), Retry::Retry);
+    assert_eq!(rule("generic-credentials").advice(Stage::Sender, Some(5)), Retry::Class);
+    assert_eq!(rule("generic-credentials").advice(Stage::Auth, Some(5)), Retry::HoldRoute);
+    assert_eq!(rule("generic-busy").advice(Stage::Message, Some(4)), Retry::Retry);
+    for rule in base.rules().filter(|rule| !rule.softens) {
+        let advice = rule.advice(Stage::Message, Some(5));
+        assert!(matches!(advice, Retry::Class | Retry::Stop), "{}", rule.id);
+    }
 }
