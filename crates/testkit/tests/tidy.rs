@@ -262,6 +262,8 @@ fn every_rfc_cited_is_listed_and_every_one_listed_is_cited() {
     let mut problems = Vec::new();
     for source in files(&[".rs", ".md", ".smtp"]) {
         let place = match source.path.split('/').collect::<Vec<_>>()[..] {
+            // Replies in the words of others.
+            ["crates", "explain", "tests", "replies.rs"] => continue,
             ["crates", name, ..] => name.to_owned(),
             ["docs", ..] => "docs".to_owned(),
             _ => continue,
