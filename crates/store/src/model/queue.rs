@@ -1,8 +1,6 @@
-//! The nouns of the store: messages, recipients, lanes, states, events, selectors.
+//! What the queue is made of: messages, recipients, lanes, claims, outcomes, states, events.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use proto::envelope::{MailParameters, RcptParameters};
@@ -11,28 +9,7 @@ use proto::transcript::{Failure, Stage, Transcript};
 use proto::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
-/// A message's name: 42 bits of milliseconds since 2024 and 21 bits that make it unique, so ids sort by time.
-///
-/// Shown as 13 characters of Crockford's base 32, lower case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MessageId(pub i64);
-
-/// One recipient of one message; shown as `<message id>.<n>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RecipientId {
-    /// The message.
-    pub message: MessageId,
-    /// Position in the envelope, from 0.
-    pub n: u32,
-}
-
-/// One run of one node: leases carry it, so a late settle of a dead run changes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Incarnation(pub i64);
-
-/// A lane's name: 63 bits of BLAKE3 over its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LaneId(pub i64);
+use super::{Incarnation, LaneId, MessageId};
 
 /// What waits together: recipients that the schedule treats alike. FIFO by due time within.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -401,166 +378,6 @@ pub struct EventDetail {
     /// Reason in words, or who did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-}
-
-/// A recipient as people see it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RecipientView {
-    /// Name.
-    pub id: RecipientId,
-    /// Where to.
-    pub address: Address,
-    /// State.
-    pub state: State,
-    /// Next attempt while waiting, Unix milliseconds.
-    pub due_ms: Option<i64>,
-    /// Attempts so far.
-    pub attempts: u32,
-    /// Lane.
-    pub lane: LaneKey,
-    /// Reason of a held or suppressed one.
-    pub why: Option<String>,
-    /// Last failure.
-    pub failure: Option<Failure>,
-    /// When the message was accepted, Unix milliseconds.
-    pub accepted_ms: i64,
-    /// MAIL FROM.
-    pub reverse_path: ReversePath,
-    /// Octets.
-    pub size: u32,
-}
-
-/// Which recipients an operator means: all conditions must hold; an empty selector is refused by the verbs that change.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Selector {
-    /// Everything that is not final.
-    pub all: bool,
-    /// A message.
-    pub message: Option<MessageId>,
-    /// A recipient of that message.
-    pub n: Option<u32>,
-    /// Recipient address.
-    pub recipient: Option<String>,
-    /// Recipient domain.
-    pub domain: Option<String>,
-    /// Route.
-    pub route: Option<String>,
-    /// Sender.
-    pub sender: Option<String>,
-    /// Stream.
-    pub stream: Option<String>,
-    /// State.
-    pub state: Option<State>,
-}
-
-/// What an operator does to recipients that are not final.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Operation {
-    /// Due now; age and attempts stay.
-    Retry,
-    /// Stop, with a reason.
-    Hold(String),
-    /// Held ones wait again, due now.
-    Release,
-    /// Final.
-    Cancel,
-}
-
-/// A line of the queue's summary.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct QueueCount {
-    /// The value grouped by.
-    pub group: String,
-    /// Recipients waiting or leased.
-    pub pending: u64,
-    /// Recipients held.
-    pub held: u64,
-    /// Earliest due time, Unix milliseconds.
-    pub next_due_ms: Option<i64>,
-}
-
-/// What the queue's summary is grouped by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum GroupBy {
-    /// Recipient domain.
-    Domain,
-    /// Route.
-    Route,
-    /// Sender.
-    Sender,
-    /// Stream.
-    Stream,
-}
-
-/// A message as people see it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MessageView {
-    /// The message.
-    pub message: Arc<Message>,
-    /// Its recipients, at most the number asked for.
-    pub recipients: Vec<RecipientView>,
-    /// The content is still stored.
-    pub has_content: bool,
-    /// It is in the capture mailbox.
-    pub captured: bool,
-}
-
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-
-impl fmt::Display for MessageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.0 as u64;
-        let mut text = [0u8; 13];
-        for (i, slot) in text.iter_mut().enumerate() {
-            *slot = ALPHABET[(value >> (60 - 5 * i)) as usize & 31];
-        }
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
-    }
-}
-
-/// A text is not an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a message id: expected 13 characters such as 01k2mzq8v4t7e")]
-pub struct IdError;
-
-impl FromStr for MessageId {
-    type Err = IdError;
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        if text.len() != 13 {
-            return Err(IdError);
-        }
-        let mut value: u64 = 0;
-        for octet in text.bytes() {
-            let digit = match octet.to_ascii_lowercase() {
-                b'o' => 0,
-                b'i' | b'l' => 1,
-                other => ALPHABET.iter().position(|a| *a == other).ok_or(IdError)? as u64,
-            };
-            value = value << 5 | digit;
-        }
-        i64::try_from(value).map(MessageId).map_err(|_| IdError)
-    }
-}
-
-impl Serialize for MessageId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for MessageId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl fmt::Display for RecipientId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.message, self.n)
-    }
 }
 
 impl Lane {

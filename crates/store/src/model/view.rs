@@ -1,0 +1,114 @@
+//! What people ask about the queue, and what they are shown.
+
+use std::sync::Arc;
+
+use proto::transcript::Failure;
+use proto::{Address, ReversePath};
+use serde::{Deserialize, Serialize};
+
+use super::{LaneKey, Message, MessageId, RecipientId, State};
+
+/// A recipient as people see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecipientView {
+    /// Name.
+    pub id: RecipientId,
+    /// Where to.
+    pub address: Address,
+    /// State.
+    pub state: State,
+    /// Next attempt while waiting, Unix milliseconds.
+    pub due_ms: Option<i64>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Lane.
+    pub lane: LaneKey,
+    /// Reason of a held or suppressed one.
+    pub why: Option<String>,
+    /// Last failure.
+    pub failure: Option<Failure>,
+    /// When the message was accepted, Unix milliseconds.
+    pub accepted_ms: i64,
+    /// MAIL FROM.
+    pub reverse_path: ReversePath,
+    /// Octets.
+    pub size: u32,
+}
+
+/// Which recipients an operator means: all conditions must hold; an empty selector is refused by the verbs that change.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Selector {
+    /// Everything that is not final.
+    pub all: bool,
+    /// A message.
+    pub message: Option<MessageId>,
+    /// A recipient of that message.
+    pub n: Option<u32>,
+    /// Recipient address.
+    pub recipient: Option<String>,
+    /// Recipient domain.
+    pub domain: Option<String>,
+    /// Route.
+    pub route: Option<String>,
+    /// Sender.
+    pub sender: Option<String>,
+    /// Stream.
+    pub stream: Option<String>,
+    /// State.
+    pub state: Option<State>,
+}
+
+/// What an operator does to recipients that are not final.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// Due now; age and attempts stay.
+    Retry,
+    /// Stop, with a reason.
+    Hold(String),
+    /// Held ones wait again, due now.
+    Release,
+    /// Final.
+    Cancel,
+}
+
+/// A line of the queue's summary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueueCount {
+    /// The value grouped by.
+    pub group: String,
+    /// Recipients waiting or leased.
+    pub pending: u64,
+    /// Recipients held.
+    pub held: u64,
+    /// Earliest due time, Unix milliseconds.
+    pub next_due_ms: Option<i64>,
+}
+
+/// What the queue's summary is grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupBy {
+    /// Recipient domain.
+    Domain,
+    /// Route.
+    Route,
+    /// Sender.
+    Sender,
+    /// Stream.
+    Stream,
+}
+
+/// A message as people see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MessageView {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Its recipients, at most the number asked for.
+    pub recipients: Vec<RecipientView>,
+    /// The content is still stored.
+    pub has_content: bool,
+    /// It is in the capture mailbox.
+    pub captured: bool,
+}
