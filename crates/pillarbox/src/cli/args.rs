@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
 
 /// Outbound mail that explains itself: relay, diagnosis and operation in one binary.
@@ -73,6 +74,14 @@ pub enum Command {
     /// Look at captured mail.
     #[command(subcommand)]
     Capture(CaptureCommand),
+    /// Say what replies and log lines mean, and what to do.
+    #[command(
+        after_help = "Examples:\n  pillarbox explain '550 5.1.1 The email account that you tried to reach does not exist'\n  pillarbox explain /var/log/mail.log --json\n  journalctl -u postfix -g status=bounced -o cat | pillarbox explain -\n\nEach line is judged on its own, and the lines of one SMTP reply together. Exit code 1: some are unknown."
+    )]
+    Explain(ExplainArgs),
+    /// Look at the rules behind `explain`, and check rules of your own.
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// Check, show and explain the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -3,14 +3,18 @@
 //! Every command that works on data is a request to the HTTP API, whichever way [`client`] finds to it.
 
 pub mod args;
+pub mod args_rules;
 pub mod args_settings;
 mod capture;
 mod client;
 mod config;
+mod explain;
+mod explain_input;
 mod manual;
 mod output;
 mod queue;
 mod routes;
+mod rules;
 mod secret;
 mod send;
 mod senders;
@@ -102,6 +106,8 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
     let global = &cli.global;
     match cli.command {
         Command::Serve => server::serve(global),
+        Command::Explain(args) => explain::run(global, &args),
+        Command::Rules(command) => rules::run(global, &command),
         Command::Config(command) => config::run(global, &command),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory, markdown } => manual::run(directory.as_deref(), markdown),

@@ -1,0 +1,50 @@
+//! What can be typed for `explain` and `rules`. What it means is in the files of those names.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Replies to explain.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A file, `-` for standard input, or the reply itself.
+    #[arg(value_name = "FILE|-|TEXT")]
+    pub what: Vec<String>,
+    /// Provider or program that spoke, if known, as `pillarbox rules list` names it.
+    #[arg(long, value_name = "ID")]
+    pub provider: Option<String>,
+}
+
+/// Commands on the rules.
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// List the rules inside the program.
+    #[command(
+        after_help = "Examples:\n  pillarbox rules list\n  pillarbox rules list --provider google\n  pillarbox rules list --json"
+    )]
+    List {
+        /// Only those of this provider or program.
+        #[arg(long, value_name = "ID")]
+        provider: Option<String>,
+    },
+    /// Show one rule: when it applies, what it means, what to do.
+    #[command(
+        after_help = "Examples:\n  pillarbox rules show microsoft-smtp-auth-off-tenant\n  pillarbox rules show microsoft-smtp-auth-off-tenant --json"
+    )]
+    Show {
+        /// Rule id.
+        id: String,
+    },
+    /// Find what is wrong with rules: those inside the program, or those of a file.
+    #[command(after_help = "Examples:\n  pillarbox rules lint\n  pillarbox rules lint my-rules.toml")]
+    Lint {
+        /// Rules of your own.
+        file: Option<PathBuf>,
+    },
+    /// Play the samples of rules: those inside the program, or those of a file.
+    #[command(after_help = "Examples:\n  pillarbox rules test\n  pillarbox rules test my-rules.toml")]
+    Test {
+        /// Rules of your own.
+        file: Option<PathBuf>,
+    },
+}
