@@ -24,6 +24,12 @@ async fn held_mail_waits_until_released_and_cancelled_mail_never_leaves() {
             (queue["items"].as_array().unwrap().iter().filter(tried).count() == 3).then_some(())
         })
         .await;
+    let listed = server.run_json(&["queue", "ls"]);
+    let first = &listed["items"][0];
+    assert!(first["finding"]["rule"].is_string() && first["finding"]["codes_only"].is_boolean(), "{first}");
+    assert!(server.run(&["queue", "ls"]).contains(first["finding"]["reason"].as_str().unwrap()));
+    let shown = server.run(&["queue", "show", first["id"].as_str().unwrap()]);
+    assert!(shown.contains("meaning") && shown.contains("first fix"), "{shown}");
     let preview = server.run_json(&["queue", "hold", "--stream", "news", "--dry-run"]);
     assert_eq!((preview["recipients"].as_u64(), preview["dry_run"].as_bool()), (Some(2), Some(true)));
     server.run(&["queue", "hold", "--stream", "news", "--reason", "wrong template"]);

@@ -52,11 +52,15 @@ pub async fn list(
     }
     let row = |one: &RecipientOut| {
         let due = one.due.as_deref().map_or_else(|| "-".into(), short_time);
-        let reason = one.reason.clone().unwrap_or_default();
-        vec![one.id.clone(), one.state.clone(), one.attempts.to_string(), due, one.address.clone(), reason]
+        // What holds one back now is not its failure before.
+        let stopped = matches!(one.state.as_str(), "held" | "suppressed");
+        let finding = one.finding.as_ref().filter(|_| !stopped);
+        let reason = finding.map_or_else(|| "-".into(), |finding| finding.reason.clone());
+        let words = one.reason.clone().unwrap_or_default();
+        vec![one.id.clone(), one.state.clone(), one.attempts.to_string(), due, one.address.clone(), reason, words]
     };
     let rows: Vec<_> = page.items.iter().map(row).collect();
-    table(&["ID", "STATE", "TRIES", "NEXT", "RECIPIENT", "REASON"], &rows)?;
+    table(&["ID", "STATE", "TRIES", "NEXT", "RECIPIENT", "REASON", "IN WORDS"], &rows)?;
     match page.next {
         Some(next) => print(&format!("More: --after {next}\n")),
         None => Ok(()),
@@ -113,12 +117,28 @@ async fn show(global: &Global, client: &Client, id: &str, transcripts: bool) -> 
         vec![one.id.clone(), one.address.clone(), one.meaning.clone(), due, one.route.clone()]
     };
     table(&["ID", "RECIPIENT", "STATE", "NEXT", "ROUTE"], &message.recipients.iter().map(row).collect::<Vec<_>>())?;
+    message.recipients.iter().try_for_each(print_finding)?;
     print("\n")?;
     table(&["TIME", "RECIPIENT", "EVENT", "WHERE", "WHY"], &events.items.iter().map(event_row).collect::<Vec<_>>())?;
     if transcripts {
         events.items.iter().try_for_each(print_transcript)?;
     }
     Ok(())
+}
+
+/// What the last failure of a recipient means, and what to do first.
+fn print_finding(one: &RecipientOut) -> Result<(), Fault> {
+    let Some(finding) = &one.finding else { return Ok(()) };
+    let note = if finding.codes_only { "its words are not known: only its code decided" } else { "" };
+    print(&format!("\n{} {}\n", clean(&one.id), clean(&finding.title)))?;
+    facts(&[
+        ("  rule", finding.rule.clone()),
+        ("  note", note.into()),
+        ("  meaning", finding.meaning.clone()),
+        ("  whose turn", finding.owner.replace('_', " ")),
+        ("  first fix", finding.fix.clone().unwrap_or_default()),
+        ("  ", finding.run.clone().unwrap_or_default()),
+    ])
 }
 
 fn event_row(event: &EventOut) -> Vec<String> {

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod auth;
 pub mod body;
+pub mod finding;
 pub mod json;
 pub mod listener;
 pub mod problem;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use store::{Attempt, Event, MessageView, QueueCount, RecipientView, State};
 
+use super::finding::FindingOut;
 use super::{time, words};
 
 /// The answer to a submission.
@@ -91,6 +92,9 @@ pub struct RecipientOut {
     pub reason: Option<String>,
     /// Last failure with its numbers.
     pub failure: Option<serde_json::Value>,
+    /// What the last failure means.
+    #[serde(default)]
+    pub finding: Option<FindingOut>,
     /// RFC 3339.
     pub accepted: String,
     /// MAIL FROM; empty for the null reverse-path.
@@ -197,6 +201,7 @@ impl From<&RecipientView> for RecipientOut {
             stream: view.lane.stream.to_string(),
             reason,
             failure: view.failure.as_ref().and_then(|failure| serde_json::to_value(failure).ok()),
+            finding: view.failure.as_ref().and_then(FindingOut::of),
             accepted: time::show(view.accepted_ms),
             envelope_from: view.reverse_path.0.as_ref().map_or_else(String::new, ToString::to_string),
             size: view.size,
