@@ -191,6 +191,9 @@ pub struct SendArgs {
 /// As sendmail has them.
 #[derive(Debug, Args)]
 pub struct SendmailArgs {
+    /// Print help. As sendmail has it, -h is something else.
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub help: Option<bool>,
     /// -t (recipients from the header), -i and -oi (a lone dot ends nothing), -f ADDRESS, -F NAME, -bs (SMTP on standard
     /// input), -bp (list the queue), -N and -R (delivery reports), -B 7BIT|8BITMIME, then recipients. Other -o, -d and -q
     /// options are taken and ignored.
