@@ -182,24 +182,16 @@ fn check_from(submission: &Submission, scan: &HeaderScan) -> Result<(), Refusal>
     if sender.any_from {
         return Ok(());
     }
-    let refuse = |address: &Address, field: &str| {
-        let text = format!("5.7.1 Sender {} may not send as <{address}>", sender.name);
-        let mut refusal = Refusal::new(RefusalKind::Forbidden, 550, text);
-        if field == "header" {
-            refusal.reply.lines = vec![format!("{} (From field)", refusal.reply.lines.concat())];
-        }
-        refusal
-    };
     if let Some(address) = &submission.envelope.reverse_path.0
         && !sender.may_use(address)
     {
-        return Err(refuse(address, "envelope"));
+        return Err(may_not_use(sender, address, ""));
     }
     let Some(value) = scan.from(&submission.content) else { return Ok(()) };
     for address in message::mailboxes_of(value) {
         match address {
             Some(address) if sender.may_use(&address) => {}
-            Some(address) => return Err(refuse(&address, "header")),
+            Some(address) => return Err(may_not_use(sender, &address, " (From field)")),
             None => {
                 let text = "5.7.1 From field cannot be read, so it cannot be allowed";
                 return Err(Refusal::new(RefusalKind::Forbidden, 550, text));
@@ -207,6 +199,12 @@ fn check_from(submission: &Submission, scan: &HeaderScan) -> Result<(), Refusal>
         }
     }
     Ok(())
+}
+
+/// The refusal of an address that is not the sender's to use; `place` says where it stood.
+pub(crate) fn may_not_use(sender: &Sender, address: &Address, place: &str) -> Refusal {
+    let text = format!("5.7.1 Sender {} may not send as <{address}>{place}", sender.name);
+    Refusal::new(RefusalKind::Forbidden, 550, text)
 }
 
 fn check_recipients(shared: &Shared, recipients: &[Recipient]) -> Result<(), Refusal> {

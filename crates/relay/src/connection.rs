@@ -213,14 +213,9 @@ fn failed(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, error: Co
     tracing::warn!(%destination, stage = ?error.stage, failure = ?error.failure, messages = jobs.len(), "no connection");
     for job in jobs {
         let attempt = Attempt {
-            route: route.name.clone(),
-            peer: None,
-            tls: None,
-            started_ms,
             took_ms: u32::try_from(now_ms - started_ms).unwrap_or(0),
-            stage: Some(error.stage),
-            reply: None,
             transcript: Some(error.transcript.clone()),
+            ..settle::unconnected(&route.name, started_ms, Some(error.stage))
         };
         let ended = settle::all_failed(shared, &job.claim, attempt, error.stage, &error.failure);
         settle::spawn(shared, &job.claim, ended);

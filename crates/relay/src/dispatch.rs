@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use proto::transcript::{Failure, Stage};
-use store::{Attempt, Outcome};
+use store::Outcome;
 
 use crate::exchangers::Exchange;
 use crate::route::{Route, RouteKind};
@@ -82,32 +82,14 @@ fn look_up(shared: &Arc<Shared>, route: Arc<Route>, job: Job) {
 
 /// Capture and discard: delivered without leaving the machine.
 fn keep_here(shared: &Arc<Shared>, route: &Route, job: Job) {
-    let attempt = Attempt {
-        route: route.name.clone(),
-        peer: None,
-        tls: None,
-        started_ms: shared.now_ms(),
-        took_ms: 0,
-        stage: None,
-        reply: None,
-        transcript: None,
-    };
+    let attempt = settle::unconnected(&route.name, shared.now_ms(), None);
     let outcomes = job.claim.recipients.iter().map(|recipient| (recipient.n, Outcome::Delivered)).collect();
     let ended = Ended { attempt: Some(attempt), outcomes, capture: route.record.kind == RouteKind::Capture };
     settle::spawn(shared, &job.claim, ended);
 }
 
 fn fail(shared: &Arc<Shared>, job: Job, stage: Stage, failure: Failure) {
-    let attempt = Attempt {
-        route: job.claim.lane.key.route.clone(),
-        peer: None,
-        tls: None,
-        started_ms: shared.now_ms(),
-        took_ms: 0,
-        stage: Some(stage),
-        reply: None,
-        transcript: None,
-    };
+    let attempt = settle::unconnected(&job.claim.lane.key.route, shared.now_ms(), Some(stage));
     let ended = settle::all_failed(shared, &job.claim, attempt, stage, &failure);
     settle::spawn(shared, &job.claim, ended);
 }

@@ -142,6 +142,20 @@ fn delay_ms(shared: &Shared, route: Option<&Route>, attempts: u32) -> i64 {
     }
 }
 
+/// An attempt that did not get as far as a peer.
+pub(crate) fn unconnected(route: &Arc<str>, started_ms: i64, stage: Option<Stage>) -> Attempt {
+    Attempt {
+        route: route.clone(),
+        peer: None,
+        tls: None,
+        started_ms,
+        took_ms: 0,
+        stage,
+        reply: None,
+        transcript: None,
+    }
+}
+
 /// The same failure for all recipients.
 pub(crate) fn all_failed(shared: &Shared, claim: &Claim, attempt: Attempt, stage: Stage, failure: &Failure) -> Ended {
     let outcomes = claim

@@ -11,9 +11,9 @@ use proto::smtp::reply::Reply;
 use proto::smtp::sasl::Credentials;
 use proto::smtp::server::{Content, SessionFacts};
 use proto::{Envelope, MailParameters, Recipient, ReversePath};
-use store::Origin;
+use store::{Committed, Origin};
 
-use crate::accept::{Door, Submission};
+use crate::accept::{Door, Receipt, Submission, may_not_use};
 use crate::budget::Share;
 use crate::sender::Sender;
 
@@ -144,6 +144,11 @@ impl Session {
     }
 }
 
+/// The 250 that takes responsibility: there is no other way to it than a message that is durable.
+fn queued(committed: &Committed) -> Reply {
+    Reply::new(250, format!("2.0.0 Ok: queued as {}", committed.id()))
+}
+
 impl Service for Session {
     async fn authenticate(&mut self, credentials: Credentials, peer: &Peer) -> Reply {
         self.check(credentials, peer.address.ip()).await
@@ -166,9 +171,7 @@ impl Service for Session {
             return Reply::new(552, format!("5.3.4 Message is larger than {limit} octets"));
         }
         match &from.0 {
-            Some(address) if !sender.may_use(address) => {
-                Reply::new(550, format!("5.7.1 Sender {} may not send as <{address}>", sender.name))
-            }
+            Some(address) if !sender.may_use(address) => may_not_use(sender, address, "").reply,
             _ => Reply::new(250, "2.1.0 Sender ok"),
         }
     }
@@ -184,7 +187,9 @@ impl Service for Session {
         let answer = self.door.submit(submission).await;
         self.receiving = None;
         match answer {
-            Ok(receipt) => Reply::new(250, format!("2.0.0 Ok: queued as {}", receipt.id)),
+            Ok(Receipt { committed: Some(committed), .. }) => queued(&committed),
+            // Only a request with an `Idempotency-Key` is answered without a commit of its own, and SMTP has none.
+            Ok(_) => Reply::new(451, "4.3.0 Message could not be stored, try again later"),
             Err(refusal) => refusal.reply,
         }
     }

@@ -221,11 +221,6 @@ impl<W> Schedule<W> {
         self.destinations.values_mut().flat_map(|destination| destination.evict(&mut matches)).collect()
     }
 
-    /// True if the destination is paused: jobs for it would only sit in memory.
-    pub fn is_paused(&self, name: &str, now_ms: i64) -> Option<i64> {
-        self.destinations.get(name)?.pause.until().filter(|until| *until > now_ms)
-    }
-
     /// Jobs queued, connections and pause of each destination in memory, for status pages.
     pub fn overview(&self) -> Vec<DestinationStatus> {
         let mut all: Vec<_> = self
