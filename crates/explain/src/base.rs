@@ -34,6 +34,8 @@ pub struct RuleBase {
     prefilter_rules: Vec<u32>,
     /// Rules without texts: few, looked at one by one.
     without_text: Vec<u32>,
+    /// Rules of each sign.
+    by_sign: HashMap<String, Vec<u32>>,
 }
 
 static BUILTIN: LazyLock<RuleBase> = LazyLock::new(|| {
@@ -84,13 +86,18 @@ impl RuleBase {
         let mut literals = Vec::new();
         let mut prefilter_rules = Vec::new();
         let mut without_text = Vec::new();
+        let mut by_sign: HashMap<String, Vec<u32>> = HashMap::new();
         for (index, (rule, _)) in rules.iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             for text in &rule.texts {
                 literals.push(text.longest_literal());
                 prefilter_rules.push(index);
             }
-            if rule.texts.is_empty() || !rule.failures.is_empty() {
+            for sign in &rule.signs {
+                by_sign.entry(sign.clone()).or_default().push(index);
+            }
+            let only_signs = rule.codes.is_empty() && rule.enhanced.is_empty() && rule.failures.is_empty();
+            if !rule.failures.is_empty() || (rule.texts.is_empty() && !only_signs) {
                 without_text.push(index);
             }
         }
@@ -103,7 +110,7 @@ impl RuleBase {
                 rule: "all".into(),
                 problem: format!("texts cannot be indexed: {error}"),
             })?;
-        Ok(Self { rules, reasons, providers, by_id, prefilter, prefilter_rules, without_text })
+        Ok(Self { rules, reasons, providers, by_id, prefilter, prefilter_rules, without_text, by_sign })
     }
 
     /// All rules, in the order of their files.
@@ -178,6 +185,16 @@ impl RuleBase {
     /// Rules that may fit without any text.
     pub(crate) fn candidates_without_text(&self) -> &[u32] {
         &self.without_text
+    }
+
+    /// Rules for a sign.
+    pub(crate) fn candidates_by_sign(&self, sign: &str) -> &[u32] {
+        self.by_sign.get(sign).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every kind of sign a rule speaks of.
+    pub fn signs(&self) -> impl Iterator<Item = &str> {
+        self.by_sign.keys().map(String::as_str)
     }
 
     pub(crate) fn rule_at(&self, index: u32) -> Option<(&Rule, Origin)> {

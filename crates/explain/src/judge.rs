@@ -42,6 +42,13 @@ pub enum What<'a> {
     Failure(&'a Failure),
     /// Pasted words.
     Text(&'a str),
+    /// Something a diagnosis noticed that is not a failed step: its kind and what is known of it.
+    Sign {
+        /// Kind, as rules name it.
+        kind: &'a str,
+        /// Values for the words.
+        values: &'a Values,
+    },
 }
 
 /// A question to the rule base.
@@ -69,6 +76,11 @@ impl<'a> Query<'a> {
     /// Pasted words.
     pub const fn text(text: &'a str) -> Self {
         Self { stage: None, provider: None, what: What::Text(text) }
+    }
+
+    /// Something a diagnosis noticed.
+    pub const fn sign(stage: Option<Stage>, kind: &'a str, values: &'a Values) -> Self {
+        Self { stage, provider: None, what: What::Sign { kind, values } }
     }
 
     /// With the provider that spoke.
@@ -127,12 +139,30 @@ struct Facts<'a> {
     provider: Option<&'a str>,
     /// Whether the provider is told or named by a host, not guessed from words of the text.
     certain: bool,
-    kind: Option<&'static str>,
+    kind: Option<&'a str>,
+    sign: Option<&'a str>,
     code: Option<u16>,
     enhanced: Option<EnhancedCode>,
     /// Words; `None` for a failure that has none.
     text: Option<&'a str>,
     lower: String,
+}
+
+impl<'a> Facts<'a> {
+    fn of_failure(query: &Query<'a>, kind: &'a str, words: Option<&'a str>) -> Self {
+        let lower = words.unwrap_or_default().to_ascii_lowercase();
+        Self { kind: Some(kind), text: words, lower, ..Self::without_words(query) }
+    }
+
+    fn of_sign(query: &Query<'a>, kind: &'a str) -> Self {
+        Self { sign: Some(kind), ..Self::without_words(query) }
+    }
+
+    fn without_words(query: &Query<'a>) -> Self {
+        let Query { stage, provider, .. } = *query;
+        let (kind, sign, code, enhanced, text) = (None, None, None, None, None);
+        Self { stage, provider, certain: true, kind, sign, code, enhanced, text, lower: String::new() }
+    }
 }
 
 struct Match<'b> {
@@ -148,19 +178,16 @@ impl RuleBase {
         match query.what {
             What::Reply(reply) => self.judge_normal(query, &Normal::of_reply(reply)),
             What::Text(text) => self.judge_normal(query, &Normal::of_text(text)),
+            What::Sign { kind, values } => {
+                let facts = Facts::of_sign(query, kind);
+                let mut finding = finding(self.best(&facts)?, &facts);
+                finding.values.extend(values.iter().map(|(name, value)| (name.clone(), value.clone())));
+                Some(finding)
+            }
             What::Failure(failure) => match kind_of(failure) {
                 None => self.judge_normal(query, &Normal::of_reply(failure.reply()?)),
                 Some((kind, words)) => {
-                    let facts = Facts {
-                        stage: query.stage,
-                        provider: query.provider,
-                        certain: true,
-                        kind: Some(kind),
-                        code: None,
-                        enhanced: None,
-                        text: words,
-                        lower: words.unwrap_or_default().to_ascii_lowercase(),
-                    };
+                    let facts = Facts::of_failure(query, kind, words);
                     let best = self.best(&facts)?;
                     let mut finding = finding(best, &facts);
                     values::from_failure(&mut finding.values, failure);
@@ -175,12 +202,10 @@ impl RuleBase {
         let normal;
         let facts = match query.what {
             What::Failure(failure) if kind_of(failure).is_some() => {
-                let (kind, words) = kind_of(failure).unzip();
-                let words = words.flatten();
-                let lower = words.unwrap_or_default().to_ascii_lowercase();
-                let Query { stage, provider, .. } = *query;
-                Facts { stage, provider, certain: true, kind, code: None, enhanced: None, text: words, lower }
+                let (kind, words) = kind_of(failure).unwrap_or_default();
+                Facts::of_failure(query, kind, words)
             }
+            What::Sign { kind, .. } => Facts::of_sign(query, kind),
             What::Failure(Failure::Refused(reply)) | What::Reply(reply) => {
                 normal = Normal::of_reply(reply);
                 self.facts(query, &normal, normal.layers.len() - 1)
@@ -228,6 +253,7 @@ impl RuleBase {
             provider,
             certain: certain.is_some(),
             kind: None,
+            sign: None,
             code: layer.code,
             enhanced: layer.enhanced,
             text: Some(&layer.text),
@@ -241,6 +267,11 @@ impl RuleBase {
     }
 
     fn matches(&self, facts: &Facts<'_>) -> Vec<Match<'_>> {
+        if let Some(sign) = facts.sign {
+            let indices = self.candidates_by_sign(sign).iter();
+            let rules = indices.filter_map(|&index| self.rule_at(index));
+            return rules.filter_map(|(rule, origin)| fit(rule, origin, facts)).collect();
+        }
         let by_text = facts.text.map(|text| self.candidates_by_text(text)).unwrap_or_default();
         let others = self.candidates_without_text().iter().filter(|index| by_text.binary_search(index).is_err());
         let all = by_text.iter().chain(others);
@@ -270,7 +301,7 @@ fn fit<'b>(rule: &'b Rule, origin: Origin, facts: &Facts<'_>) -> Option<Match<'b
     let (text_score, values) = text_fit(rule, facts)?;
     let has_text = text_score > 0;
     let mut score = text_score + failure_fit(rule, facts)?;
-    let basis = match (has_text, facts.kind) {
+    let basis = match (has_text, facts.kind.or(facts.sign)) {
         (_, Some(_)) => Basis::Failure,
         (true, None) => Basis::Text,
         (false, None) if !rule.enhanced.is_empty() => Basis::Enhanced,
@@ -279,7 +310,7 @@ fn fit<'b>(rule: &'b Rule, origin: Origin, facts: &Facts<'_>) -> Option<Match<'b
     };
     score += stage_fit(rule, facts, has_text)?;
     score += provider_fit(rule, facts, has_text)?;
-    if facts.kind.is_none() {
+    if facts.kind.is_none() && facts.sign.is_none() {
         score += code_fit(rule, facts, has_text)? + enhanced_fit(rule, facts, has_text)?;
     }
     if origin == Origin::User {
@@ -290,7 +321,7 @@ fn fit<'b>(rule: &'b Rule, origin: Origin, facts: &Facts<'_>) -> Option<Match<'b
 
 /// Texts: any of them, the heaviest counts. A failure without words is not asked for them.
 fn text_fit<'b>(rule: &'b Rule, facts: &Facts<'_>) -> Option<(i32, Vec<(&'b str, String)>)> {
-    if rule.texts.is_empty() || (facts.kind.is_some() && facts.text.is_none()) {
+    if rule.texts.is_empty() || ((facts.kind.is_some() || facts.sign.is_some()) && facts.text.is_none()) {
         return Some((0, Vec::new()));
     }
     let text = facts.text?;
@@ -309,6 +340,9 @@ fn text_fit<'b>(rule: &'b Rule, facts: &Facts<'_>) -> Option<(i32, Vec<(&'b str,
 }
 
 fn failure_fit(rule: &Rule, facts: &Facts<'_>) -> Option<i32> {
+    if facts.sign.is_some() {
+        return Some(FAILURE);
+    }
     match facts.kind {
         Some(kind) => rule.failures.iter().any(|name| name == kind).then_some(FAILURE),
         None if rule.texts.is_empty() && rule.codes.is_empty() && rule.enhanced.is_empty() => None,

@@ -55,6 +55,7 @@ impl Sample {
             SampleWhat::Reply(reply) => What::Reply(reply),
             SampleWhat::Failure(failure) => What::Failure(failure),
             SampleWhat::Text(text) => What::Text(text),
+            SampleWhat::Sign(kind, values) => What::Sign { kind, values },
         };
         Query { stage: self.stage, provider, what }
     }
@@ -171,8 +172,16 @@ fn lint_texts(rule: &Rule, problems: &mut Vec<String>) {
         problems.push("a title is one short line without a full stop".into());
     }
     let commands = rule.fixes.iter().filter_map(|fix| fix.run.as_ref());
-    let known =
-        |name: &str| COMMON.contains(&name) || rule.texts.iter().any(|text| text.names().any(|own| own == name));
+    let in_texts = |name: &str| rule.texts.iter().any(|text| text.names().any(|own| own == name));
+    // What a sign has is what the samples show of it.
+    let in_signs = |name: &str| {
+        let mut signs = rule.samples.iter().filter_map(|sample| match &sample.what {
+            SampleWhat::Sign(_, values) => Some(values),
+            _ => None,
+        });
+        signs.any(|values| values.contains_key(name))
+    };
+    let known = |name: &str| COMMON.contains(&name) || in_texts(name) || in_signs(name);
     for name in sentences.chain(commands).chain([&rule.title]).flat_map(|text| names(text)) {
         if !known(name) {
             problems.push(format!("nothing gives the value `{name}`"));
@@ -212,6 +221,7 @@ fn text_of(sample: &Sample) -> Vec<String> {
     let normal = match &sample.what {
         SampleWhat::Reply(reply) => crate::normal::Normal::of_reply(reply),
         SampleWhat::Text(text) => crate::normal::Normal::of_text(text),
+        SampleWhat::Sign(..) => return Vec::new(),
         SampleWhat::Failure(failure) => {
             let words = crate::sample::kind_of(failure).and_then(|(_, words)| words);
             return words.map(str::to_owned).into_iter().collect();

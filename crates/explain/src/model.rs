@@ -90,6 +90,18 @@ words! {
 }
 
 words! {
+    /// How bad a finding is.
+    Severity {
+        /// Mail fails or will fail because of it.
+        Problem = "problem",
+        /// Mail flows, and may stop flowing or be mistrusted because of it.
+        Warning = "warning",
+        /// Worth knowing.
+        Note = "note",
+    }
+}
+
+words! {
     /// The six result words of a test, and one for everything they do not cover.
     ResultWord {
         /// The server took it.
@@ -232,12 +244,16 @@ pub struct Rule {
     pub texts: Vec<Pattern>,
     /// Kinds of failure, any of them ([`crate::judge::failure_kind`] names them).
     pub failures: Vec<String>,
+    /// Signs a diagnosis notices, any of them.
+    pub signs: Vec<String>,
     /// The precise reason.
     pub reason: Reason,
     /// Result word, from the reason unless the rule says otherwise.
     pub result: ResultWord,
     /// What it is about.
     pub scope: Scope,
+    /// How bad it is.
+    pub severity: Severity,
     /// Whose turn it is.
     pub owner: Owner,
     /// Advice.

@@ -4,7 +4,7 @@ use proto::transcript::Stage;
 use serde::Deserialize;
 
 use crate::error::RulesError;
-use crate::model::{Code, EnhancedPattern, Fix, Owner, ResultWord, Retry, Rule, Scope, Source};
+use crate::model::{Code, EnhancedPattern, Fix, Owner, ResultWord, Retry, Rule, Scope, Severity, Source};
 use crate::pattern::Pattern;
 use crate::provider::Provider;
 use crate::reason::{Reason, ReasonText};
@@ -81,8 +81,11 @@ pub(crate) struct RawRule {
     text: Vec<String>,
     #[serde(default)]
     failure: Vec<String>,
+    #[serde(default)]
+    sign: Vec<String>,
     reason: Reason,
     result: Option<ResultWord>,
+    severity: Option<Severity>,
     scope: Option<Scope>,
     owner: Option<Owner>,
     retry: Option<Retry>,
@@ -153,7 +156,8 @@ impl RawRule {
             .ok_or_else(|| format!("reason `{}` has no texts", self.reason))?;
         let (texts, enhanced, samples) = self.parse_lists()?;
         let codes: Vec<Code> = self.code.iter().copied().map(Code::Exact).chain(self.class.map(Code::Class)).collect();
-        if texts.is_empty() && enhanced.is_empty() && codes.is_empty() && self.failure.is_empty() {
+        let coded = !enhanced.is_empty() || !codes.is_empty();
+        if texts.is_empty() && !coded && self.failure.is_empty() && self.sign.is_empty() {
             return Err("no condition".into());
         }
         if let Some(unknown) = self.failure.iter().find(|kind| !FAILURE_KINDS.contains(&kind.as_str())) {
@@ -171,9 +175,11 @@ impl RawRule {
             enhanced,
             texts,
             failures: self.failure,
+            signs: self.sign,
             reason: self.reason,
             result: self.result.unwrap_or(text.result),
             scope: self.scope.unwrap_or(text.scope),
+            severity: self.severity.unwrap_or(Severity::Problem),
             owner,
             retry: self.retry.unwrap_or(text.retry),
             softens: self.softens,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::base::RuleBase;
 use crate::judge::Finding;
-use crate::model::{Owner, ResultWord, Retry, Rule, Scope};
+use crate::model::{Owner, ResultWord, Retry, Rule, Scope, Severity};
 use crate::reason::Reason;
 use crate::values::Values;
 
@@ -35,6 +35,8 @@ pub struct Explanation {
     pub owner: Owner,
     /// What it is about.
     pub scope: Scope,
+    /// How bad it is.
+    pub severity: Severity,
     /// Advice on trying again.
     pub retry: Retry,
     /// One line.
@@ -74,6 +76,7 @@ impl Rule {
             result: self.result,
             owner: self.owner,
             scope: self.scope,
+            severity: self.severity,
             retry: self.retry,
             title: fill(&self.title),
             meaning: fill(&self.meaning),

@@ -1,12 +1,14 @@
 //! Samples of rules: a reply, a failure or words as they are met, each of which must hit its rule.
 //!
 //! In a rule file: `550 5.1.1 text` is a reply (`\n` between lines), `!tls_handshake: words` a failure of that kind,
-//! anything else words of a log or library. A leading `@auth ` names another stage than the rule's first.
+//! `?certificate_ends_soon: days=10; host=mail.example.net` a sign with its values, anything else words of a log or library. A leading `@auth ` names another stage than the rule's first.
 
 use std::net::SocketAddr;
 
 use proto::smtp::reply::Reply;
 use proto::transcript::{CertificateProblem, Failure, Stage};
+
+use crate::values::Values;
 
 /// A sample as a rule file gives it.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +19,8 @@ pub enum SampleWhat {
     Failure(Failure),
     /// Words of a log, library or report.
     Text(String),
+    /// Something a diagnosis noticed.
+    Sign(String, Values),
 }
 
 /// One sample with its stage.
@@ -43,6 +47,14 @@ impl Sample {
         let what = if let Some(failure) = body.strip_prefix('!') {
             let (kind, words) = failure.split_once(": ").unwrap_or((failure, ""));
             SampleWhat::Failure(failure_of(kind, words).ok_or_else(|| format!("no failure `{kind}`"))?)
+        } else if let Some(sign) = body.strip_prefix('?') {
+            let (kind, values) = sign.split_once(": ").unwrap_or((sign, ""));
+            let values = values.split("; ").filter(|pair| !pair.is_empty());
+            let pair = |pair: &str| match pair.split_once('=') {
+                Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+                None => Err(format!("`{pair}` is not name=value")),
+            };
+            SampleWhat::Sign(kind.to_owned(), values.map(pair).collect::<Result<_, _>>()?)
         } else if let Some(reply) = reply_of(body) {
             SampleWhat::Reply(reply)
         } else {
@@ -104,7 +116,11 @@ pub(crate) const FAILURE_KINDS: &[&str] = &[
     "certificate_not_yet_valid",
     "certificate_unknown_issuer",
     "certificate_name_mismatch",
+    "certificate_self_signed",
+    "certificate_missing_intermediate",
+    "certificate_weak",
     "certificate_other",
+    "tls_version",
     "no_mechanism",
     "auth_needs_tls",
     "missing_extension",
@@ -135,8 +151,12 @@ pub(crate) fn kind_of(failure: &Failure) -> Option<(&'static str, Option<&str>)>
             CertificateProblem::NotYetValid => ("certificate_not_yet_valid", None),
             CertificateProblem::UnknownIssuer => ("certificate_unknown_issuer", None),
             CertificateProblem::NameMismatch => ("certificate_name_mismatch", None),
+            CertificateProblem::SelfSigned => ("certificate_self_signed", None),
+            CertificateProblem::MissingIntermediate => ("certificate_missing_intermediate", None),
+            CertificateProblem::Weak(words) => ("certificate_weak", Some(words)),
             CertificateProblem::Other(words) => ("certificate_other", Some(words)),
         },
+        Failure::TlsVersion { offered } => ("tls_version", Some(offered)),
         Failure::NoMechanism { .. } => ("no_mechanism", None),
         Failure::AuthNeedsTls => ("auth_needs_tls", None),
         Failure::MissingExtension { .. } => ("missing_extension", None),
@@ -170,7 +190,11 @@ fn failure_of(kind: &str, words: &str) -> Option<Failure> {
         "certificate_not_yet_valid" => certificate(CertificateProblem::NotYetValid),
         "certificate_unknown_issuer" => certificate(CertificateProblem::UnknownIssuer),
         "certificate_name_mismatch" => certificate(CertificateProblem::NameMismatch),
+        "certificate_self_signed" => certificate(CertificateProblem::SelfSigned),
+        "certificate_missing_intermediate" => certificate(CertificateProblem::MissingIntermediate),
+        "certificate_weak" => certificate(CertificateProblem::Weak(reason)),
         "certificate_other" => certificate(CertificateProblem::Other(reason)),
+        "tls_version" => Failure::TlsVersion { offered: reason },
         "no_mechanism" => Failure::NoMechanism { offered: vec!["NTLM".into(), "GSSAPI".into()] },
         "auth_needs_tls" => Failure::AuthNeedsTls,
         "missing_extension" => Failure::MissingExtension { extension: "SMTPUTF8".into() },

@@ -40,6 +40,11 @@ pub(crate) fn add(values: &mut Values, name: &str, value: &str) {
     }
 }
 
+/// A value of a sign as it may be shown and kept: one line, control characters escaped, at most 1,000 octets.
+pub fn sign_value(text: &str) -> String {
+    escape(text.as_bytes(), 1_000)
+}
+
 /// What can be read from a text without knowing the rule.
 pub(crate) fn from_text(values: &mut Values, text: &str, lower: &str) {
     for word in text.split([' ', '<', '>', '(', ')', '"', '\'']) {
@@ -84,6 +89,7 @@ pub(crate) fn from_failure(values: &mut Values, failure: &Failure) {
                 add(values, "not_after", &date(*end));
             }
         }
+        Failure::TlsVersion { offered } => add(values, "offered", offered),
         Failure::NoMechanism { offered } => add(values, "offered", &offered.join(" ")),
         Failure::MissingExtension { extension } => add(values, "extension", extension),
         Failure::TooLarge { size, limit } => {

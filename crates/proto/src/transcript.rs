@@ -88,6 +88,11 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         problem: Option<String>,
     },
+    /// The certificates as the server sent them, its own first, at most 10.
+    Chain {
+        /// What is in them.
+        certificates: Vec<Certificate>,
+    },
     /// Authenticated with this mechanism.
     Authenticated {
         /// "PLAIN".
@@ -98,6 +103,27 @@ pub enum Fact {
         /// How many.
         transactions: u32,
     },
+}
+
+/// One certificate of a chain. Names and texts are escaped and bounded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Distinguished name of the holder, at most 300 octets.
+    pub subject: String,
+    /// Distinguished name of the signer, at most 300 octets.
+    pub issuer: String,
+    /// Alternative names, or else the common name; at most 20.
+    pub names: Vec<String>,
+    /// Start of validity, Unix seconds.
+    pub not_before: i64,
+    /// End of validity, Unix seconds.
+    pub not_after: i64,
+    /// "RSA 2048", "EC P-256", "Ed25519".
+    pub key: String,
+    /// "SHA256-RSA".
+    pub signature: String,
+    /// SHA-256 of the certificate in lower-case hexadecimal.
+    pub sha256: String,
 }
 
 /// Why a step failed: by whom and how, with the numbers kept.
@@ -171,6 +197,11 @@ pub enum Failure {
         /// What the TLS library says.
         reason: String,
     },
+    /// The server speaks only versions of TLS that are too old for us.
+    TlsVersion {
+        /// The version it chose: "TLSv1.0".
+        offered: String,
+    },
     /// The certificate was refused.
     Certificate {
         /// What is wrong with it.
@@ -216,6 +247,12 @@ pub enum CertificateProblem {
     NotYetValid,
     /// No authority we trust signed it.
     UnknownIssuer,
+    /// It is signed by its own key, and that key is not trusted.
+    SelfSigned,
+    /// The server sent its own certificate without the one that signed it, so that no trusted authority is reached.
+    MissingIntermediate,
+    /// Its key or signature is too weak: which, in words ("RSA key of 1024 bits").
+    Weak(String),
     /// It is not for this name.
     NameMismatch,
     /// Anything else, in the library's words.

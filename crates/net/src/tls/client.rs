@@ -217,7 +217,9 @@ fn problem_text(problem: &CertificateProblem) -> String {
         CertificateProblem::NotYetValid => "not yet valid".into(),
         CertificateProblem::UnknownIssuer => "issuer is not trusted".into(),
         CertificateProblem::NameMismatch => "not for this name".into(),
-        CertificateProblem::Other(text) => text.clone(),
+        CertificateProblem::SelfSigned => "signed by its own key".into(),
+        CertificateProblem::MissingIntermediate => "the signer's certificate was not sent".into(),
+        CertificateProblem::Other(text) | CertificateProblem::Weak(text) => text.clone(),
     }
 }
 

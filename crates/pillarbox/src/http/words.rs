@@ -22,6 +22,7 @@ pub fn failure(failure: &Failure) -> String {
         Failure::StartTlsMissing => "TLS is required and the server does not offer STARTTLS".into(),
         Failure::TlsHandshake { reason } => format!("the TLS handshake failed: {reason}"),
         Failure::Certificate { problem, names, .. } => certificate(problem, names),
+        Failure::TlsVersion { offered } => format!("the server speaks no newer TLS than {offered}"),
         Failure::NoMechanism { offered } if offered.is_empty() => "the server offers no AUTH".into(),
         Failure::NoMechanism { offered } => format!("no AUTH mechanism in common; offered: {}", offered.join(" ")),
         Failure::AuthNeedsTls => "credentials would cross an unencrypted link".into(),
@@ -37,6 +38,9 @@ fn certificate(problem: &CertificateProblem, names: &[String]) -> String {
         CertificateProblem::NotYetValid => "it is not valid yet".into(),
         CertificateProblem::UnknownIssuer => "nobody we trust has signed it".into(),
         CertificateProblem::NameMismatch => "it is for another name".into(),
+        CertificateProblem::SelfSigned => "it is signed by its own key".into(),
+        CertificateProblem::MissingIntermediate => "the certificate of its signer was not sent".into(),
+        CertificateProblem::Weak(what) => format!("it is too weak: {what}"),
         CertificateProblem::Other(what) => what.clone(),
     };
     match names.is_empty() {
