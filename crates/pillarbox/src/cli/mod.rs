@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod explain;
 mod explain_input;
+mod explain_mail;
 mod manual;
 mod output;
 mod queue;
