@@ -5,6 +5,8 @@
 
 mod plan;
 mod report;
+mod run;
 
 pub use plan::{Auth, Families, Message, Plan, Target, Tls};
 pub use report::{Event, Outcome, Report, StageReport, Way};
+pub use run::run;

@@ -97,6 +97,10 @@ pub struct Plan {
     pub insecure: bool,
     /// Whether, after a failure, other ports and hosts may be tried to find the reason.
     pub explore: bool,
+    /// Ports of the same host that are tried then, with the mode each stands for.
+    pub siblings: Vec<(u16, Tls)>,
+    /// Whether hosts of others may be asked for a greeting, to tell a blocked network from a dead server.
+    pub outside: bool,
     /// Test for an open relay: asks for recipients that are not the server's, without sending anything.
     pub open_relay: bool,
 }
@@ -119,6 +123,8 @@ impl Plan {
             timeout: Duration::from_secs(10),
             insecure: false,
             explore: true,
+            siblings: vec![(587, Tls::StartTls), (465, Tls::Implicit), (25, Tls::StartTls), (2525, Tls::StartTls)],
+            outside: false,
             open_relay: false,
         }
     }
