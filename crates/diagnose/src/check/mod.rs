@@ -6,7 +6,9 @@
 mod plan;
 mod report;
 mod run;
+mod signs;
 
 pub use plan::{Auth, Families, Message, Plan, Target, Tls};
 pub use report::{Event, Outcome, Report, StageReport, Way};
 pub use run::run;
+pub use signs::SIGNS;

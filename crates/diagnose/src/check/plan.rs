@@ -101,6 +101,8 @@ pub struct Plan {
     pub siblings: Vec<(u16, Tls)>,
     /// Whether hosts of others may be asked for a greeting, to tell a blocked network from a dead server.
     pub outside: bool,
+    /// A second resolver, usually the system's beside one that was given: differences are told.
+    pub compare: Option<net::Resolver>,
     /// Test for an open relay: asks for recipients that are not the server's, without sending anything.
     pub open_relay: bool,
 }
@@ -125,6 +127,7 @@ impl Plan {
             explore: true,
             siblings: vec![(587, Tls::StartTls), (465, Tls::Implicit), (25, Tls::StartTls), (2525, Tls::StartTls)],
             outside: false,
+            compare: None,
             open_relay: false,
         }
     }
