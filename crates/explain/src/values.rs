@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use proto::smtp::reply::escape;
-use proto::transcript::Failure;
+use proto::transcript::{CertificateProblem, Failure};
 
 /// Values by name, each at most 200 octets on one line.
 pub type Values = BTreeMap<String, String>;
@@ -83,7 +83,10 @@ pub(crate) fn from_failure(values: &mut Values, failure: &Failure) {
         Failure::Timeout { seconds } => add(values, "seconds", &seconds.to_string()),
         Failure::BadReply { text } => add(values, "text", text),
         Failure::TlsHandshake { reason } | Failure::Local { reason } => add(values, "reason", reason),
-        Failure::Certificate { names, not_after, .. } => {
+        Failure::Certificate { problem, names, not_after } => {
+            if let CertificateProblem::Weak(reason) | CertificateProblem::Other(reason) = problem {
+                add(values, "reason", reason);
+            }
             add(values, "names", &names.join(", "));
             if let Some(end) = not_after {
                 add(values, "not_after", &date(*end));
