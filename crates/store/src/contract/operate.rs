@@ -1,6 +1,6 @@
 //! Stories about operators: selecting, holding, releasing, retrying, cancelling.
 
-use super::scene::{HOUR, lane};
+use super::scene::{HOUR, because, lane};
 use super::{Scene, Story};
 use crate::model::*;
 use crate::verbs::StoreError;
@@ -14,6 +14,7 @@ pub(super) const STORIES: &[Story] = &[
     ("a list goes on after its cursor, oldest message first", paging),
     ("a large selection is changed completely", many),
     ("the queue is counted by each group", counted),
+    ("what waits is found and counted by the cause of its last failure", by_cause),
 ];
 
 fn by(change: impl FnOnce(&mut Selector)) -> Selector {
@@ -173,6 +174,36 @@ fn many(scene: &mut Scene) {
     assert_eq!(scene.operate(by(|s| s.state = Some(State::Held)), Operation::Release), 1_400);
     assert_eq!(scene.operate(by(|s| s.stream = Some("news".into())), Operation::Cancel), 1_400);
     assert!(scene.store.counts(GroupBy::Route, 10).wait().unwrap().is_empty());
+    scene.sound();
+}
+
+fn by_cause(scene: &mut Scene) {
+    let later = scene.now + HOUR;
+    let deferred = |rule: &str| Outcome::Deferred { until_ms: later, cause: because(rule) };
+    let ids: Vec<MessageId> = (0..4).map(|n| scene.waiting(&[&format!("r{n}@d{n}.test")])).collect();
+    scene.claim();
+    scene.settle(ids[0], 0, deferred("mailbox-full"));
+    scene.settle(ids[1], 0, deferred("mailbox-full"));
+    scene.settle(ids[2], 0, deferred("greylisted"));
+    scene.settle(ids[3], 0, Outcome::Failed { cause: because("mailbox-full") });
+    scene.waiting(&["fresh@d9.test"]);
+    let full = || by(|s| s.cause = Some("mailbox-full".into()));
+    let find = |selector: Selector| -> Vec<MessageId> {
+        scene.store.recipients(selector, None, 10).wait().unwrap().iter().map(|view| view.id.message).collect()
+    };
+    assert_eq!(find(full()), ids[..2]);
+    assert_eq!(find(by(|s| s.state = Some(State::Failed))), ids[3..]);
+    assert_eq!(scene.operate(by(|s| s.cause = Some("greylisted".into())), Operation::Hold("x".into())), 1);
+    let line = |group: &str, pending, held, next_due_ms| QueueCount { group: group.into(), pending, held, next_due_ms };
+    assert_eq!(
+        scene.store.counts(GroupBy::Cause, 10).wait().unwrap(),
+        [line("mailbox-full", 2, 0, Some(later)), line("greylisted", 0, 1, None)]
+    );
+    assert_eq!(scene.operate(full(), Operation::Retry), 2);
+    scene.claim();
+    scene.settle(ids[0], 0, Outcome::Delivered);
+    assert_eq!(scene.view(ids[0], 0).cause, None);
+    assert_eq!(scene.view(ids[2], 0).cause, Some(because("greylisted")));
     scene.sound();
 }
 

@@ -85,9 +85,9 @@ fn outcomes(scene: &mut Scene) {
         id,
         vec![
             (0, Outcome::Delivered),
-            (1, Outcome::Deferred { until_ms, failure: refused() }),
-            (2, Outcome::Failed { failure: refused() }),
-            (3, Outcome::Expired { failure: Some(refused()) }),
+            (1, Outcome::Deferred { until_ms, cause: refused() }),
+            (2, Outcome::Failed { cause: refused() }),
+            (3, Outcome::Expired { cause: Some(refused()) }),
             (4, Outcome::Held { why: "credential".into() }),
             (5, Outcome::Returned { due_ms: scene.now + 5 }),
         ],
@@ -97,14 +97,14 @@ fn outcomes(scene: &mut Scene) {
     use State::*;
     assert_eq!(states, [Delivered, Waiting, Failed, Expired, Held, Waiting]);
     let deferred = scene.view(id, 1);
-    assert_eq!((deferred.attempts, deferred.due_ms, deferred.failure), (1, Some(until_ms), Some(refused())));
+    assert_eq!((deferred.attempts, deferred.due_ms, deferred.cause), (1, Some(until_ms), Some(refused())));
     assert_eq!((scene.view(id, 5).attempts, scene.view(id, 5).due_ms), (0, Some(scene.now + 5)));
     assert_eq!(scene.view(id, 4).why.as_deref(), Some("credential"));
     assert_eq!(scene.count("example.net"), (2, 1));
     let events = scene.store.events(id, 100).wait().unwrap();
     assert_eq!(events.len(), 6);
     assert_eq!(events[2].detail.until_ms, Some(until_ms));
-    assert_eq!(events[2].detail.failure, Some(refused()));
+    assert_eq!(events[2].detail.cause, Some(refused()));
     assert_eq!(events[5].detail.why.as_deref(), Some("credential"));
     assert!(events.iter().skip(1).all(|event| event.detail.attempt == Some(attempt(scene.now))));
     scene.now = until_ms;
@@ -175,7 +175,7 @@ fn expiry(scene: &mut Scene) {
     assert_eq!((scene.state(late, 0), scene.state(held, 0)), (State::Waiting, State::Held));
     let events = scene.store.events(tried, 10).wait().unwrap();
     assert_eq!(events[2].kind, EventKind::Expired);
-    assert_eq!(events[2].detail.failure, Some(refused()));
+    assert_eq!(events[2].detail.cause, Some(refused()));
     scene.now += HOUR;
     assert_eq!(scene.store.expire(scene.now, 100).wait().unwrap(), 1);
     assert_eq!(scene.state(late, 0), State::Expired);
@@ -236,7 +236,7 @@ fn kept_together(scene: &mut Scene) {
 fn due_bounded(scene: &mut Scene) {
     let id = scene.waiting(&["b@example.net"]);
     scene.claim();
-    scene.settle(id, 0, Outcome::Deferred { until_ms: scene.now + 500 * HOUR, failure: refused() });
+    scene.settle(id, 0, Outcome::Deferred { until_ms: scene.now + 500 * HOUR, cause: refused() });
     assert_eq!(scene.view(id, 0).due_ms, Some(scene.now + 120 * HOUR));
 }
 
@@ -257,7 +257,7 @@ fn all(outcome: &Outcome) -> Vec<(u32, Outcome)> {
 
 fn settled_together(scene: &mut Scene) {
     let until_ms = scene.now + HOUR;
-    let deferred = Outcome::Deferred { until_ms, failure: refused() };
+    let deferred = Outcome::Deferred { until_ms, cause: refused() };
     for (leased, outcome) in [(true, &Outcome::Delivered), (false, &Outcome::Delivered), (true, &deferred)] {
         let before = scene.store.events_after(0, 1_000).wait().unwrap().len();
         let id = ten(scene, leased);

@@ -104,12 +104,12 @@ fn settle(scene: &Scene, dice: &mut StdRng, model: &mut Model) {
     let known = model.get_mut(&id).unwrap();
     let (outcome, state, due) = match dice.random_range(0..5) {
         0 => (Outcome::Delivered, State::Delivered, 0),
-        1 => (Outcome::Failed { failure: refused() }, State::Failed, 0),
+        1 => (Outcome::Failed { cause: refused() }, State::Failed, 0),
         2 => (Outcome::Held { why: "z".into() }, State::Held, 0),
         3 => (Outcome::Returned { due_ms: scene.now }, State::Waiting, scene.now),
         _ => {
             let until_ms = scene.now + dice.random_range(0..HOUR);
-            (Outcome::Deferred { until_ms, failure: refused() }, State::Waiting, until_ms)
+            (Outcome::Deferred { until_ms, cause: refused() }, State::Waiting, until_ms)
         }
     };
     let attempted = !matches!(outcome, Outcome::Returned { .. });

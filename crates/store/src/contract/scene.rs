@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proto::smtp::reply::Reply;
-use proto::transcript::Failure;
+use proto::transcript::{Failure, Stage};
 use proto::{Address, MailParameters, RcptParameters, ReversePath};
 
 use super::Engine;
@@ -42,8 +42,18 @@ pub(super) fn lane(route: &str, to: &str, priority: u8) -> Arc<Lane> {
     }))
 }
 
-pub(super) fn refused() -> Failure {
-    Failure::Refused(Reply::new(451, "4.7.1 try later"))
+pub(super) fn refused() -> Cause {
+    because("greylisted")
+}
+
+/// A refusal that a rule of this name explains.
+pub(super) fn because(rule: &str) -> Cause {
+    Cause {
+        stage: Stage::Recipient,
+        failure: Failure::Refused(Reply::new(451, "4.7.1 try later")),
+        provider: Some("postfix".into()),
+        rule: Some(rule.into()),
+    }
 }
 
 pub(super) fn attempt(at_ms: i64) -> Attempt {
@@ -154,7 +164,7 @@ impl Scene {
 
     /// Defers one recipient by an hour.
     pub fn defer(&self, message: MessageId, n: u32) -> u32 {
-        self.settle(message, n, Outcome::Deferred { until_ms: self.now + HOUR, failure: refused() })
+        self.settle(message, n, Outcome::Deferred { until_ms: self.now + HOUR, cause: refused() })
     }
 
     /// A recipient as people see it.

@@ -219,6 +219,21 @@ pub struct Claimed {
     pub next_due_ms: Option<i64>,
 }
 
+/// Why an attempt failed for a recipient, with all it takes to explain it: the words are made when somebody reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    /// Where in the conversation.
+    pub stage: Stage,
+    /// What happened.
+    pub failure: Failure,
+    /// Id of the provider or program that spoke, if it was recognised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Arc<str>>,
+    /// Id of the rule that fitted then: what the queue is grouped by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Arc<str>>,
+}
+
 /// How an attempt ended for one recipient.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -229,17 +244,17 @@ pub enum Outcome {
         /// When.
         until_ms: i64,
         /// Why.
-        failure: Failure,
+        cause: Cause,
     },
     /// Never.
     Failed {
         /// Why.
-        failure: Failure,
+        cause: Cause,
     },
     /// Too late.
     Expired {
         /// Last reason, if there was an attempt.
-        failure: Option<Failure>,
+        cause: Option<Cause>,
     },
     /// An operator or a brake has to release it.
     Held {
@@ -371,7 +386,7 @@ pub struct EventDetail {
     pub attempt: Option<Attempt>,
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub cause: Option<Cause>,
     /// Next attempt, Unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<i64>,

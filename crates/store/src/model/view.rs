@@ -6,7 +6,7 @@ use proto::transcript::Failure;
 use proto::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use super::{LaneKey, Message, MessageId, RecipientId, State};
+use super::{Cause, LaneKey, Message, MessageId, RecipientId, State};
 
 /// A recipient as people see it.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,14 +25,21 @@ pub struct RecipientView {
     pub lane: LaneKey,
     /// Reason of a held or suppressed one.
     pub why: Option<String>,
-    /// Last failure.
-    pub failure: Option<Failure>,
+    /// Why the last attempt failed.
+    pub cause: Option<Cause>,
     /// When the message was accepted, Unix milliseconds.
     pub accepted_ms: i64,
     /// MAIL FROM.
     pub reverse_path: ReversePath,
     /// Octets.
     pub size: u32,
+}
+
+impl RecipientView {
+    /// The last failure, without what explains it.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.cause.as_ref().map(|cause| &cause.failure)
+    }
 }
 
 /// Which recipients an operator means: all conditions must hold; an empty selector is refused by the verbs that change.
@@ -57,6 +64,8 @@ pub struct Selector {
     pub stream: Option<String>,
     /// State.
     pub state: Option<State>,
+    /// Id of the rule that explains the last failure. Finds recipients that are waiting or held.
+    pub cause: Option<String>,
 }
 
 /// What an operator does to recipients that are not final.
@@ -98,6 +107,8 @@ pub enum GroupBy {
     Sender,
     /// Stream.
     Stream,
+    /// Rule that explains the last failure; recipients that have not failed yet are left out.
+    Cause,
 }
 
 /// A message as people see it.

@@ -38,7 +38,7 @@ pub(super) fn recipients(
     Ok(views)
 }
 
-const VIEW: &str = "SELECT r.message, r.n, r.state, r.due, r.attempts, r.why, r.failure, r.address, m.accepted,
+const VIEW: &str = "SELECT r.message, r.n, r.state, r.due, r.attempts, r.why, r.cause, r.address, m.accepted,
      m.reverse_path, m.size, l.route, l.domain, l.sender, l.stream, l.priority, m.sender, m.stream, m.priority
      FROM recipient r JOIN message m ON m.id = r.message LEFT JOIN lane l ON l.id = r.lane";
 
@@ -52,7 +52,7 @@ fn read_view(row: &Row<'_>) -> Result<RecipientView, Fault> {
     let state = state(row.get(2)?);
     let address: String = row.get(7)?;
     let address = encode::read_address(&address)?;
-    let failure: Option<String> = row.get(6)?;
+    let cause: Option<String> = row.get(6)?;
     let path: String = row.get(9)?;
     // A lane's row is removed long after its last use; an old recipient is shown by its message's words then.
     let route: Option<Arc<str>> = row.get(11)?;
@@ -76,7 +76,7 @@ fn read_view(row: &Row<'_>) -> Result<RecipientView, Fault> {
         attempts: row.get(4)?,
         lane,
         why: if state == State::Held || state == State::Suppressed { row.get(5)? } else { None },
-        failure: encode::read_failure(failure.as_deref())?,
+        cause: encode::read_cause(cause.as_deref())?,
         accepted_ms: row.get(8)?,
         reverse_path: encode::read_reverse_path(&path)?,
         size: row.get(10)?,
@@ -118,6 +118,7 @@ pub(super) fn counts(
         GroupBy::Route => "route",
         GroupBy::Sender => "sender",
         GroupBy::Stream => "stream",
+        GroupBy::Cause => return causes(connection, bounded(limit)),
     };
     // One walk through the table and sums here: an index on the group would cost a seek for each of 100,000 lanes.
     let mut statement = connection.prepare_cached(&format!(
@@ -143,10 +144,26 @@ pub(super) fn counts(
             GroupBy::Route => &key.route,
             GroupBy::Sender => &key.sender,
             GroupBy::Stream => &key.stream,
+            GroupBy::Cause => continue,
         };
         groups.entry(group.to_string()).or_default().pending += entry.count;
     }
     Ok(largest(groups, bounded(limit)))
+}
+
+/// Waiting and held recipients by the rule of their last failure. Reads the index alone.
+fn causes(connection: &Connection, limit: usize) -> Result<Vec<QueueCount>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT rule, sum(state = 0), sum(state = 2), min(due) FROM recipient INDEXED BY recipient_cause
+         WHERE (state = 0 OR state = 2) AND cause IS NOT NULL GROUP BY rule",
+    )?;
+    let mut groups = HashMap::new();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let rule: Option<String> = row.get(0)?;
+        groups.insert(rule.unwrap_or_default(), Sums { pending: row.get(1)?, held: row.get(2)?, due: row.get(3)? });
+    }
+    Ok(largest(groups, limit))
 }
 
 /// What a group adds up to.

@@ -10,7 +10,7 @@ use proto::{Address, BodyType, DeliveryNotify, MailParameters, RcptParameters, R
 use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
-use crate::model::{Attempt, EventDetail, MessageDetails, Operation, Origin};
+use crate::model::{Attempt, Cause, EventDetail, MessageDetails, Operation, Origin};
 
 fn defect(error: impl std::fmt::Display) -> StoreError {
     StoreError::Internal(format!("a stored value cannot be read: {error}"))
@@ -192,7 +192,7 @@ pub(super) fn read_attempt(text: &str) -> Result<Attempt, StoreError> {
 #[derive(Serialize)]
 struct DetailOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    f: Option<&'a Failure>,
+    c: Option<CauseOut<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     u: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,35 +201,67 @@ struct DetailOut<'a> {
 
 #[derive(Deserialize)]
 struct DetailIn {
-    f: Option<Failure>,
+    c: Option<CauseIn>,
     u: Option<i64>,
     w: Option<String>,
 }
 
 /// Particulars of an event without its attempt; `None` if there are none.
 pub(super) fn detail(
-    failure: Option<&Failure>,
+    cause: Option<&Cause>,
     until_ms: Option<i64>,
     why: Option<&str>,
 ) -> Result<Option<String>, StoreError> {
-    if failure.is_none() && until_ms.is_none() && why.is_none() {
+    if cause.is_none() && until_ms.is_none() && why.is_none() {
         return Ok(None);
     }
-    to_text(&DetailOut { f: failure, u: until_ms, w: why }).map(Some)
+    to_text(&DetailOut { c: cause.map(CauseOut::from), u: until_ms, w: why }).map(Some)
 }
 
 pub(super) fn read_detail(text: Option<&str>, attempt: Option<Attempt>) -> Result<EventDetail, StoreError> {
     let Some(text) = text else { return Ok(EventDetail { attempt, ..EventDetail::default() }) };
     let found: DetailIn = serde_json::from_str(text).map_err(defect)?;
-    Ok(EventDetail { attempt, failure: found.f, until_ms: found.u, why: found.w })
+    Ok(EventDetail { attempt, cause: found.c.map(Cause::from), until_ms: found.u, why: found.w })
 }
 
-pub(super) fn failure(failure: &Failure) -> Result<String, StoreError> {
-    to_text(failure)
+/// The generated column `rule` reads `r`.
+#[derive(Serialize)]
+struct CauseOut<'a> {
+    s: Stage,
+    f: &'a Failure,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r: Option<&'a str>,
 }
 
-pub(super) fn read_failure(text: Option<&str>) -> Result<Option<Failure>, StoreError> {
-    text.map(|text| serde_json::from_str(text).map_err(defect)).transpose()
+impl<'a> From<&'a Cause> for CauseOut<'a> {
+    fn from(cause: &'a Cause) -> Self {
+        Self { s: cause.stage, f: &cause.failure, p: cause.provider.as_deref(), r: cause.rule.as_deref() }
+    }
+}
+
+#[derive(Deserialize)]
+struct CauseIn {
+    s: Stage,
+    f: Failure,
+    p: Option<Arc<str>>,
+    r: Option<Arc<str>>,
+}
+
+impl From<CauseIn> for Cause {
+    fn from(found: CauseIn) -> Self {
+        Self { stage: found.s, failure: found.f, provider: found.p, rule: found.r }
+    }
+}
+
+pub(super) fn cause(cause: &Cause) -> Result<String, StoreError> {
+    to_text(&CauseOut::from(cause))
+}
+
+pub(super) fn read_cause(text: Option<&str>) -> Result<Option<Cause>, StoreError> {
+    let read = |text| serde_json::from_str::<CauseIn>(text).map(Cause::from).map_err(defect);
+    text.map(read).transpose()
 }
 
 /// An operator's wish that waits for the end of a lease.

@@ -26,7 +26,7 @@ struct OpenRow {
     attempts: i64,
     wish: Option<Wish>,
     why: Option<String>,
-    failure: Option<String>,
+    cause: Option<String>,
 }
 
 /// A state by its number.
@@ -48,7 +48,7 @@ impl Work<'_> {
         let found = self
             .connection
             .prepare_cached(
-                "SELECT state, lane, lease, due, attempts, wish, why, failure FROM recipient
+                "SELECT state, lane, lease, due, attempts, wish, why, cause FROM recipient
                  WHERE message = ?1 AND n = ?2 AND state <= 2",
             )?
             .query_row(params![id.message.0, id.n], |row| {
@@ -63,7 +63,7 @@ impl Work<'_> {
                         attempts: row.get(4)?,
                         wish: None,
                         why: row.get(6)?,
-                        failure: row.get(7)?,
+                        cause: row.get(7)?,
                     },
                     wish,
                 ))
@@ -85,7 +85,7 @@ impl Work<'_> {
                 attempts: row.attempts,
                 wish: wish.as_deref(),
                 why: row.why.as_deref(),
-                failure: row.failure.as_deref(),
+                cause: row.cause.as_deref(),
             },
         )
     }
@@ -240,8 +240,8 @@ impl Work<'_> {
                 continue;
             }
             self.change_state(&mut message, &mut row, State::Expired, now_ms);
-            let failure = encode::read_failure(row.failure.as_deref())?;
-            let detail = encode::detail(failure.as_ref(), None, None)?;
+            let cause = encode::read_cause(row.cause.as_deref())?;
+            let detail = encode::detail(cause.as_ref(), None, None)?;
             self.event(&mut message, now_ms, Some(n), EventKind::Expired, AttemptColumn::None, detail.as_deref())?;
             self.save_open(&row)?;
             expired += 1;

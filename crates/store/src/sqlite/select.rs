@@ -69,7 +69,8 @@ pub(super) fn select(
     }
     // Where no other way serves what is at rest, the walk by age does, over all open messages.
     let at_rest = match selector.state {
-        Some(State::Leased) => Some(Vec::new()),
+        Some(State::Leased) if selector.cause.is_none() => Some(Vec::new()),
+        _ if selector.cause.is_some() => return by_cause(connection, selector, after, limit),
         _ if selector.recipient.is_some() => Some(by_address(connection, selector, after, limit)?),
         None if lane_conditions(selector).1.is_empty() => None,
         _ => by_lanes(connection, selector, after, limit)?,
@@ -118,6 +119,10 @@ fn row_conditions(selector: &Selector, sql: &mut String, values: &mut Vec<Value>
         sql.push_str(" AND r.address = ?");
         values.push(Value::Text(stored_address(recipient)));
     }
+    if let Some(cause) = &selector.cause {
+        sql.push_str(" AND r.rule = ?");
+        values.push(Value::Text(cause.clone()));
+    }
     let (lanes, lane_values) = lane_conditions(selector);
     if !lane_values.is_empty() {
         sql.push_str(" AND EXISTS (SELECT 1 FROM lane WHERE lane.id = r.lane");
@@ -151,9 +156,30 @@ fn by_address(
     after: RecipientId,
     limit: usize,
 ) -> Result<Vec<RecipientId>, Fault> {
-    let mut sql = String::from(
-        "SELECT r.message, r.n FROM recipient r INDEXED BY recipient_address
-         WHERE (r.state = 0 OR r.state = 2) AND (r.message, r.n) > (?, ?)",
+    at_rest(connection, "recipient_address", "true", selector, after, limit)
+}
+
+fn by_cause(
+    connection: &Connection,
+    selector: &Selector,
+    after: RecipientId,
+    limit: usize,
+) -> Result<Vec<RecipientId>, Fault> {
+    at_rest(connection, "recipient_cause", "r.cause IS NOT NULL", selector, after, limit)
+}
+
+/// Recipients that wait or are held, through an index that has only those.
+fn at_rest(
+    connection: &Connection,
+    index: &str,
+    condition: &str,
+    selector: &Selector,
+    after: RecipientId,
+    limit: usize,
+) -> Result<Vec<RecipientId>, Fault> {
+    let mut sql = format!(
+        "SELECT r.message, r.n FROM recipient r INDEXED BY {index}
+         WHERE (r.state = 0 OR r.state = 2) AND {condition} AND (r.message, r.n) > (?, ?)"
     );
     let mut values = vec![Value::Integer(after.message.0), Value::Integer(i64::from(after.n))];
     row_conditions(selector, &mut sql, &mut values);

@@ -51,7 +51,7 @@ struct Next {
     state: Option<State>,
     due: Option<i64>,
     why: Option<String>,
-    failure: Option<String>,
+    cause: Option<String>,
 }
 
 impl Work<'_> {
@@ -174,7 +174,7 @@ impl Work<'_> {
                 attempts: leased.attempts + i64::from(attempted),
                 wish: None,
                 why: next.why.as_deref(),
-                failure: next.failure.as_deref(),
+                cause: next.cause.as_deref(),
             },
         )
     }
@@ -192,22 +192,22 @@ impl Work<'_> {
             Outcome::Delivered => {
                 (EventKind::Delivered, None, Next { state: Some(State::Delivered), ..Next::default() })
             }
-            Outcome::Deferred { until_ms, failure } => (
+            Outcome::Deferred { until_ms, cause } => (
                 EventKind::Deferred,
-                encode::detail(Some(failure), Some(*until_ms), None)?,
-                Next { due: Some(*until_ms), failure: Some(encode::failure(failure)?), ..Next::default() },
+                encode::detail(Some(cause), Some(*until_ms), None)?,
+                Next { due: Some(*until_ms), cause: Some(encode::cause(cause)?), ..Next::default() },
             ),
-            Outcome::Failed { failure } => (
+            Outcome::Failed { cause } => (
                 EventKind::Failed,
-                encode::detail(Some(failure), None, None)?,
-                Next { state: Some(State::Failed), failure: Some(encode::failure(failure)?), ..Next::default() },
+                encode::detail(Some(cause), None, None)?,
+                Next { state: Some(State::Failed), cause: Some(encode::cause(cause)?), ..Next::default() },
             ),
-            Outcome::Expired { failure } => (
+            Outcome::Expired { cause } => (
                 EventKind::Expired,
-                encode::detail(failure.as_ref(), None, None)?,
+                encode::detail(cause.as_ref(), None, None)?,
                 Next {
                     state: Some(State::Expired),
-                    failure: self.failure_or_last(row.id, n, failure.as_ref())?,
+                    cause: self.cause_or_last(row.id, n, cause.as_ref())?,
                     ..Next::default()
                 },
             ),
@@ -217,14 +217,14 @@ impl Work<'_> {
                 Next {
                     state: Some(State::Held),
                     why: Some(why.clone()),
-                    failure: self.failure_or_last(row.id, n, None)?,
+                    cause: self.cause_or_last(row.id, n, None)?,
                     ..Next::default()
                 },
             ),
             Outcome::Returned { due_ms } => {
                 return Ok(Next {
                     due: Some(*due_ms),
-                    failure: self.failure_or_last(row.id, n, None)?,
+                    cause: self.cause_or_last(row.id, n, None)?,
                     ..Next::default()
                 });
             }
@@ -234,19 +234,19 @@ impl Work<'_> {
         Ok(next)
     }
 
-    /// The failure to keep in the row: the new one, or the one that is there.
-    fn failure_or_last(
+    /// The cause to keep in the row: the new one, or the one that is there.
+    fn cause_or_last(
         &mut self,
         message: MessageId,
         n: u32,
-        failure: Option<&proto::transcript::Failure>,
+        cause: Option<&Cause>,
     ) -> Result<Option<String>, Fault> {
-        if let Some(failure) = failure {
-            return Ok(Some(encode::failure(failure)?));
+        if let Some(cause) = cause {
+            return Ok(Some(encode::cause(cause)?));
         }
         Ok(self
             .connection
-            .prepare_cached("SELECT failure FROM recipient WHERE message = ?1 AND n = ?2")?
+            .prepare_cached("SELECT cause FROM recipient WHERE message = ?1 AND n = ?2")?
             .query_row(params![message.0, n], |row| row.get(0))?)
     }
 

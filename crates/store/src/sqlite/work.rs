@@ -71,11 +71,11 @@ impl<'c> Statements<'c> {
                 "SELECT lane, attempts, wish FROM recipient WHERE message = ?1 AND n = ?2 AND state = 1 AND lease = ?3",
             )?,
             save_recipient: connection.prepare(
-                "UPDATE recipient SET state = ?3, lease = ?4, due = ?5, attempts = ?6, wish = ?7, why = ?8, failure = ?9
+                "UPDATE recipient SET state = ?3, lease = ?4, due = ?5, attempts = ?6, wish = ?7, why = ?8, cause = ?9
                  WHERE message = ?1 AND n = ?2",
             )?,
             deliver: connection.prepare(
-                "UPDATE OR FAIL recipient SET state = 3, lease = 0, attempts = attempts + ?4, failure = NULL
+                "UPDATE OR FAIL recipient SET state = 3, lease = 0, attempts = attempts + ?4, cause = NULL
                  WHERE message = ?1 AND n BETWEEN ?2 AND ?5 AND state = 1 AND lease = ?3 AND wish IS NULL",
             )?,
             load_run: connection.prepare(
@@ -143,7 +143,7 @@ pub(super) struct RecipientRow<'a> {
     pub(super) attempts: i64,
     pub(super) wish: Option<&'a str>,
     pub(super) why: Option<&'a str>,
-    pub(super) failure: Option<&'a str>,
+    pub(super) cause: Option<&'a str>,
 }
 
 #[derive(Default)]
@@ -311,7 +311,7 @@ impl<'c> Work<'c> {
             row.attempts,
             row.wish,
             row.why,
-            row.failure
+            row.cause
         ])?;
         Ok(())
     }

@@ -71,13 +71,16 @@ CREATE TABLE recipient(
     attempts   INTEGER NOT NULL,
     wish       TEXT,                 -- operator's wish, applied when the lease ends
     why        TEXT,
-    failure    TEXT,
+    cause      TEXT,                 -- JSON of the last failure
+    rule       TEXT GENERATED ALWAYS AS (cause ->> '$.r') VIRTUAL,
     parameters TEXT,
     address    TEXT NOT NULL,
     PRIMARY KEY (message, n)
 ) WITHOUT ROWID;
 CREATE INDEX recipient_due ON recipient(lane, due, message, n) WHERE state = 0;
 CREATE INDEX recipient_rest ON recipient(lane, state, message, n) WHERE state = 0 OR state = 2;
+CREATE INDEX recipient_cause ON recipient(rule, message, n, state, due)
+    WHERE (state = 0 OR state = 2) AND cause IS NOT NULL;
 CREATE INDEX recipient_address ON recipient(address, message, n) WHERE state = 0 OR state = 2;
 
 -- Events of one message are chained from message.last_event through prev: cheaper than an index. A row stands for the
