@@ -8,7 +8,10 @@ macro_rules! files {
 
 /// Name and TOML text of each file.
 pub(crate) const FILES: &[(&str, &str)] = files![
+    "rules/blocklists.toml",
+    "rules/check.toml",
     "rules/client.toml",
+    "rules/domain.toml",
     "rules/exchange.toml",
     "rules/generic.toml",
     "rules/programs.toml",

@@ -97,11 +97,19 @@ enum Use {
     Prose,
     Command,
     Link,
+    /// A line of a zone file: nobody's shell sees it, and it needs blanks and quotation marks.
+    Record,
 }
 
 impl Use {
     fn of_command(template: &str) -> Self {
-        if template.starts_with("https://") || template.starts_with("{url") { Self::Link } else { Self::Command }
+        if template.starts_with("https://") || template.starts_with("{url") {
+            Self::Link
+        } else if template.starts_with("{record") {
+            Self::Record
+        } else {
+            Self::Command
+        }
     }
 
     /// Whether the value can do no more than stand there.
@@ -110,6 +118,7 @@ impl Use {
         match self {
             Self::Prose => true,
             Self::Command => !value.starts_with('-') && value.bytes().all(plain),
+            Self::Record => value.bytes().all(|octet| (b' '..=b'~').contains(&octet) && !b"`$\\".contains(&octet)),
             Self::Link => value.bytes().all(|octet| plain(octet) || b"?&#~".contains(&octet)),
         }
     }
