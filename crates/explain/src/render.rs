@@ -131,7 +131,7 @@ fn fill(template: &str, values: &Values, place: Use) -> String {
         match piece {
             Piece::Text(words) => text.push_str(words),
             Piece::Value { name, otherwise } => {
-                match (values.get(name).filter(|value| place.takes(value)), otherwise) {
+                match (values.get(name).filter(|value| !value.is_empty() && place.takes(value)), otherwise) {
                     (Some(value), _) => text.push_str(value),
                     (None, Some(otherwise)) => text.push_str(otherwise),
                     (None, None) => text.push_str(&name.to_uppercase()),
