@@ -7,6 +7,7 @@ pub mod cidr;
 pub mod client;
 pub mod clock;
 pub mod dial;
+pub mod lookup;
 pub mod resolver;
 pub mod server;
 pub mod tls;
@@ -16,7 +17,8 @@ mod timer;
 
 pub use cidr::Cidr;
 pub use clock::Clock;
-pub use resolver::{MailHosts, MxHost, Resolver, ResolverSettings};
+pub use lookup::{Answer, Outcome, Proof};
+pub use resolver::{Dnssec, MailHosts, MxHost, Resolver, ResolverSettings};
 pub use tls::{ClientTls, Roots, ServerTls, Verify};
 
 /// What a connection to the outside needs: injected once, shared by all; cheap to clone.

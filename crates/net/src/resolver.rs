@@ -13,6 +13,7 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts,
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use proto::transcript::Failure;
@@ -29,12 +30,34 @@ pub struct ResolverSettings {
     pub servers: Vec<SocketAddr>,
     /// Limit of one question with all its retries.
     pub timeout: Duration,
+    /// Whether signatures are checked.
+    pub dnssec: Dnssec,
 }
 
 impl Default for ResolverSettings {
     fn default() -> Self {
-        Self { servers: Vec::new(), timeout: Duration::from_secs(10) }
+        Self { servers: Vec::new(), timeout: Duration::from_secs(10), dnssec: Dnssec::Off }
     }
+}
+
+/// Validation of answers (RFC 4035 §5). It costs several questions for each one asked, so delivery leaves it off.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Dnssec {
+    /// Not checked; nothing is known then.
+    #[default]
+    Off,
+    /// From the keys of the root zone that are built in.
+    Root,
+    /// From these keys instead: DNSKEY records in the form of a zone file, one each line.
+    Anchors(String),
+}
+
+/// Whom a resolver asks.
+enum Asking {
+    /// A server that finds the answer elsewhere.
+    Recursive,
+    /// The server that has the answer.
+    Directly,
 }
 
 /// The resolver could not be set up.
@@ -63,8 +86,9 @@ pub struct MailHosts {
 /// A caching resolver; cheap to clone.
 #[derive(Clone)]
 pub struct Resolver {
-    inner: Arc<TokioResolver>,
-    timeout: Duration,
+    pub(crate) inner: Arc<TokioResolver>,
+    pub(crate) timeout: Duration,
+    pub(crate) validates: bool,
 }
 
 impl std::fmt::Debug for Resolver {
@@ -76,6 +100,16 @@ impl std::fmt::Debug for Resolver {
 impl Resolver {
     /// A resolver for the given servers, or the system's.
     pub fn new(settings: ResolverSettings) -> Result<Self, ResolverError> {
+        Self::build(settings, Asking::Recursive)
+    }
+
+    /// Asks this one server, without recursion and without a cache: what an authoritative server itself says.
+    pub fn at(server: SocketAddr, timeout: Duration) -> Result<Self, ResolverError> {
+        let settings = ResolverSettings { servers: vec![server], timeout, dnssec: Dnssec::Off };
+        Self::build(settings, Asking::Directly)
+    }
+
+    fn build(settings: ResolverSettings, asking: Asking) -> Result<Self, ResolverError> {
         let mut builder = if settings.servers.is_empty() {
             // Without a resolv.conf the C library asks the local machine; so do we.
             TokioResolver::builder_tokio().unwrap_or_else(|error| {
@@ -98,8 +132,18 @@ impl Resolver {
         options.max_active_requests = 1_000;
         options.positive_max_ttl = Some(Duration::from_secs(86_400));
         options.negative_max_ttl = Some(Duration::from_secs(300));
+        if let Asking::Directly = asking {
+            options.recursion_desired = false;
+            options.cache_size = 0;
+        }
+        let validates = settings.dnssec != Dnssec::Off;
+        options.validate = validates;
+        if let Dnssec::Anchors(keys) = &settings.dnssec {
+            let anchors = keys.parse::<TrustAnchors>().map_err(|error| ResolverError(error.to_string()))?;
+            builder = builder.with_trust_anchor(Arc::new(anchors));
+        }
         let inner = builder.build().map_err(|error| ResolverError(error.to_string()))?;
-        Ok(Self { inner: Arc::new(inner), timeout: settings.timeout })
+        Ok(Self { inner: Arc::new(inner), timeout: settings.timeout, validates })
     }
 
     /// The hosts that take mail for `domain`, as RFC 5321 §5.1 finds them.

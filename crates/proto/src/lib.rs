@@ -6,6 +6,7 @@
 pub mod address;
 pub mod envelope;
 pub mod message;
+pub mod policy;
 pub mod report;
 pub mod smtp;
 pub mod transcript;

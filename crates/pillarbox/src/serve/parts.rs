@@ -44,7 +44,7 @@ pub fn net(config: &Config, clock: Clock) -> Result<Net> {
         Roots::Both => net::Roots::Both,
         Roots::File(path) => net::Roots::Pem(path.clone()),
     };
-    let resolver = ResolverSettings { servers: config.dns_servers.clone(), timeout: config.dns_timeout };
+    let resolver = ResolverSettings { servers: config.dns_servers.clone(), timeout: config.dns_timeout, ..ResolverSettings::default() };
     Ok(Net {
         resolver: Resolver::new(resolver)?,
         tls: ClientTls::new(&roots, clock.clone()).context("`tls.roots` cannot be used")?,

@@ -1,0 +1,1 @@
+//! Records and walks from the outside.

@@ -1,0 +1,1 @@
+//! SPF from the outside: records, clients, results.
