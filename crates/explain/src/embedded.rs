@@ -11,6 +11,8 @@ pub(crate) const FILES: &[(&str, &str)] = files![
     "rules/blocklists.toml",
     "rules/check.toml",
     "rules/client.toml",
+    "rules/compare.toml",
+    "rules/credentials.toml",
     "rules/domain.toml",
     "rules/exchange.toml",
     "rules/generic.toml",

@@ -4,10 +4,13 @@
 //! stored rule id and values into words when somebody reads them. What is done about it is decided elsewhere.
 
 mod base;
+pub mod credential;
 mod embedded;
 mod error;
+mod interception;
 mod judge;
 mod lint;
+pub mod lists;
 mod model;
 mod normal;
 mod pattern;
@@ -20,6 +23,7 @@ mod values;
 
 pub use base::{Origin, RuleBase};
 pub use error::RulesError;
+pub use interception::interception;
 pub use judge::{Basis, Finding, Query, What};
 pub use lint::{Problem, SampleCheck};
 pub use model::{Code, EnhancedPattern, Fix, Owner, ResultWord, Retry, Rule, Scope, Severity, Source};
@@ -28,5 +32,5 @@ pub use pattern::Pattern;
 pub use provider::{Provider, Submission};
 pub use reason::{Reason, ReasonText};
 pub use render::{Explanation, RenderedFix};
-pub use sample::Sample;
+pub use sample::{Sample, SampleWhat};
 pub use values::{Values, sign_value};
