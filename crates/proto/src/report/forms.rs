@@ -1,0 +1,539 @@
+//! Is it a report, and whose form is it? Tables of what such mails have in common; the order is the order of looking.
+
+use super::model::AutoReplyKind;
+use super::part::Fields;
+
+/// Where a mark of a form is looked for; all in lower case.
+#[derive(Debug, Clone, Copy)]
+enum Mark {
+    From(&'static str),
+    Subject(&'static str),
+    Notice(&'static str),
+    /// A header field that is there.
+    Field(&'static str),
+    /// A header field with these words.
+    FieldHas(&'static str, &'static str),
+}
+
+use Mark::{Field, FieldHas, From, Notice, Subject};
+
+/// Forms by name: any of the marks decides.
+const FORMS: &[(&str, &[Mark])] = &[
+    ("facebook", &[From("@mx.facebook.com"), Notice("created automatically by facebook")]),
+    (
+        "amazonses",
+        &[
+            FieldHas("X-AWS-Outgoing", "."),
+            Field("X-SES-Outgoing"),
+            From("@email-bounces.amazonses.com"),
+            Notice("\"notificationtype\""),
+        ],
+    ),
+    ("amazonworkmail", &[FieldHas("X-Mailer", "amazon workmail"), FieldHas("X-Original-Mailer", "amazon workmail")]),
+    ("googlegroups", &[From("@googlegroups.com"), Notice("the group you tried to contact")]),
+    (
+        "gmail",
+        &[
+            From("@googlemail.com"),
+            FieldHas("Received", ".google.com"),
+            Notice("technical details of permanent failure"),
+        ],
+    ),
+    (
+        "office365",
+        &[
+            Field("X-MS-Exchange-CrossTenant-Network-Message-Id"),
+            Notice("office 365"),
+            Notice("microsoft 365"),
+            FieldHas("Received", ".prod.outlook.com"),
+        ],
+    ),
+    ("outlook", &[From("@hotmail.com"), From("@outlook.com"), FieldHas("Received", ".hotmail.com")]),
+    (
+        "exchange2007",
+        &[
+            Notice("diagnostic information for administrators"),
+            Notice("delivery has failed to these recipients"),
+            FieldHas("Content-Language", "fr-fr"),
+            Notice("informations de diagnostic pour les administrateurs"),
+            Notice("#smtp#"),
+            Field("X-MS-Exchange-Message-Is-Ndr"),
+        ],
+    ),
+    (
+        "exchange",
+        &[
+            Notice("did not reach the following recipient"),
+            Notice("the mts-id of the original message"),
+            FieldHas("X-Mailer", "internet mail service"),
+            Field("X-MS-Embedded-Report"),
+        ],
+    ),
+    (
+        "smtpsvc",
+        &[
+            FieldHas("Received", "microsoft smtpsvc"),
+            Notice("this is an automatically generated delivery status notification."),
+        ],
+    ),
+    (
+        "domino",
+        &[
+            Subject("delivery failure:"),
+            FieldHas("X-MIMETrack", "domino"),
+            Notice("not listed in domino directory"),
+            Notice("domino directory"),
+        ],
+    ),
+    ("notes", &[Notice("------- failure reasons"), Notice("name & address book"), FieldHas("X-Mailer", "notes")]),
+    ("mailru", &[From("@corp.mail.ru"), FieldHas("Message-Id", ".mail.ru"), From(".mail.ru")]),
+    ("yandex", &[From("@yandex.ru"), Notice("mail system at host yandex.ru"), FieldHas("X-Yandex-Front", ".")]),
+    ("zoho", &[Field("X-ZohoMail"), From("@mail.zoho.com"), Notice("error_code :")]),
+    ("gmx", &[FieldHas("Envelope-To", "@gmx"), From("@gmx."), Field("X-GMX-Antispam")]),
+    ("einsundeins", &[From("@1and1."), From("kundenserver.de"), Field("X-UI-Out-Filterresults")]),
+    ("ezweb", &[From("@ezweb.ne.jp"), Notice("each of the following recipients was rejected by a remote mail server")]),
+    ("kddi", &[From("no-reply@app.auone-net.jp"), Notice("as their mailbox is full"), From("@au.com")]),
+    ("docomo", &[From("@docomo.ne.jp")]),
+    (
+        "biglobe",
+        &[From("biglobe.ne.jp"), Notice("-----non-delivered information"), Notice("----- non-delivered information")],
+    ),
+    ("mfilter", &[FieldHas("X-Mailer", "m-filter"), Notice("-------server message")]),
+    ("activehunter", &[Field("X-AHMAILID")]),
+    ("verizon", &[From("@vtext.com"), From("@vzwpix.com"), Notice("could not be delivered to mobile")]),
+    ("aol", &[From("@aol.com"), From(".aol.com"), Field("X-AOL-IP")]),
+    ("yahoo", &[Field("X-YMailISG"), From("@yahoo."), Notice("message from  yahoo"), Notice("message from yahoo")]),
+    ("mailmarshal", &[Notice("the following recipients were affected"), FieldHas("X-Mailer", "mailmarshal")]),
+    ("mimecast", &[FieldHas("Received", ".mimecast."), Field("X-Mimecast-Spam-Score")]),
+    ("messagelabs", &[From("messagelabs"), Field("X-Msg-Ref")]),
+    ("mxlogic", &[Field("X-MX-Bounce"), Field("X-MXL-Hash"), Field("X-MXL-NoteHash")]),
+    ("mcafee", &[Field("X-NAI-Header"), Notice("--- the following addresses had delivery problems ---")]),
+    ("surfcontrol", &[Field("X-SEF-ZeroHour-RefID"), Notice("- message non-deliverable")]),
+    ("interscan", &[From("interscan"), Notice("interscan"), Notice("sent <<< rcpt to")]),
+    ("trendmicro", &[FieldHas("X-Mailer", "trend micro"), Field("X-TM-AS-Product-Ver")]),
+    ("mailfoundry", &[Field("X-MailFoundry"), Notice("mailfoundry")]),
+    ("barracuda", &[Field("X-ASG-Debug-ID"), Field("X-Barracuda-Envelope-From")]),
+    ("sendgrid", &[FieldHas("X-Mailer", "minimailer"), Notice("generated message from sendgrid")]),
+    ("powermta", &[Field("X-PowerMTA-BounceCategory"), Notice("inform you on the delivery status of a")]),
+    ("opensmtpd", &[Notice("this is the mailer-daemon, please do not reply to this e")]),
+    ("dragonfly", &[Notice("this is the dragonfly mail agent")]),
+    ("haraka", &[Notice("haraka"), FieldHas("Reporting-MTA", "haraka")]),
+    (
+        "stalwart",
+        &[
+            FieldHas("X-Mailer", "stalwart"),
+            Notice("your message could not be delivered to the following recipients:\n\n<"),
+        ],
+    ),
+    ("james", &[Notice("message details:\n"), Field("X-James"), FieldHas("Received", "james smtp")]),
+    (
+        "messagingserver",
+        &[Notice("this report relates to a message you sent"), FieldHas("Content-Type", "boundary_(id_")],
+    ),
+    (
+        "groupwise",
+        &[
+            Subject("message status - undeliverable"),
+            FieldHas("X-Mailer", "groupwise"),
+            Notice("the message that you sent was undeliverable"),
+        ],
+    ),
+    (
+        "courier",
+        &[
+            Notice("undeliverable mail"),
+            From("courier"),
+            Notice("delays in delivering your message"),
+            FieldHas("Message-Id", "<courier."),
+        ],
+    ),
+    ("communigate", &[FieldHas("Received", "communigate")]),
+    ("mdaemon", &[From("mdaemon"), Field("X-MDaemon-Deliver-To"), Field("X-Actual-From")]),
+    ("mailenable", &[Notice("mailenable:")]),
+    (
+        "imail",
+        &[FieldHas("X-Mailer", "smtp32"), Notice("body of message generated response"), FieldHas("X-Mailer", "imail")],
+    ),
+    ("lsmtp", &[Notice("error-for:")]),
+    ("fml", &[Field("X-MLServer"), Notice("not the members of this mailing list")]),
+    ("qmail", &[Notice("qmail-send program"), FieldHas("Received", "qmail"), Subject("failure notice")]),
+    (
+        "exim",
+        &[
+            Field("X-Failed-Recipients"),
+            Notice("created automatically by mail delivery software"),
+            FieldHas("Received", "exim"),
+        ],
+    ),
+    (
+        "postfix",
+        &[
+            Notice("the postfix program"),
+            Notice("this is the mail system at host"),
+            FieldHas("Received", "(postfix)"),
+            Notice("postfix program"),
+        ],
+    ),
+    ("x6", &[Notice("we had trouble delivering your message")]),
+    ("x3", &[Notice("smtp:rcpt host"), Notice("smtp:data host")]),
+    (
+        "sendmail",
+        &[
+            Notice("----- the following addresses had"),
+            Notice("transcript of session follows"),
+            Notice("the original message was received at"),
+        ],
+    ),
+    ("x2", &[Notice("unable to deliver message to the following address")]),
+];
+
+/// What is known of a mail before its form is named.
+#[derive(Debug)]
+pub(super) struct Look<'a> {
+    pub(super) fields: &'a Fields<'a>,
+    /// `From`, in lower case, encoded words decoded.
+    pub(super) from: String,
+    /// `Subject`, likewise.
+    pub(super) subject: String,
+    /// Words of the report, in lower case.
+    pub(super) notice: &'a str,
+    /// Whether it shows a mail that came back.
+    pub(super) has_copy: bool,
+}
+
+impl Look<'_> {
+    fn has(&self, mark: Mark) -> bool {
+        let field = |name: &str| self.fields.get(name);
+        match mark {
+            From(words) => has(&self.from, words),
+            Subject(words) => has(&self.subject, words),
+            Notice(words) => has(self.notice, words),
+            Field(name) => field(name).is_some(),
+            FieldHas("Received", words) => {
+                // The first hop that we see last: who handed the report over.
+                let first = field("Received").unwrap_or_default();
+                contains(first, words)
+            }
+            FieldHas(name, words) => field(name).is_some_and(|value| contains(value, words)),
+        }
+    }
+
+    /// The name of the form.
+    pub(super) fn form(&self) -> Option<&'static str> {
+        FORMS.iter().find(|(_, marks)| marks.iter().any(|mark| self.has(*mark))).map(|(name, _)| *name)
+    }
+
+    /// Whether a mail without machine-readable part is a report of a failure.
+    pub(super) fn is_bounce(&self) -> bool {
+        if self.fields.get("X-Failed-Recipients").is_some() {
+            return true;
+        }
+        if REPLIES.iter().any(|start| self.subject.starts_with(start)) && !self.is_daemon() {
+            return false;
+        }
+        let notice = FAILED.iter().any(|words| has(self.notice, words));
+        let subject = SUBJECTS.iter().any(|words| has(&self.subject, words));
+        match (self.is_daemon(), notice, subject) {
+            (true, true, _) | (true, _, true) => true,
+            (false, true, true) => self.has_copy || self.is_from_nobody(),
+            (false, true, false) => self.is_from_nobody() && self.has_copy,
+            _ => false,
+        }
+    }
+
+    fn is_daemon(&self) -> bool {
+        DAEMONS.iter().any(|name| self.from.contains(name)) || self.from.contains("<>") && self.is_from_nobody()
+    }
+
+    fn is_from_nobody(&self) -> bool {
+        self.from.trim().is_empty()
+            || self.from.contains("<>")
+            || self.fields.get("Return-Path").is_some_and(|path| path.trim_ascii() == b"<>")
+    }
+
+    /// Whether a program answered for a person.
+    pub(super) fn auto_reply(&self) -> Option<AutoReplyKind> {
+        let field = |name: &str| self.fields.get(name);
+        let subject = AWAY.iter().any(|words| has(&self.subject, words));
+        let replied = field("Auto-Submitted").is_some_and(|value| contains(value, "auto-replied"));
+        let header = replied
+            || ["X-Autoreply", "X-Autorespond", "X-Auto-Reply", "X-Autogenerated", "X-AutoReply-From"]
+                .iter()
+                .any(|name| field(name).is_some())
+            || field("Precedence").is_some_and(|value| contains(value, "auto_reply"));
+        if CHALLENGES.iter().any(|words| has(&self.subject, words) || has(self.notice, words)) {
+            return Some(AutoReplyKind::Challenge);
+        }
+        (subject || header).then_some(AutoReplyKind::Answer)
+    }
+
+    /// Whether the words say that trying goes on.
+    pub(super) fn is_delay(&self) -> bool {
+        let says = |words: &&&str| has(self.notice, words) || has(&self.subject, words);
+        DELAYED.iter().any(|words| says(&words)) && !FINAL.iter().any(|words| says(&words))
+    }
+}
+
+/// Whether a text in lower case holds words.
+fn has(text: &str, words: &str) -> bool {
+    memchr::memmem::find(text.as_bytes(), words.as_bytes()).is_some()
+}
+
+/// Whether octets hold words, whatever the case; `words` in lower case.
+fn contains(octets: &[u8], words: &str) -> bool {
+    octets.windows(words.len()).any(|window| window.eq_ignore_ascii_case(words.as_bytes()))
+}
+
+const REPLIES: &[&str] = &["re:", "aw:", "fw:", "fwd:", "wg:", "tr:", "rv:", "antw:"];
+
+const DAEMONS: &[&str] = &[
+    "mailer-daemon",
+    "mailer_daemon",
+    "mailerdaemon",
+    "postmaster",
+    "mail-daemon",
+    "maildaemon",
+    "mdaemon",
+    "mail delivery",
+    "mail administrator",
+    "delivery subsystem",
+    "mail system",
+    "system administrator",
+    "mail router",
+    "email-bounces",
+    "bounce",
+    "imss@",
+    "daemon@",
+    "inetgw",
+    "mail server",
+    "delivery system",
+    "delivery service",
+    "mailadmin",
+    "mailservice",
+    "virus",
+    "mail gateway",
+    "mailsweeper",
+    "no-reply@",
+    "noreply@",
+    "ndr@",
+    "microsoft outlook",
+    "exchange",
+    "mmail",
+    "notification",
+];
+
+const SUBJECTS: &[&str] = &[
+    "undeliver",
+    "delivery status",
+    "delivery fail",
+    "failure notice",
+    "returned mail",
+    "mail delivery failed",
+    "delivery failure",
+    "failure delivery",
+    "not delivered",
+    "could not be delivered",
+    "couldn't be delivered",
+    "mail error",
+    "mail system error",
+    "delivery problem",
+    "delivery report",
+    "delivery notification",
+    "nondeliver",
+    "non-deliver",
+    "non remis",
+    "unzustellbar",
+    "delayed",
+    "warning: message",
+    "could not deliver",
+    "rejected mail",
+    "failed mail",
+    "mail failed",
+    "nameserver error",
+    "processing error",
+    "delivery error",
+    "no se puede entregar",
+    "non recapitabile",
+    "mail delivery",
+    "delivery delay",
+    "permanent failure",
+    "bounce",
+    "rejected:",
+    "failed delivery",
+    "unable to deliver",
+    "message not deliver",
+    "remise",
+    "onbestelbaar",
+    "nie dostarczon",
+    "mail could not",
+    "email delivery failure",
+    "user unknown",
+    "error sending",
+    "blocked",
+    "\u{914d}\u{4fe1}",
+    "\u{914d}\u{9001}",
+    "\u{9000}\u{4fe1}",
+    "\u{5931}\u{8d25}",
+    "\u{43d}\u{435} \u{434}\u{43e}\u{441}\u{442}\u{430}\u{432}\u{43b}",
+];
+
+const FAILED: &[&str] = &[
+    "could not be delivered",
+    "couldn't be delivered",
+    "cannot be delivered",
+    "can not be delivered",
+    "not be delivered",
+    "unable to deliver",
+    "able to deliver",
+    "was not delivered",
+    "wasn't delivered",
+    "not delivered",
+    "did not reach",
+    "delivery has failed",
+    "delivery to the following",
+    "permanent fatal errors",
+    "transient non-fatal errors",
+    "could not deliver",
+    "couldn't deliver",
+    "cannot deliver",
+    "did not receive",
+    "undeliverable",
+    "user unknown",
+    "unknown user",
+    "no such user",
+    "mailbox full",
+    "mailbox is full",
+    "not been delivered",
+    "transcript of session",
+    "returned to sender",
+    "has been returned",
+    "failed addresses",
+    "delivery failed",
+    "delivery failure",
+    "has been rejected",
+    "was rejected",
+    "rejected by",
+    "automatically rejected",
+    "maximum delivery attempts",
+    "has been postponed",
+    "delivery attempt",
+    "valid user",
+    "error was detected",
+    "had delivery",
+    "delivery error",
+    "delivery problem",
+    "error-for:",
+    "could not be sent",
+    "fatal error",
+    "errmsg=",
+    "accepting mail",
+    "over quota",
+    "overquota",
+    "quota",
+    "did not exactly match",
+    "final delivery userid",
+    "generated response",
+    "trouble delivering",
+    "error sending",
+    "failed for the following",
+    "problem delivering",
+    "did not like our",
+    "mail error",
+    "no valid recipients",
+    "returned because",
+    "may not exist",
+    "not the members",
+    "blocked",
+    "non e stato possibile",
+    "n'a pas pu",
+    "no se pudo",
+    "nicht zugestellt",
+    "konnte nicht",
+    "\"notificationtype\":\"bounce\"",
+    "\"notificationtype\": \"bounce\"",
+    "rcpt to:",
+    "5.1.1",
+    "\u{914d}\u{4fe1}",
+    "\u{65e0}\u{6cd5}",
+    "\u{43d}\u{435} \u{43c}\u{43e}\u{436}\u{435}\u{442} \u{431}\u{44b}\u{442}\u{44c} \u{434}\u{43e}\u{441}\u{442}\u{430}\u{432}\u{43b}\u{435}\u{43d}\u{43e}",
+];
+
+const AWAY: &[&str] = &[
+    "out of office",
+    "out of the office",
+    "automatic reply",
+    "automatic response",
+    "auto reply",
+    "autoreply",
+    "auto-reply",
+    "auto response",
+    "auto:",
+    "autosvar",
+    "vacation",
+    "abwesen",
+    "automatische antwort",
+    "r\u{e9}ponse automatique",
+    "respuesta autom",
+    "risposta automatica",
+    "resposta autom",
+    "away from",
+    "autoresponder",
+    "auto-response",
+    "\u{81ea}\u{52d5}\u{5fdc}\u{7b54}",
+    "on holiday",
+];
+
+const CHALLENGES: &[&str] = &[
+    "boxbe",
+    "bluebottle",
+    "please verify your e",
+    "verification required",
+    "challenge-response",
+    "confirm your email to deliver",
+    "your approval is needed",
+];
+
+const DELAYED: &[&str] = &[
+    "not yet been delivered",
+    "has not been delivered yet",
+    "will continue to try",
+    "attempts will continue",
+    "will keep trying",
+    "has been postponed",
+    "delivery is delayed",
+    "delivery delayed",
+    "delayed mail",
+    "(delayed)",
+    "(delay)",
+    "still being tried",
+    "will be retried",
+    "warning: message",
+    "will try again",
+    "you do not need to resend",
+    "no action is required on your part",
+    "delays in delivering",
+    "is delayed",
+    "has been delayed",
+    "could not send message for past",
+    "delivery status notification (delay",
+    "not been delivered to all its recipients",
+    "continue trying to deliver",
+    "we'll keep trying",
+    "continue to be attempted",
+];
+
+const FINAL: &[&str] = &[
+    "permanent error",
+    "failed permanently",
+    "giving up",
+    "given up",
+    "permanent fatal errors",
+    "will not continue",
+    "no further",
+    "permanent failure",
+    "could not be delivered",
+    "undeliverable",
+    "has failed",
+    "(failure)",
+    "delivery failed",
+];
