@@ -1,4 +1,5 @@
-//! A certificate authority for tests: valid, expired, not yet valid and misnamed server certificates.
+//! A certificate authority for tests: valid, expired, not yet valid, misnamed and self-signed server certificates, and chains
+//! with an authority between.
 //!
 //! Keys are made anew in each test; nothing is ever trusted by anything outside of it.
 
@@ -25,6 +26,7 @@ pub struct Issued {
     pub key_pem: String,
     cert: CertificateDer<'static>,
     key: Vec<u8>,
+    above: Vec<CertificateDer<'static>>,
 }
 
 /// When a certificate holds.
@@ -47,15 +49,26 @@ impl Default for Ca {
 impl Ca {
     /// A new authority with a key of its own.
     pub fn new() -> Self {
-        let key = KeyPair::generate().expect("key");
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "Pillarbox test authority");
-        params.not_before = date_time_ymd(2000, 1, 1);
-        params.not_after = date_time_ymd(2100, 1, 1);
+        Self::named("Pillarbox test authority")
+    }
+
+    /// A new authority with this common name.
+    pub fn named(name: &str) -> Self {
+        let (key, params) = authority(name);
         let cert = params.self_signed(&key).expect("authority");
         Self { pem: cert.pem(), der: cert.der().clone(), issuer: Issuer::new(params, key) }
+    }
+
+    /// An authority below this one.
+    pub fn intermediate(&self, name: &str) -> Self {
+        let (key, params) = authority(name);
+        let cert = params.signed_by(&key, &self.issuer).expect("authority");
+        Self { pem: cert.pem(), der: cert.der().clone(), issuer: Issuer::new(params, key) }
+    }
+
+    /// The authority's private key in PEM, for other programs that are to sign with it.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     /// The authority's certificate in PEM.
@@ -77,23 +90,30 @@ impl Ca {
 
     /// A server certificate with a chosen time. A wrong name is just another name.
     pub fn issue_for(&self, names: &[&str], validity: Validity) -> Issued {
-        let key = KeyPair::generate().expect("key");
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names.clone()).expect("names");
-        params.distinguished_name.push(DnType::CommonName, names.first().cloned().unwrap_or_default());
-        let (from, to) = match validity {
-            Validity::Now => (2020, 2100),
-            Validity::Past => (2001, 2002),
-            Validity::Future => (2090, 2100),
-        };
-        params.not_before = date_time_ymd(from, 1, 1);
-        params.not_after = date_time_ymd(to, 1, 1);
+        let (key, params) = server(names, validity);
         let cert = params.signed_by(&key, &self.issuer).expect("certificate");
         Issued {
             cert_pem: format!("{}{}", cert.pem(), self.pem),
             key_pem: key.serialize_pem(),
             cert: cert.der().clone(),
             key: key.serialize_der(),
+            above: Vec::new(),
+        }
+    }
+
+    /// A server certificate signed by its own key; `is_authority` as `openssl req -x509` makes it.
+    pub fn self_signed(names: &[&str], validity: Validity, is_authority: bool) -> Issued {
+        let (key, mut params) = server(names, validity);
+        if is_authority {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let cert = params.self_signed(&key).expect("certificate");
+        Issued {
+            cert_pem: cert.pem(),
+            key_pem: key.serialize_pem(),
+            cert: cert.der().clone(),
+            key: key.serialize_der(),
+            above: Vec::new(),
         }
     }
 
@@ -111,7 +131,40 @@ impl Ca {
     }
 }
 
+fn authority(name: &str) -> (KeyPair, CertificateParams) {
+    let key = KeyPair::generate().expect("key");
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = date_time_ymd(2000, 1, 1);
+    params.not_after = date_time_ymd(2100, 1, 1);
+    (key, params)
+}
+
+fn server(names: &[&str], validity: Validity) -> (KeyPair, CertificateParams) {
+    let key = KeyPair::generate().expect("key");
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names.clone()).expect("names");
+    params.distinguished_name.push(DnType::CommonName, names.first().cloned().unwrap_or_default());
+    let (from, to) = match validity {
+        Validity::Now => (2020, 2100),
+        Validity::Past => (2001, 2002),
+        Validity::Future => (2090, 2100),
+    };
+    params.not_before = date_time_ymd(from, 1, 1);
+    params.not_after = date_time_ymd(to, 1, 1);
+    (key, params)
+}
+
 impl Issued {
+    /// Sends this authority's certificate behind its own: once for each authority of the chain, from below.
+    #[must_use]
+    pub fn with(mut self, above: &Ca) -> Self {
+        self.above.push(above.der.clone());
+        self
+    }
+
     /// Writes `cert.pem` and `key.pem` and gives their paths.
     pub fn write(&self, dir: &Path) -> (PathBuf, PathBuf) {
         let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
@@ -128,7 +181,7 @@ impl Issued {
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
-            .with_single_cert(vec![self.cert.clone()], key)
+            .with_single_cert(std::iter::once(&self.cert).chain(&self.above).cloned().collect(), key)
             .expect("certificate and key");
         Arc::new(config)
     }

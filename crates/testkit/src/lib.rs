@@ -10,6 +10,7 @@ pub mod client;
 pub mod daemon;
 pub mod ledger;
 pub mod load;
+pub mod openssl;
 pub mod sink;
 pub mod zones;
 
@@ -18,5 +19,6 @@ pub use client::{Answer, Client};
 pub use daemon::{Daemon, DaemonPlan, free_port};
 pub use ledger::{Reconciliation, reconcile};
 pub use load::{Load, LoadPlan, LoadReport};
+pub use openssl::OpenSsl;
 pub use sink::{Act, Extensions, Received, Rule, Sink, SinkOptions, Stage, Tls};
 pub use zones::{Trouble, Zones};

@@ -7,23 +7,25 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use proto::transcript::{CertificateProblem, Fact, Failure};
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::time_provider::TimeProvider;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{TlsError, provider};
+use super::judge::{Judge, problem_text};
+use super::{TlsError, chain, provider};
 use crate::clock::Clock;
-
-/// Most names of a certificate that are kept for the report.
-const MAX_NAMES: usize = 20;
 
 /// Whose signatures are trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +53,40 @@ pub enum Verify {
 #[derive(Clone)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
-    roots: Arc<WebPkiServerVerifier>,
+    judge: Judge,
     clock: Clock,
+}
+
+/// A handshake that was watched, and went well.
+#[derive(Debug)]
+pub struct Secured {
+    /// The connection.
+    pub stream: TlsStream<TcpStream>,
+    /// [`Fact::Tls`].
+    pub tls: Fact,
+    /// [`Fact::Chain`].
+    pub chain: Fact,
+    /// What is wrong with the certificate, the most telling first: only with [`Verify::Opportunistic`].
+    pub problems: Vec<CertificateProblem>,
+}
+
+/// A handshake that was watched, and did not lead to a usable connection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unsecured {
+    /// Why.
+    pub failure: Failure,
+    /// [`Fact::Chain`], if the server came to send it.
+    pub chain: Option<Fact>,
+    /// [`Fact::Tls`], if only the certificate was refused.
+    pub tls: Option<Fact>,
+    /// All that is wrong with the certificate; the first is that of the failure.
+    pub problems: Vec<CertificateProblem>,
+}
+
+impl Unsecured {
+    fn bare(failure: Failure) -> Box<Self> {
+        Box::new(Self { failure, chain: None, tls: None, problems: Vec::new() })
+    }
 }
 
 impl std::fmt::Debug for ClientTls {
@@ -69,16 +103,14 @@ impl ClientTls {
         if store.is_empty() {
             return Err(TlsError::NoRoots);
         }
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
-            .build()
-            .map_err(|error| TlsError::Library(Error::General(error.to_string())))?;
+        let judge = Judge::new(store, provider.clone())?;
         let mut config = ClientConfig::builder_with_details(provider.clone(), Arc::new(clock.clone()))
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Later(provider)))
+            .with_custom_certificate_verifier(Arc::new(Later { provider, seen: None }))
             .with_no_client_auth();
         config.enable_early_data = false;
-        Ok(Self { config: Arc::new(config), roots: verifier, clock })
+        Ok(Self { config: Arc::new(config), judge, clock })
     }
 
     /// Does the handshake with `host` (a host name, IP address or address literal) and judges its certificate.
@@ -91,51 +123,103 @@ impl ClientTls {
         verify: Verify,
     ) -> Result<(TlsStream<TcpStream>, Fact), Failure> {
         let name = server_name(host);
-        // A host that cannot be in a certificate gets a handshake without a name, so that opportunistic TLS works.
-        let indicated = match (&name, verify) {
-            (Some(name), _) => name.clone(),
-            (None, Verify::Opportunistic) => match tcp.peer_addr() {
-                Ok(peer) => ServerName::from(peer.ip()),
-                Err(_) => return Err(Failure::Disconnected),
-            },
-            (None, Verify::Full) => {
-                return Err(Failure::TlsHandshake { reason: format!("{host:?} cannot be the name in a certificate") });
-            }
-        };
-        let stream = TlsConnector::from(self.config.clone())
-            .connect(indicated, tcp)
-            .await
-            .map_err(|error| handshake_failure(&error))?;
+        let stream = shake(self.config.clone(), tcp, host, name.as_ref(), verify).await?;
         let connection = stream.get_ref().1;
         let chain = connection.peer_certificates().unwrap_or_default();
-        let problem = self.judge(chain, name.as_ref()).err();
+        let problem = self.judge.verdict(chain, name.as_ref(), self.now()).err();
         if let (Some(problem), Verify::Full) = (&problem, verify) {
-            let (names, not_after) = chain.first().map(describe).unwrap_or_default();
-            return Err(Failure::Certificate { problem: problem.clone(), names, not_after });
+            let problems = self.judge.problems(chain, name.as_ref(), self.now(), problem.clone());
+            return Err(refused(&problems, chain));
         }
-        let fact = Fact::Tls {
-            version: connection.protocol_version().map_or_else(|| "TLS".into(), version_text),
-            cipher: connection
-                .negotiated_cipher_suite()
-                .map_or_else(String::new, |suite| suite.suite().as_str().unwrap_or("unknown").to_owned()),
-            verified: problem.is_none(),
-            problem: problem.map(|problem| problem_text(&problem)),
-        };
+        let fact = tls_fact(connection, problem.as_ref());
         Ok((stream, fact))
     }
 
-    fn judge(&self, chain: &[CertificateDer<'_>], name: Option<&ServerName<'_>>) -> Result<(), CertificateProblem> {
-        let Some((leaf, intermediates)) = chain.split_first() else {
-            return Err(CertificateProblem::Other("the server sent no certificate".into()));
+    /// As [`Self::handshake`], and tells the chain and all that is wrong with it, whatever comes of it.
+    ///
+    /// For diagnosis: never resumes a session, and takes the certificates apart.
+    pub async fn handshake_reported(
+        &self,
+        tcp: TcpStream,
+        host: &str,
+        verify: Verify,
+    ) -> Result<Secured, Box<Unsecured>> {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut config = (*self.config).clone();
+        config.resumption = Resumption::disabled();
+        let later = Later { provider: provider(), seen: Some(seen.clone()) };
+        config.dangerous().set_certificate_verifier(Arc::new(later));
+        let name = server_name(host);
+        let outcome = shake(Arc::new(config), tcp, host, name.as_ref(), verify).await;
+        let chain = std::mem::take(&mut *seen.lock());
+        let verdict = self.judge.verdict(&chain, name.as_ref(), self.now());
+        let problems = match &verdict {
+            Ok(()) => Vec::new(),
+            Err(problem) => self.judge.problems(&chain, name.as_ref(), self.now(), problem.clone()),
         };
-        let Some(name) = name else {
-            return Err(CertificateProblem::NameMismatch);
+        let sent = chain::fact(&chain);
+        let stream = match outcome {
+            Ok(stream) => stream,
+            Err(failure) if chain.is_empty() => return Err(Unsecured::bare(failure)),
+            Err(failure) => {
+                let problems = match &failure {
+                    // webpki does not look at the size of the server's own key.
+                    Failure::Certificate { problem, .. } if problems.is_empty() => vec![problem.clone()],
+                    Failure::Certificate { .. } => problems,
+                    _ => Vec::new(),
+                };
+                let failure = if problems.is_empty() { failure } else { refused(&problems, &chain) };
+                return Err(Box::new(Unsecured { failure, chain: Some(sent), tls: None, problems }));
+            }
         };
-        let now = self.clock.current_time().unwrap_or(UnixTime::now());
-        match self.roots.verify_server_cert(leaf, intermediates, name, &[], now) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(problem_of(&error)),
+        let tls = tls_fact(stream.get_ref().1, problems.first());
+        if problems.is_empty() || verify == Verify::Opportunistic {
+            return Ok(Secured { stream, tls, chain: sent, problems });
         }
+        let failure = refused(&problems, &chain);
+        Err(Box::new(Unsecured { failure, chain: Some(sent), tls: Some(tls), problems }))
+    }
+
+    fn now(&self) -> UnixTime {
+        self.clock.current_time().unwrap_or(UnixTime::now())
+    }
+}
+
+async fn shake(
+    config: Arc<ClientConfig>,
+    tcp: TcpStream,
+    host: &str,
+    name: Option<&ServerName<'static>>,
+    verify: Verify,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    // A host that cannot be in a certificate gets a handshake without a name, so that opportunistic TLS works.
+    let indicated = match (name, verify) {
+        (Some(name), _) => name.clone(),
+        (None, Verify::Opportunistic) => match tcp.peer_addr() {
+            Ok(peer) => ServerName::from(peer.ip()),
+            Err(_) => return Err(Failure::Disconnected),
+        },
+        (None, Verify::Full) => {
+            return Err(Failure::TlsHandshake { reason: format!("{host:?} cannot be the name in a certificate") });
+        }
+    };
+    TlsConnector::from(config).connect(indicated, tcp).await.map_err(|error| handshake_failure(&error))
+}
+
+fn refused(problems: &[CertificateProblem], chain: &[CertificateDer<'_>]) -> Failure {
+    let (names, not_after) = chain.first().map(|leaf| chain::names_and_end(leaf)).unwrap_or_default();
+    let problem = problems.first().cloned().unwrap_or(CertificateProblem::Other("refused".into()));
+    Failure::Certificate { problem, names, not_after }
+}
+
+fn tls_fact(connection: &ClientConnection, problem: Option<&CertificateProblem>) -> Fact {
+    Fact::Tls {
+        version: connection.protocol_version().map_or_else(|| "TLS".into(), version_text),
+        cipher: connection
+            .negotiated_cipher_suite()
+            .map_or_else(String::new, |suite| suite.suite().as_str().unwrap_or("unknown").to_owned()),
+        verified: problem.is_none(),
+        problem: problem.map(problem_text),
     }
 }
 
@@ -176,6 +260,9 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
 fn handshake_failure(error: &std::io::Error) -> Failure {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(inner)))) if inner.is::<WeakKey>() => {
+            inner.downcast_ref::<WeakKey>().map_or(Failure::Disconnected, |weak| weak.0.clone())
+        }
         Some(inner) => Failure::TlsHandshake { reason: inner.to_string() },
         None if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof) => {
             Failure::TlsHandshake { reason: "the peer closed the connection during the handshake".into() }
@@ -192,78 +279,43 @@ fn version_text(version: rustls::ProtocolVersion) -> String {
     }
 }
 
-fn problem_of(error: &Error) -> CertificateProblem {
-    let Error::InvalidCertificate(error) = error else {
-        return CertificateProblem::Other(error.to_string());
-    };
-    match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => CertificateProblem::Expired,
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => CertificateProblem::NotYetValid,
-        // A bad signature is that of an authority with the name of a trusted one and another key.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => CertificateProblem::UnknownIssuer,
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            CertificateProblem::NameMismatch
-        }
-        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            CertificateProblem::Other("an authority's certificate (CA:TRUE) is used as the server's own".into())
-        }
-        other => CertificateProblem::Other(other.to_string()),
-    }
-}
-
-fn problem_text(problem: &CertificateProblem) -> String {
-    match problem {
-        CertificateProblem::Expired => "expired".into(),
-        CertificateProblem::NotYetValid => "not yet valid".into(),
-        CertificateProblem::UnknownIssuer => "issuer is not trusted".into(),
-        CertificateProblem::NameMismatch => "not for this name".into(),
-        CertificateProblem::SelfSigned => "signed by its own key".into(),
-        CertificateProblem::MissingIntermediate => "the signer's certificate was not sent".into(),
-        CertificateProblem::Other(text) | CertificateProblem::Weak(text) => text.clone(),
-    }
-}
-
-/// Names (alternative names, or else the common name; escaped) and end of validity (Unix seconds).
-fn describe(certificate: &CertificateDer<'_>) -> (Vec<String>, Option<i64>) {
-    use x509_parser::extensions::GeneralName;
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
-        return (Vec::new(), None);
-    };
-    let mut names: Vec<String> = Vec::new();
-    if let Ok(Some(alternative)) = certificate.subject_alternative_name() {
-        names.extend(alternative.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(escaped(name)),
-            GeneralName::IPAddress(octets) => match *octets {
-                [a, b, c, d] => Some(std::net::Ipv4Addr::new(*a, *b, *c, *d).to_string()),
-                octets => <[u8; 16]>::try_from(octets).ok().map(|six| std::net::Ipv6Addr::from(six).to_string()),
-            },
-            _ => None,
-        }));
-    }
-    if names.is_empty() {
-        names.extend(certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok().map(escaped)));
-    }
-    names.truncate(MAX_NAMES);
-    (names, Some(certificate.validity().not_after.timestamp()))
-}
-
-fn escaped(text: &str) -> String {
-    text.chars().take(255).flat_map(char::escape_default).collect()
-}
-
 /// Accepts any certificate during the handshake; checks that the peer has its key.
 #[derive(Debug)]
-struct Later(Arc<CryptoProvider>);
+struct Later {
+    provider: Arc<CryptoProvider>,
+    /// Where the chain is put for a report.
+    seen: Option<Arc<Mutex<Vec<CertificateDer<'static>>>>>,
+}
+
+/// The handshake's signature cannot be checked, since the key is one that nobody should use: a failure of the
+/// certificate, and not of the handshake.
+#[derive(Debug, thiserror::Error)]
+#[error("the server's key is too weak")]
+struct WeakKey(Failure);
+
+fn weak_key(error: Error, certificate: &CertificateDer<'_>) -> Error {
+    match chain::weakness_of(certificate) {
+        Some(weak) => {
+            let failure = refused(&[CertificateProblem::Weak(weak)], std::slice::from_ref(certificate));
+            Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(WeakKey(failure)))))
+        }
+        None => error,
+    }
+}
 
 impl ServerCertVerifier for Later {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(seen) = &self.seen {
+            let sent = std::iter::once(leaf).chain(intermediates);
+            *seen.lock() = sent.map(|certificate| certificate.clone().into_owned()).collect();
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -273,8 +325,9 @@ impl ServerCertVerifier for Later {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+            .map_err(|error| weak_key(error, certificate))
     }
 
     fn verify_tls13_signature(
@@ -283,11 +336,12 @@ impl ServerCertVerifier for Later {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+            .map_err(|error| weak_key(error, certificate))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,6 +1,9 @@
 //! TLS for both directions, on one provider, without process-wide state.
 
+mod chain;
 mod client;
+mod judge;
+pub mod legacy;
 mod server;
 
 use std::io;
@@ -9,7 +12,8 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use client::{ClientTls, Roots, Verify};
+pub use chain::days_left;
+pub use client::{ClientTls, Roots, Secured, Unsecured, Verify};
 pub(crate) use server::RELOAD_EVERY;
 pub use server::ServerTls;
 
