@@ -39,6 +39,7 @@ pub(super) fn lines<'a>(text: &'a str, lower: &'a str) -> Vec<Line<'a>> {
         .map(|(line, low)| {
             let start = line.len() - line.trim_start().len();
             let end = line.trim_end().len().max(start);
+            Line { text: &line[start..end], lower: low.get(start..end).unwrap_or_default() }
         })
         .collect()
 }
