@@ -91,6 +91,8 @@ pub struct Plan {
     pub message: Message,
     /// Last stage.
     pub last: Stage,
+    /// Id of the provider or program spoken with, if the operator names it.
+    pub provider: Option<String>,
     /// Limit of each wait.
     pub timeout: Duration,
     /// Go on although the certificate does not verify. Said loudly in the report.
@@ -122,6 +124,7 @@ impl Plan {
             to: Vec::new(),
             message: Message::No,
             last: Stage::Message,
+            provider: None,
             timeout: Duration::from_secs(10),
             insecure: false,
             explore: true,
