@@ -33,7 +33,7 @@ pub(crate) async fn run(worker: &mut Worker, job: Job) -> Next {
     let shared = worker.shared.clone();
     let started_ms = shared.now_ms();
     if started_ms > job.claim.message.expires_ms {
-        let outcomes = each(&job.claim, |_| Outcome::Expired { failure: None });
+        let outcomes = each(&job.claim, |_| Outcome::Expired { cause: None });
         record(worker, &job.claim, Ended { attempt: None, outcomes, capture: false }).await;
         return Next::Continue;
     }
@@ -210,7 +210,9 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
             Fate::Postponed => postponed.push(recipient.clone()),
             Fate::Failed(stage, failure) => {
                 trouble = Some(stage);
-                outcomes.push((recipient.n, settle::outcome_of(&shared, &job.claim, recipient, stage, &failure)));
+                let host = Some(worker.connection.host());
+                let judgement = settle::judged(&shared, &job.claim, host, stage, &failure);
+                outcomes.push((recipient.n, settle::outcome_of(&shared, &job.claim, recipient, judgement)));
             }
         }
     }

@@ -102,6 +102,16 @@ impl Relay {
         Ok(problems)
     }
 
+    /// From now on failures are judged by these rules.
+    pub fn use_rules(&self, rules: Arc<explain::RuleBase>) {
+        self.shared.use_rules(rules);
+    }
+
+    /// The rules failures are judged by.
+    pub fn rules(&self) -> Arc<explain::RuleBase> {
+        self.shared.rules()
+    }
+
     /// Does what an operator wants, also to what is in memory; gives the number of recipients.
     pub async fn operate(&self, selector: Selector, operation: Operation, who: String) -> Result<u64, StoreError> {
         // A task of its own: an operator who goes away must not take along what was just taken out of memory.

@@ -11,7 +11,7 @@ use store::{Attempt, Claim, Lane, LeasedRecipient, Outcome, Pending, Settlement,
 
 use crate::route::{Route, RouteKind};
 use crate::shared::Shared;
-use crate::verdict::{Verdict, judge};
+use crate::verdict::{Judgement, Verdict, judge};
 
 /// Pause between two offers of a settlement.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -106,29 +106,30 @@ fn earliest_due(outcomes: &[(u32, Outcome)]) -> Option<i64> {
 }
 
 /// The outcome of a failure for one recipient.
-pub(crate) fn outcome_of(
-    shared: &Shared,
-    claim: &Claim,
-    recipient: &LeasedRecipient,
-    stage: Stage,
-    failure: &Failure,
-) -> Outcome {
-    let directory = shared.directory();
-    let route = directory.route(&claim.lane.key.route);
-    let kind = route.map_or(RouteKind::Smarthost, |route| route.record.kind);
-    if judge(kind, stage, failure) == Verdict::Permanent {
-        return Outcome::Failed { failure: failure.clone() };
+pub(crate) fn outcome_of(shared: &Shared, claim: &Claim, recipient: &LeasedRecipient, judgement: Judgement) -> Outcome {
+    let Judgement { verdict, wait_s, cause } = judgement;
+    if verdict == Verdict::Permanent {
+        return Outcome::Failed { cause };
     }
     let now_ms = shared.now_ms();
-    let until_ms = now_ms + delay_ms(shared, route.map(|route| &**route), recipient.attempts.saturating_add(1));
+    let directory = shared.directory();
+    let route = directory.route(&claim.lane.key.route).map(|route| &**route);
+    let delay_ms = delay_ms(shared, route, recipient.attempts.saturating_add(1));
+    let asked_ms = wait_s.and_then(|wait_s| i64::try_from(wait_s).ok()).map_or(0, |wait_s| wait_s * 1_000);
+    let until_ms = now_ms + delay_ms.max(asked_ms);
     // A last attempt just before the end is better than an early end; without time for it the message is late now.
     let until_ms =
         if until_ms > claim.message.expires_ms { claim.message.expires_ms - LAST_ATTEMPT_MS } else { until_ms };
-    if until_ms <= now_ms {
-        Outcome::Expired { failure: Some(failure.clone()) }
-    } else {
-        Outcome::Deferred { until_ms, failure: failure.clone() }
-    }
+    if until_ms <= now_ms { Outcome::Expired { cause: Some(cause) } } else { Outcome::Deferred { until_ms, cause } }
+}
+
+/// What a failure in a claim's conversation means. `host`: who was spoken with, or the smart host that was meant.
+pub(crate) fn judged(shared: &Shared, claim: &Claim, host: Option<&str>, stage: Stage, failure: &Failure) -> Judgement {
+    let directory = shared.directory();
+    let route = directory.route(&claim.lane.key.route);
+    let kind = route.map_or(RouteKind::Smarthost, |route| route.record.kind);
+    let host = host.or_else(|| route.and_then(|route| route.record.host.as_deref()));
+    judge(&shared.rules(), kind, host, stage, failure)
 }
 
 /// How long before its expiry a message's last attempt is made.
@@ -158,10 +159,11 @@ pub(crate) fn unconnected(route: &Arc<str>, started_ms: i64, stage: Option<Stage
 
 /// The same failure for all recipients.
 pub(crate) fn all_failed(shared: &Shared, claim: &Claim, attempt: Attempt, stage: Stage, failure: &Failure) -> Ended {
+    let judgement = judged(shared, claim, None, stage, failure);
     let outcomes = claim
         .recipients
         .iter()
-        .map(|recipient| (recipient.n, outcome_of(shared, claim, recipient, stage, failure)))
+        .map(|recipient| (recipient.n, outcome_of(shared, claim, recipient, judgement.clone())))
         .collect();
     Ended { attempt: Some(attempt), outcomes, capture: false }
 }

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use explain::RuleBase;
 use net::{ClientTls, Net, Roots};
 use parking_lot::{Mutex, RwLock};
 use store::{Incarnation, Lane, LaneKey, Message, Store};
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) deadline: CancellationToken,
     pub(crate) tasks: TaskTracker,
     directory: RwLock<Arc<Directory>>,
+    /// What failures are judged by; the rules inside the program until others are given.
+    rules: RwLock<Option<Arc<RuleBase>>>,
     lanes: Mutex<HashMap<u64, Arc<Lane>>>,
     lane_hash: RandomState,
     connections: AtomicU64,
@@ -100,6 +103,7 @@ impl Shared {
             deadline: CancellationToken::new(),
             tasks: TaskTracker::new(),
             directory: RwLock::new(Arc::new(directory)),
+            rules: RwLock::default(),
             lanes: Mutex::default(),
             lane_hash: RandomState::new(),
             connections: AtomicU64::new(1),
@@ -127,6 +131,15 @@ impl Shared {
         let mut current = self.directory.write();
         directory.keep_senders_of(&current);
         *current = Arc::new(directory);
+    }
+
+    /// The rules. Those inside the program are loaded by the first failure.
+    pub(crate) fn rules(&self) -> Arc<RuleBase> {
+        self.rules.read().clone().unwrap_or_else(RuleBase::shared)
+    }
+
+    pub(crate) fn use_rules(&self, rules: Arc<RuleBase>) {
+        *self.rules.write() = Some(rules);
     }
 
     /// Priority and deadline (seconds) of a stream.

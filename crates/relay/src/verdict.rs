@@ -1,13 +1,19 @@
 //! What a failure means for a recipient: tried again, or never. The only place that decides permanence.
 //!
-//! RFC 5321 §4.2.1: 4yz may be retried, 5yz should not be. Around that class stand two guards: a failure that is the
-//! route's, the network's or our own is never held against the recipient, and nothing but a clear 5yz to MAIL, RCPT, DATA
-//! or the message ends a recipient for ever. A missing rule falls back to the class.
+//! RFC 5321 §4.2.1: 4yz may be retried, 5yz should not be. Around that class stand guards: a failure that is the route's,
+//! the network's or our own is never held against the recipient; nothing but a clear 5yz to MAIL, RCPT, DATA or the message
+//! ends a recipient for ever; a rule may turn such a 5yz into a wait only where its author said so by hand, and never the
+//! reverse. A missing rule falls back to the class.
 
+use explain::{Finding, Query, Retry, Rule, RuleBase, Scope};
 use proto::smtp::reply::{EnhancedCode, Reply};
 use proto::transcript::{Failure, Stage};
+use store::Cause;
 
 use crate::route::RouteKind;
+
+/// Longest wait that a server may ask for, seconds.
+const LONGEST_WAIT_S: u64 = 86_400;
 
 /// What a failure means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +24,55 @@ pub enum Verdict {
     Permanent,
 }
 
-/// Judges one failure for one recipient.
-pub fn judge(kind: RouteKind, stage: Stage, failure: &Failure) -> Verdict {
+/// A failure, judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// What it means.
+    pub verdict: Verdict,
+    /// The wait the server asked for, seconds: not to be undercut.
+    pub wait_s: Option<u64>,
+    /// What is stored.
+    pub cause: Cause,
+}
+
+/// Judges one failure, of a conversation with `host` if there was one.
+pub fn judge(rules: &RuleBase, kind: RouteKind, host: Option<&str>, stage: Stage, failure: &Failure) -> Judgement {
+    let provider = host.and_then(|host| rules.provider_of_host(host)).map(|provider| provider.id.as_str());
+    let finding = rules.judge(&Query::failure(stage, failure).at(provider));
+    let rule = finding.as_ref().and_then(|finding| rules.rule(&finding.rule));
+    let by_class = by_class(kind, stage, failure);
+    let verdict = match (by_class, rule) {
+        (Verdict::Permanent, Some(rule)) if softens(rule, kind, stage, failure) => Verdict::Transient,
+        _ => by_class,
+    };
+    Judgement {
+        verdict,
+        wait_s: finding.as_ref().and_then(wait_s),
+        cause: Cause {
+            stage,
+            failure: failure.clone(),
+            provider: finding.as_ref().and_then(|finding| finding.provider.as_deref()).or(provider).map(Into::into),
+            rule: finding.map(|finding| finding.rule.into()),
+        },
+    }
+}
+
+/// Whether a rule turns a 5yz reply into a wait. [`Rule::advice`] has let through only what its author softened by hand.
+fn softens(rule: &Rule, kind: RouteKind, stage: Stage, failure: &Failure) -> bool {
+    let Some(reply) = failure.reply() else { return false };
+    match rule.advice(stage, Some(reply.class())) {
+        Retry::Retry | Retry::Slow => true,
+        // An MX route has no account that could be repaired.
+        Retry::HoldRoute => kind == RouteKind::Smarthost || rule.scope != Scope::Route,
+        Retry::Class | Retry::Stop => false,
+    }
+}
+
+fn wait_s(finding: &Finding) -> Option<u64> {
+    finding.values.get("wait_s")?.parse().ok().map(|wait: u64| wait.min(LONGEST_WAIT_S))
+}
+
+fn by_class(kind: RouteKind, stage: Stage, failure: &Failure) -> Verdict {
     match failure {
         Failure::Refused(reply) => judge_reply(stage, reply),
         // The recipient's domain for an MX route; the operator's own setting for a smart host.
@@ -50,6 +103,78 @@ fn is_about_our_credential(reply: &Reply) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn judge(kind: RouteKind, stage: Stage, failure: &Failure) -> Verdict {
+        super::judge(RuleBase::builtin(), kind, None, stage, failure).verdict
+    }
+
+    const USER: &str = r#"
+        [file]
+        source = "our contract"
+        checked = "2026-11-21"
+        [[rule]]
+        id = "own-soft"
+        text = ["contract number pending"]
+        reason = "sender_unverified"
+        retry = "hold_route"
+        scope = "route"
+        softens = true
+        samples = ["550 5.7.1 contract number pending"]
+        [[rule]]
+        id = "own-hard"
+        text = ["contract number refused"]
+        reason = "sender_unverified"
+        retry = "hold_route"
+        scope = "route"
+        samples = ["550 5.7.1 contract number refused"]
+        [[rule]]
+        id = "own-stop"
+        text = ["contract number unknown"]
+        reason = "sender_unverified"
+        retry = "stop"
+        samples = ["450 4.7.1 contract number unknown"]
+    "#;
+
+    #[test]
+    fn a_rule_softens_a_5yz_reply_only_where_its_author_said_so_and_never_hardens_a_4yz() {
+        let rules = RuleBase::with_user_rules(&[("own.toml", USER)]).unwrap();
+        let verdict = |kind, code, text| super::judge(&rules, kind, None, Stage::Sender, &refused(code, text)).verdict;
+        assert_eq!(verdict(RouteKind::Smarthost, 550, "5.7.1 contract number pending"), Verdict::Transient);
+        assert_eq!(verdict(RouteKind::Mx, 550, "5.7.1 contract number pending"), Verdict::Permanent);
+        assert_eq!(verdict(RouteKind::Smarthost, 550, "5.7.1 contract number refused"), Verdict::Permanent);
+        assert_eq!(verdict(RouteKind::Smarthost, 450, "4.7.1 contract number unknown"), Verdict::Transient);
+    }
+
+    #[test]
+    fn every_sample_of_every_rule_keeps_the_meaning_of_its_class_unless_the_rule_softens_it() {
+        let rules = RuleBase::builtin();
+        let mut judged = 0;
+        for rule in rules.rules() {
+            for sample in &rule.samples {
+                let explain::SampleWhat::Reply(reply) = &sample.what else { continue };
+                let stage = sample.stage.unwrap_or(Stage::Recipient);
+                let failure = Failure::Refused(reply.clone());
+                let found = super::judge(rules, RouteKind::Smarthost, None, stage, &failure);
+                let softened = rules.rule(found.cause.rule.as_deref().unwrap()).unwrap().softens;
+                let hard = reply.class() == 5 && by_class(RouteKind::Smarthost, stage, &failure) == Verdict::Permanent;
+                assert_eq!(found.verdict == Verdict::Permanent, hard && !softened, "{}: {reply}", rule.id);
+                judged += 1;
+            }
+        }
+        assert!(judged > 500, "{judged}");
+    }
+
+    #[test]
+    fn the_cause_names_rule_and_provider_and_the_wait_the_server_asked_for() {
+        let failure = refused(450, "4.2.0 Greylisted, please try again in 300 seconds");
+        let found =
+            super::judge(RuleBase::builtin(), RouteKind::Mx, Some("mx1.example.net"), Stage::Recipient, &failure);
+        assert_eq!((found.verdict, found.wait_s), (Verdict::Transient, Some(300)));
+        assert!(found.cause.rule.is_some() && found.cause.provider.is_none(), "{found:?}");
+        let host = Some("gmail-smtp-in.l.google.com");
+        let found = super::judge(RuleBase::builtin(), RouteKind::Mx, host, Stage::Recipient, &refused(550, "5.1.1 no"));
+        assert_eq!(found.cause.provider.as_deref(), Some("google"));
+    }
 
     fn refused(code: u16, text: &str) -> Failure {
         Failure::Refused(Reply::new(code, text))

@@ -229,6 +229,15 @@ pub enum QueueCommand {
         #[arg(long, default_value_t = 100, value_name = "N")]
         limit: u32,
     },
+    /// Group what waits by the cause of its last failure, with its meaning and the first fix.
+    #[command(
+        after_help = "Examples:\n  pillarbox queue causes\n  pillarbox queue causes --json\n  pillarbox queue retry --cause greylisting"
+    )]
+    Causes {
+        /// Most causes.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: u32,
+    },
     /// Show a message with its recipients and events.
     #[command(
         after_help = "Examples:\n  pillarbox queue show 01k2mzq8v4t7e\n  pillarbox queue show 01k2mzq8v4t7e --transcripts"
@@ -303,6 +312,9 @@ pub struct SelectorArgs {
     /// State.
     #[arg(long, value_name = "STATE", value_parser = ["waiting", "leased", "held", "delivered", "failed", "expired", "canceled", "suppressed"])]
     pub state: Option<String>,
+    /// Rule that explains the last failure (`queue causes` lists them); finds what is waiting or held.
+    #[arg(long, value_name = "RULE")]
+    pub cause: Option<String>,
 }
 
 /// Which recipients to change.

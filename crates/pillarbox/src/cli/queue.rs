@@ -7,7 +7,7 @@ use super::Fault;
 use super::args::{By, Global, OperateArgs, QueueCommand, SelectorArgs};
 use super::client::{Client, Need, escaped, query, read};
 use super::output::{clean, facts, json as print_json, plural, print, short_time, table};
-use crate::http::views::{CountOut, EventOut, MessageOut, Operated, Page, RecipientOut};
+use crate::http::views::{CauseOut, CountOut, EventOut, MessageOut, Operated, Page, RecipientOut};
 
 /// Does what was asked.
 pub async fn run(global: &Global, command: QueueCommand) -> Result<(), Fault> {
@@ -16,6 +16,7 @@ pub async fn run(global: &Global, command: QueueCommand) -> Result<(), Fault> {
     match command {
         QueueCommand::Ls { selector, limit, after } => list(global, &client, &selector, limit, after).await,
         QueueCommand::Counts { by, limit } => counts(global, &client, by, limit).await,
+        QueueCommand::Causes { limit } => causes(global, &client, limit).await,
         QueueCommand::Show { id, transcripts } => show(global, &client, &id, transcripts).await,
         QueueCommand::Retry(args) => operate(global, &client, "retry", "to retry now", args, None).await,
         QueueCommand::Hold { operate: args, reason } => operate(global, &client, "hold", "held", args, reason).await,
@@ -39,6 +40,7 @@ pub async fn list(
         ("sender", selector.sender.clone()),
         ("stream", selector.stream.clone()),
         ("state", selector.state.clone()),
+        ("cause", selector.cause.clone()),
         ("limit", Some(limit.to_string())),
         ("after", after),
     ]);
@@ -84,6 +86,36 @@ async fn counts(global: &Global, client: &Client, by: By, limit: u32) -> Result<
         vec![count.group.clone(), count.pending.to_string(), count.held.to_string(), next]
     };
     table(&[head, "PENDING", "HELD", "NEXT"], &page.items.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The queue by cause, each with what it means and what to do first.
+async fn causes(global: &Global, client: &Client, limit: u32) -> Result<(), Fault> {
+    let value = client.get(&format!("/queue/causes?limit={limit}")).await?;
+    if global.json {
+        return print_json(&value);
+    }
+    let page: Page<CauseOut> = read(value)?;
+    if page.items.is_empty() {
+        return print("Nothing waits because of a failure.\n");
+    }
+    for (at, cause) in page.items.iter().enumerate() {
+        let next = cause.next_due.as_deref().map(short_time);
+        let next = next.map_or_else(String::new, |next| format!(", next attempt {next}"));
+        let held = if cause.held > 0 { format!(", {} held", cause.held) } else { String::new() };
+        let words = cause.finding.as_ref().map_or("No rule explains it", |finding| finding.title.as_str());
+        let gap = if at == 0 { "" } else { "\n" };
+        print(&format!("{gap}{}: {}{held}{next}\n", clean(words), plural(cause.pending, "waiting recipient")))?;
+        let Some(finding) = &cause.finding else { continue };
+        facts(&[
+            ("  rule", cause.rule.clone()),
+            ("  meaning", finding.meaning.clone()),
+            ("  whose turn", finding.owner.replace('_', " ")),
+            ("  first fix", finding.fix.clone().unwrap_or_default()),
+            ("  ", finding.run.clone().unwrap_or_default()),
+            ("  list them", format!("pillarbox queue ls --cause {}", cause.rule)),
+        ])?;
+    }
+    Ok(())
 }
 
 async fn show(global: &Global, client: &Client, id: &str, transcripts: bool) -> Result<(), Fault> {
@@ -220,6 +252,7 @@ fn selector(args: &OperateArgs) -> Result<Value, Fault> {
     put("sender", &args.selector.sender);
     put("stream", &args.selector.stream);
     put("state", &args.selector.state);
+    put("cause", &args.selector.cause);
     match (args.all, selector.is_empty()) {
         (true, _) => {
             selector.insert("all".into(), true.into());

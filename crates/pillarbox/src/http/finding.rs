@@ -2,9 +2,9 @@
 //!
 //! The rule base is loaded by the first failure that is looked at, so a server that has none never loads it.
 
-use explain::{Query, RuleBase, What};
-use proto::transcript::Failure;
+use explain::{Explanation, Query, RuleBase};
 use serde::{Deserialize, Serialize};
+use store::Cause;
 
 /// The meaning of a failure. Field names are a promise.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,15 +30,24 @@ pub struct FindingOut {
 }
 
 impl FindingOut {
-    /// Of a failure; the stage is not stored with a recipient.
-    pub fn of(failure: &Failure) -> Option<Self> {
-        let base = RuleBase::builtin();
-        let finding = base.judge(&Query { stage: None, provider: None, what: What::Failure(failure) })?;
-        let words = base.explain(&finding)?;
+    /// Of why an attempt failed, judged by the rules of today.
+    pub fn of(rules: &RuleBase, cause: &Cause) -> Option<Self> {
+        let query = Query::failure(cause.stage, &cause.failure).at(cause.provider.as_deref());
+        let finding = rules.judge(&query)?;
+        Some(Self::in_words(rules.explain(&finding)?, finding.is_by_class()))
+    }
+
+    /// Of a rule by its id, without the values of one failure; `None` if the rule is gone.
+    pub fn of_rule(rules: &RuleBase, id: &str) -> Option<Self> {
+        let rule = rules.rule(id)?;
+        Some(Self::in_words(rule.explain(&explain::Values::new()), rule.texts.is_empty() && rule.failures.is_empty()))
+    }
+
+    fn in_words(words: Explanation, codes_only: bool) -> Self {
         let first = words.fixes.into_iter().next();
         let (fix, run) = first.map(|fix| (fix.text, fix.run)).unzip();
-        Some(Self {
-            codes_only: finding.is_by_class(),
+        Self {
+            codes_only,
             rule: words.rule,
             reason: words.reason.to_string(),
             result: words.result.to_string(),
@@ -47,7 +56,7 @@ impl FindingOut {
             owner: words.owner.to_string(),
             fix,
             run: run.flatten(),
-        })
+        }
     }
 }
 
@@ -55,13 +64,18 @@ impl FindingOut {
 mod tests {
     use super::*;
     use proto::smtp::reply::Reply;
+    use proto::transcript::{Failure, Stage};
 
     #[test]
     fn a_failure_has_a_meaning_and_a_first_fix() {
-        let known = FindingOut::of(&Failure::Refused(Reply::new(550, "5.1.1 User unknown"))).unwrap();
+        let of = |failure| {
+            let cause = Cause { stage: Stage::Recipient, failure, provider: None, rule: None };
+            FindingOut::of(RuleBase::builtin(), &cause).unwrap()
+        };
+        let known = of(Failure::Refused(Reply::new(550, "5.1.1 User unknown")));
         assert!(!known.codes_only && known.fix.is_some() && !known.meaning.is_empty(), "{known:?}");
-        let by_code = FindingOut::of(&Failure::Refused(Reply::new(550, "5.1.1 qwertz uiop"))).unwrap();
+        let by_code = of(Failure::Refused(Reply::new(550, "5.1.1 qwertz uiop")));
         assert!(by_code.codes_only, "{by_code:?}");
-        assert!(FindingOut::of(&Failure::Disconnected).is_some());
+        assert!(!of(Failure::Disconnected).title.is_empty());
     }
 }

@@ -58,6 +58,8 @@ pub struct App {
     pub settings: tokio::sync::Mutex<()>,
     /// Asks the server to read certificates and configuration again.
     pub reload: tokio::sync::Notify,
+    /// Checks of mail servers.
+    pub checks: api::checks::Checks,
 }
 
 /// The handlers' state.
@@ -68,6 +70,11 @@ impl App {
     pub fn relay(&self) -> Result<&Arc<Relay>, Problem> {
         let stopped = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is not running");
         self.relay.as_ref().ok_or_else(stopped)
+    }
+
+    /// The rules that explain failures.
+    pub fn rules(&self) -> Arc<explain::RuleBase> {
+        self.relay.as_ref().map_or_else(explain::RuleBase::shared, |relay| relay.rules())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The outside JSON: what the API gives and the command line reads. Field names here are a promise.
 
+use explain::RuleBase;
 use serde::{Deserialize, Serialize};
 use store::{Attempt, Event, MessageView, QueueCount, RecipientView, State};
 
@@ -124,6 +125,37 @@ pub struct EventOut {
     pub attempt: Option<AttemptOut>,
     /// The failure with its numbers.
     pub failure: Option<serde_json::Value>,
+    /// Id of the rule that explained it then.
+    #[serde(default)]
+    pub rule: Option<String>,
+}
+
+/// Recipients that wait or are held for the same reason.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CauseOut {
+    /// Id of the rule; empty where none fitted.
+    pub rule: String,
+    /// Recipients waiting.
+    pub pending: u64,
+    /// Recipients held.
+    pub held: u64,
+    /// Earliest next attempt, RFC 3339.
+    pub next_due: Option<String>,
+    /// What it means, without the values of one failure.
+    pub finding: Option<FindingOut>,
+}
+
+impl CauseOut {
+    /// A line of the summary, explained.
+    pub fn of(count: &QueueCount, rules: &RuleBase) -> Self {
+        Self {
+            rule: count.group.clone(),
+            pending: count.pending,
+            held: count.held,
+            next_due: count.next_due_ms.map(time::show),
+            finding: FindingOut::of_rule(rules, &count.group),
+        }
+    }
 }
 
 /// An attempt.
@@ -180,9 +212,10 @@ pub struct Operated {
     pub at_least: bool,
 }
 
-impl From<&RecipientView> for RecipientOut {
-    fn from(view: &RecipientView) -> Self {
-        let failure = view.failure.as_ref().map(words::failure);
+impl RecipientOut {
+    /// As it is shown, with what the rules say about its last failure.
+    pub fn of(view: &RecipientView, rules: &RuleBase) -> Self {
+        let failure = view.failure().map(words::failure);
         // What stands in the way now comes first: an operator's word outlives the failure before it.
         let reason = match view.state {
             State::Held | State::Suppressed => view.why.clone().or(failure),
@@ -200,8 +233,8 @@ impl From<&RecipientView> for RecipientOut {
             sender: view.lane.sender.to_string(),
             stream: view.lane.stream.to_string(),
             reason,
-            failure: view.failure.as_ref().and_then(|failure| serde_json::to_value(failure).ok()),
-            finding: view.failure.as_ref().and_then(FindingOut::of),
+            failure: view.failure().and_then(|failure| serde_json::to_value(failure).ok()),
+            finding: view.cause.as_ref().and_then(|cause| FindingOut::of(rules, cause)),
             accepted: time::show(view.accepted_ms),
             envelope_from: view.reverse_path.0.as_ref().map_or_else(String::new, ToString::to_string),
             size: view.size,
@@ -209,8 +242,9 @@ impl From<&RecipientView> for RecipientOut {
     }
 }
 
-impl From<&MessageView> for MessageOut {
-    fn from(view: &MessageView) -> Self {
+impl MessageOut {
+    /// As it is shown, with what the rules say about each recipient's last failure.
+    pub fn of(view: &MessageView, rules: &RuleBase) -> Self {
         let message = &view.message;
         let details = &message.details;
         let origin = details.origin.as_ref();
@@ -232,7 +266,7 @@ impl From<&MessageView> for MessageOut {
             metadata: details.metadata.clone(),
             has_content: view.has_content,
             captured: view.captured,
-            recipients: view.recipients.iter().map(Into::into).collect(),
+            recipients: view.recipients.iter().map(|view| RecipientOut::of(view, rules)).collect(),
         }
     }
 }
@@ -247,10 +281,11 @@ impl From<&Event> for EventOut {
             message: event.message.to_string(),
             recipient,
             event: words::event(event.kind).into(),
-            reason: detail.failure.as_ref().map(words::failure).or_else(|| detail.why.clone()),
+            reason: detail.cause.as_ref().map(|cause| words::failure(&cause.failure)).or_else(|| detail.why.clone()),
             next: detail.until_ms.map(time::show),
             attempt: detail.attempt.as_ref().map(Into::into),
-            failure: detail.failure.as_ref().and_then(|failure| serde_json::to_value(failure).ok()),
+            failure: detail.cause.as_ref().and_then(|cause| serde_json::to_value(&cause.failure).ok()),
+            rule: detail.cause.as_ref().and_then(|cause| cause.rule.as_deref().map(str::to_owned)),
         }
     }
 }

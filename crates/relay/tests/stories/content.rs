@@ -110,7 +110,7 @@ async fn eight_bit_headers_cannot_be_encoded_so_the_recipient_fails_with_the_rea
     let mail = "From: noreply@app.test\r\nSubject: Grüße\r\n\r\nbody\r\n";
     let id = rig.send_mail(&["r@x.test"], mail).await;
     let views = rig.becomes(id, &["failed"]).await;
-    assert!(matches!(views[0].failure, Some(Failure::MissingExtension { .. })), "{views:?}");
+    assert!(matches!(views[0].failure(), Some(Failure::MissingExtension { .. })), "{views:?}");
     assert_eq!(sink.count(), 0);
     // The connection is as good as before.
     let next = rig.send(&["r@x.test"]).await;
@@ -133,7 +133,7 @@ async fn an_international_recipient_needs_a_host_that_knows_smtputf8() {
             assert_eq!(sink.received()[0].to, ["grüße@x.test"]);
             assert!(sink.received()[0].parameters.contains("SMTPUTF8"));
         } else {
-            assert!(matches!(views[0].failure, Some(Failure::MissingExtension { .. })), "{views:?}");
+            assert!(matches!(views[0].failure(), Some(Failure::MissingExtension { .. })), "{views:?}");
         }
     }
 }
@@ -144,7 +144,7 @@ async fn a_message_over_the_next_hops_size_fails_without_being_sent() {
     let mail = format!("{MAIL}{}", "a long story\r\n".repeat(100));
     let id = rig.send_mail(&["r@x.test"], &mail).await;
     let views = rig.becomes(id, &["failed"]).await;
-    assert!(matches!(views[0].failure, Some(Failure::TooLarge { limit: 1_000, .. })), "{views:?}");
+    assert!(matches!(views[0].failure(), Some(Failure::TooLarge { limit: 1_000, .. })), "{views:?}");
     assert!(!sink.commands().iter().any(|(_, line)| line.starts_with("MAIL")));
 }
 
@@ -163,7 +163,7 @@ async fn an_answer_keeps_the_words_of_the_next_hop() {
     sink.add(testkit::Rule::reply(testkit::Stage::Rcpt, "550-5.1.1 no such\n550 5.1.1 user"));
     let id = rig.send(&["r@x.test"]).await;
     let views = rig.becomes(id, &["failed"]).await;
-    let Some(Failure::Refused(reply)) = &views[0].failure else { panic!("{views:?}") };
+    let Some(Failure::Refused(reply)) = views[0].failure() else { panic!("{views:?}") };
     assert_eq!(*reply, Reply::lines(550, vec!["5.1.1 no such".into(), "5.1.1 user".into()]));
     let told = store::Browse::events(&*rig.store, id, 10).await.unwrap();
     let attempt = told.last().unwrap().detail.attempt.clone().unwrap();

@@ -159,7 +159,7 @@ impl Rig {
         for (kind, name, body, secret) in documents {
             store.put_document(kind, name, body, secret, clock.now_ms()).await.expect("a document");
         }
-        let resolving = ResolverSettings { servers: vec![zones.address()], timeout: Duration::from_secs(2) };
+        let resolving = ResolverSettings { servers: vec![zones.address()], timeout: Duration::from_secs(2), ..ResolverSettings::default() };
         let net = Net {
             clock: clock.clone(),
             resolver: Resolver::new(resolving).expect("a resolver"),
@@ -374,5 +374,5 @@ pub fn hashed(password: &str) -> String {
 
 /// Code of the reply behind a recipient's last failure.
 pub fn code(view: &RecipientView) -> Option<u16> {
-    view.failure.as_ref()?.reply().map(|reply| reply.code)
+    view.failure()?.reply().map(|reply| reply.code)
 }

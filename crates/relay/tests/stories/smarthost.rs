@@ -100,7 +100,7 @@ async fn without_the_required_tls_nothing_is_sent() {
     let rig = Setup::by(with(smarthost(&sink), json!({"tls": "required"}))).start().await;
     let id = rig.send(&["r@x.test"]).await;
     let views = rig.becomes(id, &["deferred"]).await;
-    assert!(matches!(views[0].failure, Some(Failure::StartTlsMissing)), "{views:?}");
+    assert!(matches!(views[0].failure(), Some(Failure::StartTlsMissing)), "{views:?}");
     assert!(!verbs(&sink).contains(&"MAIL".to_owned()));
 }
 
@@ -111,7 +111,7 @@ async fn a_password_does_not_cross_in_clear() {
     let (rig, _dir) = by_name(&sink, &ca, json!({"username": "a", "tls": "opportunistic"})).await;
     let id = rig.send(&["r@x.test"]).await;
     let views = rig.becomes(id, &["deferred"]).await;
-    assert!(matches!(views[0].failure, Some(Failure::AuthNeedsTls)), "{views:?}");
+    assert!(matches!(views[0].failure(), Some(Failure::AuthNeedsTls)), "{views:?}");
     assert!(!verbs(&sink).contains(&"AUTH".to_owned()));
 }
 
@@ -128,7 +128,7 @@ async fn a_certificate_that_does_not_verify_defers_and_says_what_is_wrong() {
         let (rig, _dir) = by_name(&sink, &ca, json!({})).await;
         let id = rig.send(&["r@x.test"]).await;
         let views = rig.becomes(id, &["deferred"]).await;
-        let Some(Failure::Certificate { problem, names, .. }) = &views[0].failure else {
+        let Some(Failure::Certificate { problem, names, .. }) = views[0].failure() else {
             panic!("{wanted:?}: {views:?}")
         };
         assert_eq!(*problem, wanted);

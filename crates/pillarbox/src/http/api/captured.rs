@@ -72,8 +72,9 @@ pub async fn list(
 /// One page of captured messages.
 pub async fn page(app: &Shared, before: Option<MessageId>, limit: u32) -> Result<Page<MessageOut>, Problem> {
     let views = app.store.captured(before, limit).await?;
+    let rules = app.rules();
     let next = (views.len() == limit as usize).then(|| views.last().map(|view| view.message.id.to_string())).flatten();
-    Ok(Page { items: views.iter().map(Into::into).collect(), next })
+    Ok(Page { items: views.iter().map(|view| MessageOut::of(view, &rules)).collect(), next })
 }
 
 /// One captured message, read.
@@ -111,7 +112,7 @@ async fn octets(app: &Shared, id: MessageId) -> Result<(MessageOut, bytes::Bytes
     if !view.captured {
         return Err(Problem::not_found());
     }
-    Ok((MessageOut::from(&view), app.store.content(id).await?))
+    Ok((MessageOut::of(&view, &app.rules()), app.store.content(id).await?))
 }
 
 fn headers(octets: &[u8]) -> Vec<HeaderOut> {

@@ -164,7 +164,7 @@ pub async fn show(
     if !caller.may_see(&view.message.sender) {
         return Err(Problem::not_found());
     }
-    Ok(axum::Json(MessageOut::from(&view)))
+    Ok(axum::Json(MessageOut::of(&view, &app.rules())))
 }
 
 /// How many events.

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod captured;
+pub mod checks;
 pub mod compose;
 pub mod input;
 pub mod messages;
@@ -29,6 +30,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/messages/{id}/events", get(messages::events))
         .route("/queue", get(queue::list))
         .route("/queue/counts", get(queue::counts))
+        .route("/queue/causes", get(queue::causes))
         .route("/queue/{operation}", post(queue::operate))
         .route("/senders", get(senders::list).post(senders::add))
         .route("/senders/{name}", get(senders::show).patch(senders::change).delete(senders::remove))
@@ -42,6 +44,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/captured", get(captured::list))
         .route("/captured/{id}", get(captured::show))
         .route("/captured/{id}/raw", get(captured::raw))
+        .route("/checks", post(checks::run))
         .route("/status", get(admin::status))
         .route("/reload", post(admin::reload))
 }

@@ -9,7 +9,7 @@ use crate::http::Shared;
 use crate::http::auth::Admin;
 use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
-use crate::http::views::{CountOut, Operated, Page, RecipientOut};
+use crate::http::views::{CauseOut, CountOut, Operated, Page, RecipientOut};
 
 /// A preview stops counting here.
 const MOST_COUNTED: u64 = 100_000;
@@ -25,6 +25,7 @@ pub struct List {
     sender: Option<String>,
     stream: Option<String>,
     state: Option<RecipientState>,
+    cause: Option<String>,
     after: Option<String>,
     limit: Option<u32>,
 }
@@ -51,11 +52,13 @@ pub async fn list(
         sender: query.sender,
         stream: query.stream,
         state: query.state,
+        cause: query.cause,
         ..Selector::default()
     };
     let found = app.store.recipients(selector, after, limit).await?;
+    let rules = app.rules();
     let next = (found.len() == limit as usize).then(|| found.last().map(|view| view.id.to_string())).flatten();
-    Ok(axum::Json(Page { items: found.iter().map(Into::into).collect(), next }))
+    Ok(axum::Json(Page { items: found.iter().map(|view| RecipientOut::of(view, &rules)).collect(), next }))
 }
 
 /// `<message>.<n>`.
@@ -84,6 +87,25 @@ pub async fn counts(
     Ok(axum::Json(Page { items: counts.iter().map(Into::into).collect(), next: None }))
 }
 
+/// How many causes to list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Causes {
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+/// The queue by the cause of the last failure, each explained; most pending first.
+pub async fn causes(
+    State(app): State<Shared>,
+    _: Admin,
+    Query(query): Query<Causes>,
+) -> Result<axum::Json<Page<CauseOut>>, Problem> {
+    let counts = app.store.counts(GroupBy::Cause, query.limit.unwrap_or(100).clamp(1, 1000)).await?;
+    let rules = app.rules();
+    Ok(axum::Json(Page { items: counts.iter().map(|count| CauseOut::of(count, &rules)).collect(), next: None }))
+}
+
 /// What an operator wishes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,7 +126,7 @@ pub async fn operate(
     Json(wish): Json<Wish>,
 ) -> Result<axum::Json<Operated>, Problem> {
     if wish.selector == Selector::default() {
-        let detail = "name at least one of message, recipient, domain, route, sender, stream, state, or all";
+        let detail = "name at least one of message, recipient, domain, route, sender, stream, state, cause, or all";
         return Err(Problem::field("/selector", detail));
     }
     let reason = wish.reason.unwrap_or_else(|| format!("by {}", caller.who()));

@@ -113,12 +113,13 @@ pub struct Filter {
 /// The queue by domain, and its first recipients.
 pub async fn queue(State(app): State<Shared>, Query(filter): Query<Filter>) -> Result<Response, Failed> {
     let domain = filter.domain.filter(|domain| !domain.trim().is_empty()).map(|domain| domain.trim().to_lowercase());
+    let rules = app.rules();
     let counts = app.store.counts(GroupBy::Domain, 20).await?;
     let selector = Selector { all: domain.is_none(), domain: domain.clone(), ..Selector::default() };
     let recipients = app.store.recipients(selector, None, ROWS).await?;
     let page = QueuePage {
         counts: counts.iter().map(Into::into).collect(),
-        recipients: recipients.iter().map(Into::into).collect(),
+        recipients: recipients.iter().map(|view| RecipientOut::of(view, &rules)).collect(),
         filter: domain.unwrap_or_default(),
     };
     Ok(render(StatusCode::OK, &page))

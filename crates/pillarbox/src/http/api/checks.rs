@@ -1,0 +1,123 @@
+//! `POST /checks`: a server is probed from here. For `check --route` and `check --via`, and for programs.
+//!
+//! Targets are an administrator's own choice, private networks included: that is where their servers are. What is
+//! bounded is how many run at once and how long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use net::Clock;
+use relay::route::{RouteKind, RouteRecord, RouteTls};
+use store::settings::Kind;
+use tokio::sync::Semaphore;
+
+use super::settings;
+use crate::check::{CheckIn, TlsMode, perform};
+use crate::config::Config;
+use crate::http::Shared;
+use crate::http::auth::Admin;
+use crate::http::json::Json;
+use crate::http::problem::Problem;
+
+/// Most checks at once.
+const MAX_RUNNING: usize = 4;
+/// Longest a check may take: shorter than a request may.
+const LONGEST: Duration = Duration::from_secs(110);
+
+/// What checks need: the configuration's resolver and authorities, and room.
+pub struct Checks {
+    config: Config,
+    clock: Clock,
+    room: Arc<Semaphore>,
+}
+
+impl Checks {
+    /// With the settings of this server.
+    pub fn new(config: Config, clock: Clock) -> Self {
+        Self { config, clock, room: Arc::new(Semaphore::new(MAX_RUNNING)) }
+    }
+}
+
+/// Runs a check and gives its report, whatever it says.
+pub async fn run(State(app): State<Shared>, _: Admin, Json(mut input): Json<CheckIn>) -> Result<Response, Problem> {
+    let full = || {
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "4 checks are running: try again in a few seconds").retry_after(5)
+    };
+    let _place = app.checks.room.clone().try_acquire_owned().map_err(|_| full())?;
+    if let Some(name) = input.route.take() {
+        input = of_route(&app, &name, input).await?;
+    }
+    let rules = app.rules();
+    let prepared = input.prepare(&rules, &app.hostname).map_err(Problem::fields)?;
+    let checks = &app.checks;
+    let mut nobody = |_: diagnose::check::Event<'_>| {};
+    let check = perform(&checks.config, checks.clock.clone(), rules, prepared, &mut nobody);
+    match tokio::time::timeout(LONGEST, check).await {
+        Ok(Ok(report)) => Ok(axum::Json(report).into_response()),
+        Ok(Err(error)) => {
+            tracing::error!(error = format!("{error:#}"), "a check could not be run");
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}")))
+        }
+        Err(_) => {
+            let detail = format!("the check took longer than {} seconds", LONGEST.as_secs());
+            Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, detail))
+        }
+    }
+}
+
+/// Fills in what a route says. Its password goes to its own host only, as the route would send it.
+async fn of_route(app: &Shared, name: &str, input: CheckIn) -> Result<CheckIn, Problem> {
+    let document = settings::find(app, Kind::Route, name).await?;
+    let record: RouteRecord = settings::record(&document)?;
+    let tls = match record.tls {
+        Some(RouteTls::None) => TlsMode::None,
+        Some(RouteTls::Implicit) => TlsMode::Implicit,
+        Some(RouteTls::Required) => TlsMode::Starttls,
+        None if record.kind == RouteKind::Smarthost => TlsMode::Starttls,
+        Some(RouteTls::Opportunistic) | None => TlsMode::Auto,
+    };
+    let opportunistic = record.kind == RouteKind::Mx || record.tls == Some(RouteTls::Opportunistic);
+    let target = match (record.kind, &record.host) {
+        (RouteKind::Smarthost, Some(host)) => own_target(&input, host, record.port)?,
+        (RouteKind::Mx, _) => {
+            let missing = || Problem::field("/target", "a route to mail exchangers needs the domain of a recipient");
+            let target = input.target.clone().ok_or_else(missing)?;
+            record.port.map_or_else(|| target.clone(), |port| format!("{target}:{port}"))
+        }
+        _ => return Err(Problem::field("/route", "mail on this route stays here: there is no server to check")),
+    };
+    Ok(CheckIn {
+        target: Some(target),
+        tls: Some(tls),
+        username: record.username,
+        password: document.secret,
+        allow_plaintext_auth: record.auth_without_tls,
+        insecure: !record.verify || opportunistic,
+        ca_file: record.ca_file.map(Into::into),
+        source: record.source_address,
+        helo: input.helo.clone().or(record.helo),
+        ..input
+    })
+}
+
+/// Host and port of the route; nothing that would lead its password elsewhere may be asked for beside it.
+fn own_target(input: &CheckIn, host: &str, port: Option<u16>) -> Result<String, Problem> {
+    let set = [
+        ("/target", input.target.is_some()),
+        ("/tls", input.tls.is_some()),
+        ("/username", input.username.is_some()),
+        ("/password", input.password.is_some()),
+        ("/connect_to", input.connect_to.is_some()),
+        ("/resolver", input.resolver.is_some()),
+        ("/insecure", input.insecure),
+        ("/allow_plaintext_auth", input.allow_plaintext_auth),
+    ];
+    if let Some((pointer, _)) = set.iter().find(|(_, set)| *set) {
+        return Err(Problem::field(*pointer, "is given by the route"));
+    }
+    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+    Ok(port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
+}
