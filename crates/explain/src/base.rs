@@ -1,7 +1,7 @@
 //! The rule base: all rules of the program and of the user, checked and indexed. Judging is [`crate::judge`]'s.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
@@ -38,15 +38,20 @@ pub struct RuleBase {
     by_sign: HashMap<String, Vec<u32>>,
 }
 
-static BUILTIN: LazyLock<RuleBase> = LazyLock::new(|| {
+static BUILTIN: LazyLock<Arc<RuleBase>> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "the embedded files are checked by the tests")]
-    RuleBase::with_user_rules(&[]).expect("the rules inside the program are valid")
+    Arc::new(RuleBase::with_user_rules(&[]).expect("the rules inside the program are valid"))
 });
 
 impl RuleBase {
     /// The rules inside the program; loaded at the first use.
     pub fn builtin() -> &'static Self {
         &BUILTIN
+    }
+
+    /// The rules inside the program, for those who may hold others at another time.
+    pub fn shared() -> Arc<Self> {
+        BUILTIN.clone()
     }
 
     /// The rules inside the program and those of the user: (name of the file, its TOML text).
