@@ -3,10 +3,21 @@
 //! The first failure that ends the conversation stops it; later stages say that they were not reached. Facts only:
 //! the words come from the rules.
 
+mod auth;
+mod dns;
+mod envelope;
+mod explore;
+mod hello;
+mod openrelay;
+mod peek;
 mod plan;
+mod probe;
 mod report;
 mod run;
+mod secure;
 mod signs;
+mod summary;
+mod tcp;
 
 pub use plan::{Auth, Families, Message, Plan, Target, Tls};
 pub use report::{Event, Outcome, Report, StageReport, Way};

@@ -103,6 +103,8 @@ pub struct Plan {
     pub siblings: Vec<(u16, Tls)>,
     /// Whether hosts of others may be asked for a greeting, to tell a blocked network from a dead server.
     pub outside: bool,
+    /// Host names asked then, instead of those that the rules know.
+    pub landmarks: Vec<String>,
     /// A second resolver, usually the system's beside one that was given: differences are told.
     pub compare: Option<net::Resolver>,
     /// Test for an open relay: asks for recipients that are not the server's, without sending anything.
@@ -130,8 +132,14 @@ impl Plan {
             explore: true,
             siblings: vec![(587, Tls::StartTls), (465, Tls::Implicit), (25, Tls::StartTls), (2525, Tls::StartTls)],
             outside: false,
+            landmarks: Vec::new(),
             compare: None,
             open_relay: false,
         }
+    }
+
+    /// The mode that a well-known port stands for.
+    pub fn stands_for(&self, port: u16) -> Option<Tls> {
+        self.siblings.iter().find(|(known, _)| *known == port).map(|(_, tls)| *tls)
     }
 }

@@ -92,7 +92,7 @@ pub struct Report {
 /// What is told while the probe runs.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A stage begins.
+    /// A stage begins; maybe again, if it turns out that the port wants another mode.
     Began(Stage),
     /// A step was made.
     Step(&'a Step),

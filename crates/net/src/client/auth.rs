@@ -10,11 +10,12 @@ use super::link::Link;
 use super::record::Recorder;
 use super::{ClientAuth, Timeouts};
 
-/// Authenticates, recording commands without what is secret in them.
+/// Authenticates, recording commands without what is secret in them. With a mechanism that is wanted, no other.
 pub(super) async fn authenticate(
     link: &mut Link,
     offered: &[String],
     auth: &ClientAuth,
+    wanted: Option<&str>,
     timeouts: &Timeouts,
     recorder: &mut Recorder,
 ) -> Result<(), Failure> {
@@ -26,7 +27,10 @@ pub(super) async fn authenticate(
     if !link.is_tls() && !auth.allow_plaintext {
         return failed(recorder, None, Failure::AuthNeedsTls);
     }
-    let has = |name: &str| offered.iter().any(|mechanism| mechanism.eq_ignore_ascii_case(name));
+    let has = |name: &str| {
+        let chosen = wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(name));
+        chosen && offered.iter().any(|mechanism| mechanism.eq_ignore_ascii_case(name))
+    };
     // PLAIN first: both reveal the password to the server, but only PLAIN is one round trip and a standard.
     let mechanism = match (has("PLAIN"), has("LOGIN")) {
         (true, _) => Mechanism::Plain,

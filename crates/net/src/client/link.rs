@@ -4,15 +4,34 @@ use std::io;
 use std::time::Duration;
 
 use proto::smtp::reply::{Reply, ReplyReader};
-use proto::transcript::{Fact, Failure};
+use proto::transcript::{CertificateProblem, Fact, Failure};
 use tokio::net::TcpStream;
 
 use crate::socket::Socket;
 use crate::timer::Timer;
-use crate::tls::{ClientTls, Verify};
+use crate::tls::{ClientTls, Secured, Unsecured, Verify};
 
 /// Most octets handed to the kernel under one time limit: RFC 5321 §4.5.3.2.5 limits "each" block of DATA.
 const BLOCK: usize = 128 * 1024;
+
+/// All that a watched handshake told.
+#[derive(Debug, Clone, Default)]
+pub struct Handshake {
+    /// [`Fact::Tls`], if the handshake came to its end.
+    pub tls: Option<Fact>,
+    /// [`Fact::Chain`], if the server came to send it.
+    pub chain: Option<Fact>,
+    /// All that is wrong with the certificate, the most telling first.
+    pub problems: Vec<CertificateProblem>,
+    /// Why the link cannot be used.
+    pub failure: Option<Failure>,
+}
+
+impl Handshake {
+    fn failed(failure: Failure) -> Self {
+        Self { failure: Some(failure), ..Self::default() }
+    }
+}
 
 pub(super) struct Link {
     socket: Socket,
@@ -21,31 +40,73 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { socket: Socket::Plain(tcp), reader: ReplyReader::default(), timer: Timer::new() }
+    /// A link that leads nowhere yet.
+    pub(super) fn closed() -> Self {
+        Self { socket: Socket::Closed, reader: ReplyReader::default(), timer: Timer::new() }
     }
 
-    /// Puts the link under TLS. A fresh reader: nothing from before may be read after it.
+    /// Leads over this connection from now on.
+    pub(super) fn open(&mut self, tcp: TcpStream) {
+        self.socket = Socket::Plain(tcp);
+        self.reader = ReplyReader::default();
+    }
+
+    /// Drops the connection.
+    pub(super) fn close(&mut self) {
+        self.socket = Socket::Closed;
+    }
+
+    /// Puts the link under TLS. A fresh reader: nothing from before may be read after it. Closed if that fails.
     pub(super) async fn start_tls(
-        self,
+        &mut self,
         tls: &ClientTls,
         host: &str,
         verify: Verify,
         limit: Duration,
-    ) -> Result<(Self, Fact), Failure> {
-        let Self { socket: Socket::Plain(tcp), reader, mut timer } = self else {
-            return Err(Failure::Local { reason: "TLS is on already".into() });
-        };
-        if !reader.is_empty() {
-            return Err(Failure::EarlyOctets);
-        }
-        match timer.within(limit, tls.handshake(tcp, host, verify)).await {
+    ) -> Result<Fact, Failure> {
+        let tcp = self.take_plain()?;
+        match self.timer.within(limit, tls.handshake(tcp, host, verify)).await {
             Some(Ok((stream, fact))) => {
-                let socket = Socket::Tls(Box::new(stream.into()));
-                Ok((Self { socket, reader: ReplyReader::default(), timer }, fact))
+                self.socket = Socket::Tls(Box::new(stream.into()));
+                Ok(fact)
             }
             Some(Err(failure)) => Err(failure),
             None => Err(timeout(limit)),
+        }
+    }
+
+    /// As [`Link::start_tls`], with all that can be told of the certificates.
+    pub(super) async fn start_tls_reported(
+        &mut self,
+        tls: &ClientTls,
+        host: &str,
+        verify: Verify,
+        limit: Duration,
+    ) -> Handshake {
+        let tcp = match self.take_plain() {
+            Ok(tcp) => tcp,
+            Err(failure) => return Handshake::failed(failure),
+        };
+        match self.timer.within(limit, tls.handshake_reported(tcp, host, verify)).await {
+            Some(Ok(Secured { stream, tls, chain, problems })) => {
+                self.socket = Socket::Tls(Box::new(stream.into()));
+                Handshake { tls: Some(tls), chain: Some(chain), problems, failure: None }
+            }
+            Some(Err(unsecured)) => {
+                let Unsecured { failure, chain, tls, problems } = *unsecured;
+                Handshake { tls, chain, problems, failure: Some(failure) }
+            }
+            None => Handshake::failed(timeout(limit)),
+        }
+    }
+
+    fn take_plain(&mut self) -> Result<TcpStream, Failure> {
+        let reader = std::mem::take(&mut self.reader);
+        match std::mem::replace(&mut self.socket, Socket::Closed) {
+            Socket::Plain(_) if !reader.is_empty() => Err(Failure::EarlyOctets),
+            Socket::Plain(tcp) => Ok(tcp),
+            Socket::Tls(_) => Err(Failure::Local { reason: "TLS is on already".into() }),
+            Socket::Closed => Err(Failure::Disconnected),
         }
     }
 

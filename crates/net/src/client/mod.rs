@@ -8,6 +8,7 @@ mod connect;
 mod deliver;
 mod link;
 mod record;
+mod session;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +21,9 @@ use proto::transcript::{Failure, Stage, Transcript};
 use secrecy::SecretString;
 
 pub use connect::connect;
+pub use session::{End, Expect, Hello, Session};
 
+pub use link::Handshake;
 use link::Link;
 use record::{Mark, Recorder};
 

@@ -40,6 +40,10 @@ impl Recorder {
         self.clock.now_ms()
     }
 
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.transcript.steps
+    }
+
     pub(super) fn take(&mut self) -> Transcript {
         let transcript = std::mem::take(&mut self.transcript);
         self.restart();
