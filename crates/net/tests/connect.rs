@@ -38,7 +38,12 @@ async fn starttls(mut conn: Conn, issued: &Issued) -> Option<Conn<TlsStream<TcpS
 }
 
 fn auth(allow_plaintext: bool) -> Option<ClientAuth> {
-    Some(ClientAuth { username: "user".into(), password: "s3cret-canary".to_owned().into(), allow_plaintext })
+    Some(ClientAuth {
+        username: "user".into(),
+        password: "s3cret-canary".to_owned().into(),
+        mechanism: None,
+        allow_plaintext,
+    })
 }
 
 async fn with(net: &Net, port: u16, tls: TlsMode, settings: &ClientSettings) -> Result<Connection, ConnectError> {

@@ -301,6 +301,7 @@ fn client_settings(shared: &Shared, route: &Route) -> ClientSettings {
         settings.auth = Some(ClientAuth {
             username: username.clone(),
             password: password.clone(),
+            mechanism: route.record.mechanism.clone(),
             allow_plaintext: route.record.auth_without_tls,
         });
     }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use proto::smtp::sasl::client::Mechanism;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,9 @@ pub struct RouteRecord {
     /// User name for AUTH; without one there is no AUTH.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
+    /// SASL mechanism (`SCRAM-SHA-256`, `XOAUTH2`, …); without one the strongest that both sides have is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mechanism: Option<String>,
     /// Credentials may cross an unencrypted link.
     #[serde(default)]
     pub auth_without_tls: bool,
@@ -146,6 +150,11 @@ impl RouteRecord {
         say(!smarthost && self.host.is_some(), "Only a smart host route has a host.");
         say(!smarthost && self.username.is_some(), "Only a smart host route has a user name.");
         say(self.username.is_some() && !has_secret, "A user name needs a password.");
+        say(
+            self.mechanism.as_ref().is_some_and(|name| Mechanism::parse(name).is_none()),
+            "The mechanism is not one that Pillarbox speaks (SCRAM-SHA-256, SCRAM-SHA-1, the same with -PLUS, CRAM-MD5, PLAIN, LOGIN, OAUTHBEARER, XOAUTH2, NTLM).",
+        );
+        say(self.mechanism.is_some() && self.username.is_none(), "A mechanism needs a user name.");
         say(self.port == Some(0), "Port 0 does not exist.");
         say(
             self.username.is_some() && self.tls == Some(RouteTls::None) && !self.auth_without_tls,

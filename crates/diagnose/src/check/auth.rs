@@ -35,7 +35,7 @@ impl Probe<'_> {
             return Err(stop);
         }
         let offered = self.caps.auth.clone();
-        match self.session.authenticate(&offered, &credentials(auth), auth.mechanism.as_deref()).await {
+        match self.session.authenticate(&offered, &credentials(auth)).await {
             Ok(()) => {
                 let mechanism = self.session.steps().iter().rev().find_map(|step| match &step.fact {
                     Some(proto::transcript::Fact::Authenticated { mechanism }) => Some(mechanism.clone()),
@@ -90,6 +90,7 @@ pub(super) fn credentials(auth: &Auth) -> ClientAuth {
     ClientAuth {
         username: auth.username.clone(),
         password: auth.password.clone(),
+        mechanism: auth.mechanism.clone(),
         allow_plaintext: auth.allow_plaintext,
     }
 }

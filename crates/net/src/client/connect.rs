@@ -101,7 +101,7 @@ impl Attempt<'_> {
         }
         if let Some(auth) = &self.settings.auth {
             let offered = &hello.capabilities.auth;
-            self.session.authenticate(offered, auth, None).await.map_err(stop(Stage::Auth, Next::Nothing))?;
+            self.session.authenticate(offered, auth).await.map_err(stop(Stage::Auth, Next::Nothing))?;
         }
         Ok(hello.capabilities)
     }

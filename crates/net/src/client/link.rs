@@ -4,12 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use proto::smtp::reply::{Reply, ReplyReader};
+use proto::smtp::sasl::client::Binding;
 use proto::transcript::{CertificateProblem, Fact, Failure};
 use tokio::net::TcpStream;
 
 use crate::socket::Socket;
 use crate::timer::Timer;
-use crate::tls::{ClientTls, Secured, Unsecured, Verify};
+use crate::tls::{self, ClientTls, Secured, Unsecured, Verify};
 
 /// Most octets handed to the kernel under one time limit: RFC 5321 §4.5.3.2.5 limits "each" block of DATA.
 const BLOCK: usize = 128 * 1024;
@@ -112,6 +113,14 @@ impl Link {
 
     pub(super) fn is_tls(&self) -> bool {
         matches!(self.socket, Socket::Tls(_))
+    }
+
+    /// What ties an authentication to the TLS connection.
+    pub(super) fn binding(&self) -> Option<Binding> {
+        match &self.socket {
+            Socket::Tls(stream) => tls::binding(stream),
+            Socket::Plain(_) | Socket::Closed => None,
+        }
     }
 
     /// Whether octets came that no command asked for.

@@ -56,8 +56,10 @@ pub struct Endpoint {
 pub struct ClientAuth {
     /// User name.
     pub username: String,
-    /// Password.
+    /// Password, or access token for OAUTHBEARER and XOAUTH2.
     pub password: SecretString,
+    /// SASL mechanism by its name; `None` takes the strongest that both sides have.
+    pub mechanism: Option<String>,
     /// Whether they may cross a link that is not encrypted.
     pub allow_plaintext: bool,
 }

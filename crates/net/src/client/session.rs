@@ -219,15 +219,11 @@ impl<'a> Session<'a> {
 
     /// Signs in with one of the mechanisms offered; nothing secret is recorded.
     ///
-    /// `mechanism` is a name in upper case; without one, the best of both sides is taken.
-    pub async fn authenticate(
-        &mut self,
-        offered: &[String],
-        auth: &ClientAuth,
-        mechanism: Option<&str>,
-    ) -> Result<(), Failure> {
-        let Self { link, recorder, settings, .. } = self;
-        authenticate(link, offered, auth, mechanism, &settings.timeouts, recorder).await
+    /// With the one that the credentials name, or else with the best of both sides.
+    pub async fn authenticate(&mut self, offered: &[String], auth: &ClientAuth) -> Result<(), Failure> {
+        let Self { link, recorder, settings, host, peer, .. } = self;
+        let server = (host.as_str(), peer.map_or(0, |peer| peer.port()));
+        authenticate(link, server, offered, auth, &settings.timeouts, recorder).await
     }
 
     /// Sends one command, without its CR LF and without secrets, and waits for its reply.

@@ -251,6 +251,18 @@ fn signature_text(algorithm: &Oid<'_>) -> String {
     known.into()
 }
 
+/// The hash of a certificate that `tls-server-end-point` asks for (RFC 5929 §4.1): that of its signature, or SHA-256
+/// instead of what is weaker. None is defined for signatures without a hash of their own.
+pub(super) fn end_point(der: &[u8]) -> Option<Vec<u8>> {
+    let signature = read(der, |certificate| signature_text(&certificate.signature_algorithm.algorithm))?;
+    match signature.split('-').next()? {
+        "MD5" | "SHA1" | "SHA256" => Some(Sha256::digest(der).to_vec()),
+        "SHA384" => Some(sha2::Sha384::digest(der).to_vec()),
+        "SHA512" => Some(sha2::Sha512::digest(der).to_vec()),
+        _ => None,
+    }
+}
+
 /// Whole days from `now` to `not_after` (both Unix seconds): negative once it is past, 0 on the last day.
 pub fn days_left(not_after: i64, now: i64) -> i64 {
     not_after.saturating_sub(now).div_euclid(86_400)

@@ -1,5 +1,6 @@
 //! TLS for both directions, on one provider, without process-wide state.
 
+mod binding;
 mod chain;
 mod client;
 mod judge;
@@ -10,8 +11,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use proto::transcript::Failure;
 use rustls::crypto::CryptoProvider;
 
+pub(crate) use binding::binding;
 pub use chain::days_left;
 pub use client::{ClientTls, Roots, Secured, Unsecured, Verify};
 pub(crate) use server::RELOAD_EVERY;
@@ -53,6 +56,15 @@ pub enum TlsError {
     /// The self-signed certificate could not be made.
     #[error("making a self-signed certificate: {0}")]
     SelfSigned(#[from] rcgen::Error),
+}
+
+/// Random octets, from the library that makes the keys.
+pub(crate) fn random<const COUNT: usize>() -> Result<[u8; COUNT], Failure> {
+    let mut octets = [0; COUNT];
+    match provider().secure_random.fill(&mut octets) {
+        Ok(()) => Ok(octets),
+        Err(_) => Err(Failure::Local { reason: "the system has no randomness".into() }),
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -267,6 +267,10 @@ pub struct RouteOptions {
     /// Verify the certificate.
     #[arg(long, value_name = "BOOL")]
     pub verify: Option<bool>,
+    /// How to authenticate, such as SCRAM-SHA-256, CRAM-MD5, PLAIN, XOAUTH2 or NTLM; by default the strongest that both
+    /// sides have.
+    #[arg(long, value_name = "MECHANISM")]
+    pub auth_mechanism: Option<String>,
     /// Let the password cross the network in clear.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub auth_without_tls: Option<bool>,

@@ -127,6 +127,7 @@ fn fields(options: &RouteOptions) -> Result<Map<String, Value>, Fault> {
     let ca_file = options.ca_file.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
     put("ca_file", ca_file.map(|path| path.to_string_lossy().into_owned().into()));
     put("verify", options.verify.map(Into::into));
+    put("mechanism", options.auth_mechanism.as_ref().map(|name| name.to_ascii_uppercase().into()));
     put("auth_without_tls", options.auth_without_tls.map(Into::into));
     put("connections", options.connections.map(Into::into));
     put("messages_per_connection", options.messages_per_connection.map(Into::into));
@@ -210,6 +211,7 @@ fn show(global: &Global, value: Value) -> Result<(), Fault> {
         ("authorities", route.ca_file.clone().unwrap_or_default()),
         ("user name", route.username.clone().unwrap_or_default()),
         ("password", if one.has_password { "set".into() } else { String::new() }),
+        ("AUTH mechanism", route.mechanism.clone().unwrap_or_default()),
         ("AUTH without TLS", if route.auth_without_tls { "allowed".into() } else { String::new() }),
         ("connections", number(route.connections)),
         ("messages per connection", number(route.messages_per_connection)),

@@ -1,16 +1,14 @@
-//! SASL PLAIN (RFC 4616) and LOGIN, both sides, over AUTH (RFC 4954).
+//! SASL as a server: PLAIN (RFC 4616) and LOGIN, over AUTH (RFC 4954).
 //!
-//! Only turns lines into credentials and back; whether they are right is the caller's business. Secrets are wiped.
+//! Only turns lines into credentials; whether they are right is the caller's business. Secrets are wiped.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::zeroize::{Zeroize, Zeroizing};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
+use secrecy::zeroize::Zeroizing;
 
-use super::reply::Reply;
+use crate::smtp::reply::Reply;
 
-/// Longest line of an exchange, AUTH command included, without CR LF (RFC 4954 §4).
-pub const MAX_LINE: usize = 12_288;
 /// Longest user name, octets.
 const MAX_USERNAME: usize = 255;
 
@@ -153,39 +151,13 @@ fn password(text: &str) -> Option<SecretString> {
     (!text.is_empty() && !text.contains('\0')).then(|| SecretString::from(text))
 }
 
-/// Client: the initial response of PLAIN, base64, to follow `AUTH PLAIN `.
-pub fn plain_initial(username: &str, password: &SecretString) -> SecretString {
-    let password = password.expose_secret();
-    let mut message = Zeroizing::new(Vec::with_capacity(username.len() + password.len() + 2));
-    message.push(0);
-    message.extend_from_slice(username.as_bytes());
-    message.push(0);
-    message.extend_from_slice(password.as_bytes());
-    encode(&message)
-}
-
-/// Client: the answer to LOGIN's first challenge, base64.
-pub fn login_username(username: &str) -> String {
-    STANDARD.encode(username)
-}
-
-/// Client: the answer to LOGIN's second challenge, base64.
-pub fn login_password(password: &SecretString) -> SecretString {
-    encode(password.expose_secret().as_bytes())
-}
-
-fn encode(octets: &[u8]) -> SecretString {
-    let mut text = STANDARD.encode(octets);
-    let secret = SecretString::from(text.as_str());
-    text.zeroize();
-    secret
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::smtp::sasl::client;
 
     fn run(mechanism: Mechanism, initial: Option<&str>, lines: &[&[u8]]) -> Result<(String, String), SaslError> {
         let encoded = initial.map(|text| if text == "=" { text.to_owned() } else { STANDARD.encode(text) });
@@ -256,12 +228,15 @@ mod tests {
     proptest! {
         #[test]
         fn our_client_is_understood_by_our_server(username in "[^\\p{C}]{1,40}", password in "[^\\x00]{1,40}") {
-            let secret = SecretString::from(password.as_str());
             let expected = known(&username, &password);
-            let initial = plain_initial(&username, &secret);
+            let parameters = || client::Parameters::new(&username, &SecretString::from(password.as_str()));
+            let mut plain = client::Exchange::new(client::Mechanism::Plain, parameters());
+            let initial = plain.initial().expect("an initial response");
             prop_assert_eq!(run(Mechanism::Plain, None, &[initial.expose_secret().as_bytes()]), expected.clone());
-            let answers = (login_username(&username), login_password(&secret));
-            prop_assert_eq!(run(Mechanism::Login, None, &[answers.0.as_bytes(), answers.1.expose_secret().as_bytes()]), expected);
+            let mut login = client::Exchange::new(client::Mechanism::Login, parameters());
+            let answers = [login.step("VXNlcm5hbWU6"), login.step("UGFzc3dvcmQ6")].map(|answer| answer.expect("an answer"));
+            let lines = answers.each_ref().map(|answer| answer.expose_secret().as_bytes());
+            prop_assert_eq!(run(Mechanism::Login, None, &lines), expected);
         }
     }
 }
