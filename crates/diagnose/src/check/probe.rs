@@ -57,7 +57,7 @@ pub(super) struct Probe<'a> {
     pub(super) settings: &'a ClientSettings,
     pub(super) session: Session<'a>,
     pub(super) judge: Judge,
-    pub(super) watch: &'a mut (dyn FnMut(Event<'_>) + Send),
+    pub(super) watch: &'a mut (dyn FnMut(Event<'_>) + Send + Sync),
     /// As probed; the host is the mail host once a domain was given.
     pub(super) way: Way,
     /// What was asked for at first.
@@ -91,7 +91,7 @@ impl<'a> Probe<'a> {
         rules: Arc<RuleBase>,
         plan: &'a Plan,
         settings: &'a ClientSettings,
-        watch: &'a mut (dyn FnMut(Event<'_>) + Send),
+        watch: &'a mut (dyn FnMut(Event<'_>) + Send + Sync),
     ) -> Self {
         let host = plan.target.host.trim().to_owned();
         let mut judge = Judge::new(rules);

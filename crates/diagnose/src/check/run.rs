@@ -51,7 +51,7 @@ const EXPLAINING: &[&str] = &[
 ///
 /// Every wait is bounded by the plan's time limit. Nothing secret crosses a link that is not encrypted unless the
 /// plan allows it, and nothing secret is in the report.
-pub async fn run(net: &Net, rules: Arc<RuleBase>, plan: &Plan, watch: &mut (dyn FnMut(Event<'_>) + Send)) -> Report {
+pub async fn run(net: &Net, rules: Arc<RuleBase>, plan: &Plan, watch: &mut (dyn FnMut(Event<'_>) + Send + Sync)) -> Report {
     let settings = ClientSettings {
         source: plan.source,
         auth: plan.auth.as_ref().map(super::auth::credentials),
