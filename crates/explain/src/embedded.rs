@@ -16,6 +16,7 @@ pub(crate) const FILES: &[(&str, &str)] = files![
     "rules/domain.toml",
     "rules/exchange.toml",
     "rules/generic.toml",
+    "rules/headers.toml",
     "rules/programs.toml",
     "rules/providers.toml",
     "rules/providers/apple.toml",

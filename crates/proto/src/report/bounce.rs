@@ -28,17 +28,18 @@ pub(super) fn read(material: Material<'_>) -> Option<Bounce> {
     let Material { top, parts, look, notice, lower, mut original } = material;
     let mut status = machine_part(parts);
     let mdn = parts.iter().any(|part| part.kind == Kind::Disposition);
-    if status.recipients.is_empty() && !look.is_bounce() && !(mdn && lower.contains("rejected")) {
+    let own = own_addresses(top, &original);
+    let said = notice::recipients(notice, lower, &own);
+    let is_bounce = look.is_bounce(said.iter().any(|said| said.sure == Sure::Named));
+    if status.recipients.is_empty() && !is_bounce && !(mdn && lower.contains("rejected")) {
         return None;
     }
     if status.recipients.is_empty() && mdn && !lower.contains("rejected") && !lower.contains("could not") {
         return None;
     }
-    if status.recipients.is_empty() && look.auto_reply().is_some() && !look.is_bounce() {
+    if status.recipients.is_empty() && look.auto_reply().is_some() && !is_bounce {
         return None;
     }
-    let own = own_addresses(top, &original);
-    let said = notice::recipients(notice, lower, &own);
     let format = look.form().unwrap_or(if status.recipients.is_empty() { "unknown" } else { "rfc3464" });
     let mut recipients = std::mem::take(&mut status.recipients);
     if recipients.is_empty() {

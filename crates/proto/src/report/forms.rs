@@ -210,9 +210,10 @@ impl Look<'_> {
             Notice(words) => has(self.notice, words),
             Field(name) => field(name).is_some(),
             FieldHas("Received", words) => {
-                // The first hop that we see last: who handed the report over.
-                let first = field("Received").unwrap_or_default();
-                contains(first, words)
+                // The server that wrote the report is in the lowest one.
+                let fields = self.fields.scan.iter(self.fields.content);
+                let first = fields.filter(|(name, _)| name.eq_ignore_ascii_case(b"Received")).last();
+                first.is_some_and(|(_, value)| contains(value, words))
             }
             FieldHas(name, words) => field(name).is_some_and(|value| contains(value, words)),
         }
@@ -224,7 +225,7 @@ impl Look<'_> {
     }
 
     /// Whether a mail without machine-readable part is a report of a failure.
-    pub(super) fn is_bounce(&self) -> bool {
+    pub(super) fn is_bounce(&self, named: bool) -> bool {
         if self.fields.get("X-Failed-Recipients").is_some() {
             return true;
         }
@@ -235,14 +236,18 @@ impl Look<'_> {
         let subject = SUBJECTS.iter().any(|words| has(&self.subject, words));
         match (self.is_daemon(), notice, subject) {
             (true, true, _) | (true, _, true) => true,
-            (false, true, true) => self.has_copy || self.is_from_nobody(),
-            (false, true, false) => self.is_from_nobody() && self.has_copy,
+            (false, true, true) => self.has_copy || named || self.is_from_nobody(),
+            (false, true, false) => self.is_from_nobody() && (self.has_copy || named),
             _ => false,
         }
     }
 
     fn is_daemon(&self) -> bool {
-        DAEMONS.iter().any(|name| self.from.contains(name)) || self.from.contains("<>") && self.is_from_nobody()
+        let says =
+            |value| contains(value, "report-type=delivery-status") || contains(value, "report-type=\"delivery-status");
+        self.fields.get("Content-Type").is_some_and(says)
+            || DAEMONS.iter().any(|name| has(&self.from, name))
+            || self.from.contains("<>") && self.is_from_nobody()
     }
 
     fn is_from_nobody(&self) -> bool {
@@ -270,7 +275,8 @@ impl Look<'_> {
     /// Whether the words say that trying goes on.
     pub(super) fn is_delay(&self) -> bool {
         let says = |words: &&&str| has(self.notice, words) || has(&self.subject, words);
-        DELAYED.iter().any(|words| says(&words)) && !FINAL.iter().any(|words| says(&words))
+        GOES_ON.iter().any(|words| says(&words))
+            || DELAYED.iter().any(|words| says(&words)) && !FINAL.iter().any(|words| says(&words))
     }
 }
 
@@ -432,6 +438,9 @@ const FAILED: &[&str] = &[
     "quota",
     "did not exactly match",
     "final delivery userid",
+    "failed recipient",
+    "mailbox unavailable",
+    "delivre",
     "generated response",
     "trouble delivering",
     "error sending",
@@ -493,13 +502,18 @@ const CHALLENGES: &[&str] = &[
     "your approval is needed",
 ];
 
-const DELAYED: &[&str] = &[
+/// Said only where trying goes on.
+const GOES_ON: &[&str] = &[
     "not yet been delivered",
     "has not been delivered yet",
     "will continue to try",
     "attempts will continue",
     "will keep trying",
     "has been postponed",
+    "you do not need to resend",
+];
+
+const DELAYED: &[&str] = &[
     "delivery is delayed",
     "delivery delayed",
     "delayed mail",
@@ -509,7 +523,6 @@ const DELAYED: &[&str] = &[
     "will be retried",
     "warning: message",
     "will try again",
-    "you do not need to resend",
     "no action is required on your part",
     "delays in delivering",
     "is delayed",

@@ -228,10 +228,12 @@ fn comment(hop: &mut Hop, behind: &str, text: &str) {
 
 /// The first Internet address in a text.
 fn ip_in(text: &str) -> Option<String> {
-    let words = text.split(|c: char| !(c.is_ascii_hexdigit() || matches!(c, '.' | ':')));
-    let mut found = words
-        .filter_map(|word| word.trim_start_matches(':').parse::<std::net::IpAddr>().ok().or_else(|| word.parse().ok()));
-    found.find(|ip| text.contains(':') || ip.is_ipv4()).map(|ip| ip.to_string())
+    let mut words = text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | ':')));
+    words.find_map(|word| {
+        let tagged = word.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("ipv6:"));
+        let word = if tagged { &word[5..] } else { word };
+        word.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_string())
+    })
 }
 
 /// `TLSv1.3`, `TLS1_3`, `TLS1.2` in a text.

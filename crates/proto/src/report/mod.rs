@@ -35,7 +35,17 @@ use words::one_line;
 /// Line ends may be CR LF, LF or CR; a mailbox file's `From ` line may be in front. At most [`MAX_OCTETS`] are read.
 pub fn classify(octets: &[u8]) -> Report {
     let content = octets::unix_lines(octets);
-    let content = content.trim_ascii_start();
+    read(content.trim_ascii_start(), Nested::Outer)
+}
+
+/// Gateways put whole reports into another mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nested {
+    Outer,
+    Inner,
+}
+
+fn read(content: &[u8], nested: Nested) -> Report {
     let top = Fields::new(content);
     let parts = part::parts(&top);
     let copy = parts.iter().position(|part| part.kind == Kind::Original);
@@ -59,6 +69,16 @@ pub fn classify(octets: &[u8]) -> Report {
         }
         return Report::Complaint(Box::new(complaint));
     }
+    let inner =
+        copy.and_then(|index| parts.get(index)).filter(|_| nested == Nested::Outer && notice.trim().len() < 400);
+    if let Some(part) = inner
+        && !parts.iter().any(|part| part.kind == Kind::Status)
+        && (look.is_bounce(false) || notice.trim().is_empty())
+        && Fields::new(part.raw()).get("Content-Type").is_some_and(is_report)
+        && let Report::Bounce(found) = read(part.raw(), Nested::Inner)
+    {
+        return Report::Bounce(found);
+    }
     let material = Material { top: &top, parts: &parts, look: &look, notice, lower, original };
     if let Some(bounce) = bounce::read(material) {
         return Report::Bounce(Box::new(bounce));
@@ -71,6 +91,10 @@ pub fn classify(octets: &[u8]) -> Report {
         }
         None => Report::Mail(Box::new(Headers::of(&top))),
     }
+}
+
+fn is_report(content_type: &[u8]) -> bool {
+    part::parameter(content_type, "report-type").is_some_and(|kind| kind.eq_ignore_ascii_case("delivery-status"))
 }
 
 /// The words for people: the plain parts before the returned mail, or the HTML part where they say nothing.

@@ -124,6 +124,9 @@ const LABELS: &[&str] = &[
     "quota violation for",
     "mailbox full for",
     "addressed to email address",
+    "addressed to",
+    "message was addressed,",
+    "smtp=",
     "the mail to",
     "email to",
     "mail to",
@@ -142,7 +145,6 @@ const LABELS: &[&str] = &[
     "destinatario:",
     "for user",
     "account",
-    "to:",
 ];
 
 /// Lines that name other people than the recipient.
@@ -264,7 +266,7 @@ pub(super) fn recipients(notice: &str, lower: &str, not: &[String]) -> Vec<Said>
     let lines = lines(notice, lower);
     let mut found: Vec<Said> = Vec::new();
     // Line numbers of the recipients, to see whose words follow.
-    let mut places: Vec<(usize, usize)> = Vec::new();
+    let mut places: Vec<(usize, usize, Sure)> = Vec::new();
     for (number, line) in lines.iter().enumerate() {
         let Some((address, alias, rest, sure)) = recipient_of(line) else { continue };
         let foreign = not.iter().any(|other| other.eq_ignore_ascii_case(address)) && sure < Sure::Named;
@@ -276,18 +278,19 @@ pub(super) fn recipients(notice: &str, lower: &str, not: &[String]) -> Vec<Said>
                 found[index].sure = found[index].sure.max(sure);
                 if found[index].words.is_empty() && sure >= Sure::InCommand {
                     found[index].words = one_line(rest, MAX_DIAGNOSTIC);
-                    places.push((number, index));
+                    places.push((number, index, sure));
                 }
             }
             None => {
-                places.push((number, found.len()));
+                places.push((number, found.len(), sure));
                 let words = one_line(rest, MAX_DIAGNOSTIC);
                 found.push(Said { address: address.to_owned(), alias: alias.map(str::to_owned), words, sure });
             }
         }
     }
     let Some(surest) = found.iter().map(|said| said.sure).max() else { return found };
-    for (nth, &(number, index)) in places.iter().enumerate() {
+    places.retain(|place| place.2 >= surest.min(Sure::InCommand));
+    for (nth, &(number, index, _)) in places.iter().enumerate() {
         let next = places.get(nth + 1).map_or(lines.len(), |next| next.0);
         let follow = following(&lines[number + 1..next.max(number + 1)], found[index].words.is_empty());
         let said = &mut found[index];
@@ -311,11 +314,16 @@ fn recipient_of<'a>(line: &Line<'a>) -> Option<(&'a str, Option<&'a str>, &'a st
         return None;
     }
     let lower = line.lower;
-    if OTHERS.iter().any(|start| lower.starts_with(start))
-        || lower.starts_with("(generated from")
-        || lower.starts_with("(expanded from")
-    {
+    if OTHERS.iter().any(|start| lower.starts_with(start)) {
         return None;
+    }
+    if ["(generated from", "(ultimately generated from", "(expanded from", "to:"]
+        .iter()
+        .any(|start| lower.starts_with(start))
+    {
+        // Surer lines tell the recipient itself; these only where it is hidden.
+        let (_, address) = addresses_in(line.text).into_iter().next()?;
+        return Some((address, None, "", Sure::InReply));
     }
     if let Some(found) = leading(line) {
         return Some(found);
@@ -373,13 +381,14 @@ fn labelled<'a>(line: &Line<'a>) -> Option<(&'a str, &'a str)> {
     for label in LABELS {
         let Some(at) = line.lower.find(label) else { continue };
         let starts = at == 0 || !line.lower.as_bytes()[at - 1].is_ascii_alphanumeric();
-        if !starts || (*label == "to:" && at > 0) {
+        let open = line.lower.as_bytes().get(at + label.len()).is_some_and(u8::is_ascii_alphanumeric);
+        if !starts || (open && !label.ends_with([':', '='])) {
             continue;
         }
         let rest = &line.text[at + label.len()..];
         let found = addresses_in(rest);
         // The label's recipient stands close behind it.
-        if let Some((start, address)) = found.first().filter(|(start, _)| *start < 40) {
+        if let Some((start, address)) = found.first().filter(|(start, _)| close(&rest[..*start])) {
             let after = rest[start + address.len()..]
                 .trim_start_matches(['>', ']', '"', '\'', ':', ',', ';', ' ', '*', ')', '.']);
             let words = if codes_in(line.text).0.is_some() && after.len() < 12 { line.text } else { after };
@@ -393,6 +402,28 @@ fn labelled<'a>(line: &Line<'a>) -> Option<(&'a str, &'a str)> {
         }
     }
     None
+}
+
+/// Whether nothing but articles stands between a label and an address.
+fn close(gap: &str) -> bool {
+    const ARTICLES: &[&str] = &[
+        "smtp",
+        "the",
+        "user",
+        "recipient",
+        "recipients",
+        "mailbox",
+        "address",
+        "addresses",
+        "following",
+        "your",
+        "s",
+        "local",
+        "mail",
+        "e",
+    ];
+    let mut words = gap.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    gap.len() < 60 && words.all(|word| ARTICLES.iter().any(|article| word.eq_ignore_ascii_case(article)))
 }
 
 /// The words behind a recipient: the first paragraph, or the next one where the first is empty or only announces.
