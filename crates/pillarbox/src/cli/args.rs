@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
 use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
 
@@ -74,6 +75,9 @@ pub enum Command {
     /// Look at captured mail.
     #[command(subcommand)]
     Capture(CaptureCommand),
+    /// Probe a mail server stage by stage: what is wrong, why, whose turn it is, how to mend it.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Box<CheckArgs>),
     /// Say what replies and log lines mean, and what to do.
     #[command(
         after_help = "Examples:\n  pillarbox explain '550 5.1.1 The email account that you tried to reach does not exist'\n  pillarbox explain /var/log/mail.log --json\n  journalctl -u postfix -g status=bounced -o cat | pillarbox explain -\n\nEach line is judged on its own, and the lines of one SMTP reply together. Exit code 1: some are unknown."

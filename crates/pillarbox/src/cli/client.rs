@@ -189,6 +189,11 @@ fn local(socket: &Path) -> anyhow::Result<Client> {
     Ok(Client::Http { client, base: "http://localhost".into(), key: None })
 }
 
+/// The way to a server by its URL.
+pub fn at(server: &str, key_file: Option<&Path>) -> anyhow::Result<Client> {
+    remote(server, key_file)
+}
+
 fn remote(server: &str, key_file: Option<&Path>) -> anyhow::Result<Client> {
     let key = match (std::env::var("PILLARBOX_API_KEY"), key_file) {
         (_, Some(path)) => {

@@ -3,9 +3,16 @@
 //! Every command that works on data is a request to the HTTP API, whichever way [`client`] finds to it.
 
 pub mod args;
+pub mod args_check;
 pub mod args_rules;
 pub mod args_settings;
 mod capture;
+mod check;
+mod check_commands;
+mod check_live;
+mod check_via;
+mod check_view;
+mod check_words;
 mod client;
 mod config;
 mod explain;
@@ -115,6 +122,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Version => manual::version(global.json),
         // Handled before.
         Command::Sendmail(_) => Ok(()),
+        Command::Check(args) => wait(check::run(global, &args)),
         Command::Send(args) => wait(send::run(global, &args)),
         Command::Queue(command) => wait(queue::run(global, command)),
         Command::Sender(command) => wait(senders::run(global, command)),

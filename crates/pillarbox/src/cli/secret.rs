@@ -25,6 +25,16 @@ pub fn read(source: &Source, prompt: &str) -> Result<SecretString, Fault> {
     Ok(text.into())
 }
 
+/// Asks on the terminal, once: a password that exists already shows by itself whether it was typed well.
+pub fn asked_once(prompt: &str) -> Result<SecretString, Fault> {
+    let asked = rpassword::prompt_password(format!("{prompt}: ")).context("cannot ask on the terminal");
+    let text = asked.map_err(Fault::cannot)?;
+    match text.is_empty() {
+        true => Err(Fault::Usage("the password is empty".into())),
+        false => Ok(text.into()),
+    }
+}
+
 /// The source that was named, or the terminal if there is one.
 pub fn or_prompt(source: Option<&Source>) -> Result<Source, Fault> {
     match source {

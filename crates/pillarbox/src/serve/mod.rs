@@ -155,6 +155,7 @@ pub fn app(config: &Config, store: Arc<dyn Store>, relay: Option<Arc<Relay>>, cl
     http::App {
         store,
         relay,
+        checks: http::api::checks::Checks::new(config.clone(), clock.clone()),
         clock,
         hostname: config.hostname.clone(),
         data_dir: std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone()),

@@ -1,0 +1,10 @@
+//! A check of a mail server as it is asked for, on the command line or by the API: reading what was asked, looking at
+//! the credentials, running the probe, and one report of both.
+
+mod input;
+mod run;
+mod target;
+
+pub use input::{CheckIn, Families, MessageStage, Prepared, TlsMode};
+pub use run::{credentials, perform};
+pub use target::Aim;

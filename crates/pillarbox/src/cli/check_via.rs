@@ -1,0 +1,89 @@
+//! The same check from here and from another Pillarbox: asking the other, and what a difference means.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use diagnose::{Judge, Judged};
+use explain::{RuleBase, Values, sign_value};
+use proto::transcript::Stage;
+
+use super::Fault;
+use super::args::Global;
+use super::check_view::{Ended, View, findings};
+use super::check_words as words;
+use super::client::{Client, Need, at};
+use super::output::clean;
+use crate::config::Loaded;
+use crate::http::words::stage as stage_word;
+
+/// The way to the other one.
+pub async fn find(global: &Global, loaded: &Loaded, name: &str, key_file: Option<&Path>) -> Result<Client, Fault> {
+    if name == "server" {
+        return Client::find(global, loaded, Need::Server).await;
+    }
+    if !name.starts_with("http://") && !name.starts_with("https://") {
+        return Err(Fault::Usage("--via needs the URL of a Pillarbox, or the word server".into()));
+    }
+    let configured = loaded.config.client.key_file.as_deref();
+    at(name, key_file.or(global.key_file.as_deref()).or(configured)).map_err(Fault::cannot)
+}
+
+/// What the two reports say together: a sign, judged by its rule.
+pub fn compare(rules: &Arc<RuleBase>, here: &View, there: &View, name: &str) -> Result<Judged, Fault> {
+    let stage = |view: &View| view.failed_at.map_or("the check", stage_word).to_owned();
+    // Up to the greeting it is the way that fails; behind that it is the server that refuses.
+    let on_the_way = matches!(here.failed_at, Some(Stage::Dns | Stage::Tcp | Stage::Banner) | None);
+    let (kind, at, other) = match (here.healthy, there.healthy) {
+        (true, true) => ("compare_well_in_both", None, None),
+        (false, true) if on_the_way => ("compare_fails_only_here", Some(stage(here)), None),
+        (false, true) => ("compare_refused_only_here", Some(stage(here)), None),
+        (true, false) => ("compare_fails_only_there", Some(stage(there)), None),
+        (false, false) if here.failed_at == there.failed_at && here.reason == there.reason => {
+            ("compare_fails_in_both", Some(stage(here)), None)
+        }
+        (false, false) => ("compare_fails_differently", Some(stage(here)), Some(stage(there))),
+    };
+    let mut values = Values::new();
+    values.insert("there".into(), sign_value(name));
+    values.extend(at.map(|at| ("stage".to_owned(), at)));
+    values.extend(other.map(|other| ("other_stage".to_owned(), other)));
+    let judged = Judge::new(rules.clone()).sign(None, kind, &values);
+    judged.ok_or_else(|| Fault::cannot(anyhow::anyhow!("no rule speaks of {kind}")))
+}
+
+/// Both side by side, then the finding.
+pub fn words(here: &View, there: &View, name: &str, compared: &Judged) -> Result<String, Fault> {
+    let mut out = format!("\nFrom here and from {name}:\n");
+    let cell = |view: &View, n: usize| match view.stages.get(n) {
+        None => String::new(),
+        Some(stage) => {
+            let word = match stage.outcome {
+                Ended::Passed => "ok",
+                Ended::Failed => "FAIL",
+                Ended::Skipped | Ended::NotReached => "-",
+            };
+            let summary: String = clean(&stage.summary).chars().take(38).collect();
+            format!("{word:<4} {summary}")
+        }
+    };
+    let _ = writeln!(out, "  {:<10}  {:<44}  there", "stage", "here");
+    for n in 0..here.stages.len().max(there.stages.len()) {
+        let stage = here.stages.get(n).or_else(|| there.stages.get(n)).map_or("", |stage| stage_word(stage.stage));
+        let line = format!("  {stage:<10}  {:<44}  {}", cell(here, n), cell(there, n));
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    let verdict = |view: &View| {
+        format!("{} ({})", if view.healthy { "Success" } else { view.result.as_str() }, clean(&view.reason))
+    };
+    let _ = writeln!(out, "  {:<10}  {:<44}  {}", "result", verdict(here), verdict(there));
+    out.push('\n');
+    for found in findings(std::slice::from_ref(compared))? {
+        words::finding(&found, &mut out);
+    }
+    if let Some(deciding) = there.deciding() {
+        out.push_str("\nThere:\n");
+        words::finding(deciding, &mut out);
+    }
+    Ok(out)
+}
