@@ -54,6 +54,15 @@ pub struct Provider {
     /// DKIM selectors it uses.
     #[serde(default)]
     pub dkim_selectors: Vec<String>,
+    /// What a DKIM selector's record is: a key of its own, or a pointer to the provider.
+    #[serde(default)]
+    pub dkim_record: String,
+    /// Records for a return path (envelope domain) of the customer's own.
+    #[serde(default)]
+    pub return_path: String,
+    /// Submission hosts by region, where accounts belong to one.
+    #[serde(default)]
+    pub regions: Vec<String>,
     /// Pages for senders: help, delisting, reputation.
     #[serde(default)]
     pub portals: Vec<String>,

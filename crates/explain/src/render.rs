@@ -142,6 +142,11 @@ fn fill(template: &str, values: &Values, place: Use) -> String {
     text
 }
 
+/// A template without any value.
+pub(crate) fn fill_blank(template: &str) -> String {
+    fill(template, &Values::new(), Use::Prose)
+}
+
 /// Names of values a template uses.
 pub(crate) fn names(template: &str) -> impl Iterator<Item = &str> {
     pieces(template).filter_map(|piece| match piece {
