@@ -81,7 +81,7 @@ impl Probe<'_> {
             self.peek().await;
         }
         let implicit_works = self.peeked.as_ref().is_some_and(|peeked| peeked.inside == Some(Service::Smtp));
-        if self.may_switch() && self.tls == Tls::StartTls && implicit_works {
+        if self.may_switch() && self.tls != Tls::Implicit && implicit_works {
             return Halt::Switch(Tls::Implicit);
         }
         Halt::Stop(self.fail(Stage::Banner, failure))

@@ -51,7 +51,12 @@ const EXPLAINING: &[&str] = &[
 ///
 /// Every wait is bounded by the plan's time limit. Nothing secret crosses a link that is not encrypted unless the
 /// plan allows it, and nothing secret is in the report.
-pub async fn run(net: &Net, rules: Arc<RuleBase>, plan: &Plan, watch: &mut (dyn FnMut(Event<'_>) + Send + Sync)) -> Report {
+pub async fn run(
+    net: &Net,
+    rules: Arc<RuleBase>,
+    plan: &Plan,
+    watch: &mut (dyn FnMut(Event<'_>) + Send + Sync),
+) -> Report {
     let settings = ClientSettings {
         source: plan.source,
         auth: plan.auth.as_ref().map(super::auth::credentials),
@@ -173,11 +178,12 @@ impl Probe<'_> {
         let failed_at = stop.map(|stop| stop.stage).or_else(|| decides.and_then(|first| first.stage));
         let mut transcripts = vec![self.session.take_transcript()];
         transcripts.append(&mut self.further);
+        let took_us = self.net.clock.mono_us().saturating_sub(self.start_us);
         Report {
             schema: SCHEMA,
             started_ms: self.started_ms,
-            took_us: self.net.clock.mono_us().saturating_sub(self.start_us),
-            waited_us: self.waited_us,
+            took_us,
+            waited_us: self.waited_us.min(took_us),
             healthy,
             result: decides.map_or(ResultWord::Success, |first| first.explanation.result),
             reason: decides.map_or(Reason::Accepted, |first| first.explanation.reason),

@@ -207,9 +207,12 @@ impl<'a> Session<'a> {
         if let (Some(Fact::Tls { version, cipher, .. }), None) = (&report.tls, &report.failure) {
             self.tls = Some(format!("{version} {cipher}"));
         }
+        // The time of the handshake is that of the first step; what else was learned took none.
+        let mut began = began;
         let facts = [&report.tls, &report.chain];
         for fact in facts.into_iter().flatten() {
             self.recorder.fact(Stage::Tls, began, fact.clone());
+            began = self.recorder.now();
         }
         if let Some(failure) = &report.failure {
             self.recorder.failure(Stage::Tls, began, None, failure);
