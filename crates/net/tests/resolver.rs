@@ -10,7 +10,8 @@ use proto::transcript::Failure;
 use testkit::zones::{Trouble, Zones};
 
 fn resolver(servers: Vec<SocketAddr>) -> Resolver {
-    Resolver::new(ResolverSettings { servers, timeout: Duration::from_millis(1500), ..Default::default() }).expect("resolver")
+    Resolver::new(ResolverSettings { servers, timeout: Duration::from_millis(1500), ..Default::default() })
+        .expect("resolver")
 }
 
 fn host(preference: u16, host: &str) -> MxHost {

@@ -129,8 +129,12 @@ pub(crate) fn net_with(ca: Option<&Ca>) -> Net {
     };
     Net {
         tls: ClientTls::new(&roots, clock.clone()).expect("roots"),
-        resolver: Resolver::new(ResolverSettings { servers: vec![(LOCAL, 1).into()], timeout: Duration::from_secs(1), ..Default::default() })
-            .expect("resolver"),
+        resolver: Resolver::new(ResolverSettings {
+            servers: vec![(LOCAL, 1).into()],
+            timeout: Duration::from_secs(1),
+            ..Default::default()
+        })
+        .expect("resolver"),
         clock,
     }
 }
