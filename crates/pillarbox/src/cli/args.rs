@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
+use super::args_policy::{DkimCommand, DmarcArgs, SpfArgs};
 use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
 
@@ -83,6 +84,19 @@ pub enum Command {
         after_help = "Examples:\n  pillarbox explain '550 5.1.1 The email account that you tried to reach does not exist'\n  pillarbox explain /var/log/mail.log --json\n  journalctl -u postfix -g status=bounced -o cat | pillarbox explain -\n\nEach line is judged on its own, and the lines of one SMTP reply together. Exit code 1: some are unknown."
     )]
     Explain(ExplainArgs),
+    /// Judge a client by the SPF policy of a sender, and show every step.
+    #[command(
+        after_help = "Examples:\n  pillarbox spf 192.0.2.7 mail.example.com ann@example.com\n  pillarbox spf 2001:db8::7 mail.example.com '<>' --json\n  pillarbox spf 192.0.2.7 mail.example.com ann@example.com --resolver 127.0.0.1:5353 --timeout 2\n\nExit codes: 0 pass, 1 any other result, 2 wrong usage, 3 could not run."
+    )]
+    Spf(SpfArgs),
+    /// Verify DKIM signatures and look at keys.
+    #[command(subcommand)]
+    Dkim(DkimCommand),
+    /// Find the DMARC policy of a domain, or judge a message by it.
+    #[command(
+        after_help = "Examples:\n  pillarbox dmarc example.com\n  pillarbox dmarc mail.example.com --json\n  pillarbox dmarc check --from example.com --spf-domain bounce.example.com --spf-result pass --dkim d=example.com\n\nExit codes: 0 there is a policy, 1 there is none, 2 wrong usage, 3 could not run."
+    )]
+    Dmarc(DmarcArgs),
     /// Look at the rules behind `explain`, and check rules of your own.
     #[command(subcommand)]
     Rules(RulesCommand),

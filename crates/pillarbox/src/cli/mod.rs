@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod args_check;
+pub mod args_policy;
 pub mod args_rules;
 pub mod args_settings;
 mod capture;
@@ -15,6 +16,9 @@ mod check_view;
 mod check_words;
 mod client;
 mod config;
+mod dkim;
+mod dkim_verify;
+mod dmarc;
 mod explain;
 mod explain_input;
 mod explain_mail;
@@ -29,6 +33,7 @@ mod senders;
 mod sendmail;
 mod sendmail_args;
 mod server;
+mod spf;
 mod stdio;
 
 use std::process::ExitCode;
@@ -115,6 +120,9 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
     match cli.command {
         Command::Serve => server::serve(global),
         Command::Explain(args) => explain::run(global, &args),
+        Command::Spf(args) => wait(spf::run(global, &args)),
+        Command::Dkim(command) => wait(dkim::run(global, &command)),
+        Command::Dmarc(args) => wait(dmarc::run(global, &args)),
         Command::Rules(command) => rules::run(global, &command),
         Command::Config(command) => config::run(global, &command),
         Command::Completions { shell } => manual::completions(shell),
