@@ -8,7 +8,7 @@ use std::time::Duration;
 use diagnose::check::{Auth, Message, Outcome, Plan, Report, SIGNS, Target, Tls};
 use explain::{Reason, ResultWord, RuleBase};
 use proto::transcript::Stage;
-use rig::{LOCAL, Scripted, closed_port, net, outcome, plan, run, signs, value};
+use rig::{Deaf, LOCAL, Scripted, closed_port, net, outcome, plan, run, signs, value};
 use testkit::ca::{Ca, Validity};
 use testkit::sink::{Act, Rule, Sink, SinkOptions, Stage as At, Tls as SinkTls};
 use testkit::zones::{Trouble, Zones};
@@ -386,17 +386,31 @@ async fn an_open_relay_is_told_from_a_closed_one_without_sending_anything() {
 
 #[tokio::test]
 async fn a_blocked_port_is_told_from_a_server_that_is_down() {
-    // 192.0.2.0/24 leads nowhere; whether packets vanish or are refused a way, it is no answer of a server.
     let zones = Zones::start().await;
-    let sink = Sink::start().await;
-    zones.loopback("other.test").address_of("mx.test", "127.0.0.1".parse().unwrap());
-    let mut plan = plan(closed_port().await, Tls::None);
+    let (sink, deaf) = (Sink::start().await, Deaf::start().await);
+    zones.loopback("other.test");
+    let net = net(None, Some(&zones));
+    let mut plan = plan(deaf.port, Tls::None);
+    plan.timeout = Duration::from_millis(500);
     plan.outside = true;
     plan.landmarks = vec!["other.test".into()];
     plan.siblings = vec![(sink.port(), Tls::None)];
-    let report = run(&net(None, Some(&zones)), &plan).await;
+    let report = run(&net, &plan).await;
+    assert_failed(&report, Stage::Tcp, Reason::ConnectionTimeout);
+    assert_eq!(signs(&report)[0], "network_blocks_port");
+    assert_eq!(value(&report, "network_blocks_port", "tried"), "other.test");
+
+    plan.outside = false;
+    let report = run(&net, &plan).await;
+    assert_failed(&report, Stage::Tcp, Reason::ConnectionTimeout);
+    assert!(report.findings[0].sign.is_none(), "without leave nobody else is asked");
+
+    // A refusal is an answer: the network let the question through.
+    plan.outside = true;
+    plan.connect_to = Some((LOCAL, closed_port().await).into());
+    let report = run(&net, &plan).await;
     assert_failed(&report, Stage::Tcp, Reason::ConnectionRefused);
-    assert!(!signs(&report).contains(&"network_blocks_port"), "a refusal is an answer");
+    assert!(!signs(&report).contains(&"network_blocks_port"));
 }
 
 #[tokio::test]

@@ -115,9 +115,19 @@ impl Probe<'_> {
         }
     }
 
+    /// A certificate for this very host by an authority that only inspecting devices and programs have.
     fn note_inspection(&mut self, handshake: &Handshake) {
         let Some(Fact::Chain { certificates }) = &handshake.chain else { return };
-        let _ = certificates;
+        // A device's own certificate is in its own name.
+        if handshake.problems.contains(&CertificateProblem::NameMismatch) {
+            return;
+        }
+        let known = certificates.iter().find_map(|one| explain::interception(&one.issuer).map(|device| (one, device)));
+        if let Some((certificate, device)) = known {
+            let host = self.way.host.clone();
+            let values = [("host", &*host), ("issuer", &*certificate.issuer), ("device", device)];
+            self.sign(Stage::Tls, "certificate_intercepted", &values);
+        }
     }
 
     /// Asks with an old ClientHello what the server would have spoken.

@@ -34,6 +34,8 @@ impl Probe<'_> {
             match self.connect(peers).await {
                 Ok(peer) => {
                     self.peer = Some(peer);
+                    let provider = self.judge.rules().provider_of_host(&candidate.host).map(|one| one.id.clone());
+                    self.judge.met(provider.as_deref());
                     self.pass(Stage::Tcp, peer.to_string(), None);
                     for (host, how) in failed {
                         let values = [("host", &*host), ("how", how), ("works", &*candidate.host)];

@@ -149,3 +149,27 @@ pub(crate) async fn closed_port() -> u16 {
     let listener = TcpListener::bind((LOCAL, 0)).await.expect("bind");
     listener.local_addr().expect("address").port()
 }
+
+/// A port of the loopback address that answers nobody: its queue of connections is full, and stays so.
+pub(crate) struct Deaf {
+    pub(crate) port: u16,
+    _listener: TcpListener,
+    _queue: Vec<tokio::net::TcpStream>,
+}
+
+impl Deaf {
+    pub(crate) async fn start() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("socket");
+        socket.bind(SocketAddr::new(LOCAL, 0)).expect("bind");
+        let listener = socket.listen(1).expect("listen");
+        let address = listener.local_addr().expect("address");
+        let mut queue = Vec::new();
+        while let Ok(Ok(stream)) =
+            tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(address)).await
+        {
+            queue.push(stream);
+            assert!(queue.len() < 100, "the queue never fills");
+        }
+        Self { port: address.port(), _listener: listener, _queue: queue }
+    }
+}
