@@ -165,6 +165,11 @@ impl Issued {
         self
     }
 
+    /// The certificate alone.
+    pub fn der(&self) -> Vec<u8> {
+        self.cert.to_vec()
+    }
+
     /// Writes `cert.pem` and `key.pem` and gives their paths.
     pub fn write(&self, dir: &Path) -> (PathBuf, PathBuf) {
         let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));

@@ -100,6 +100,27 @@ impl Zones {
         drop(guard);
         self
     }
+    /// Adds a record as a zone file has it: `mail.example.com A 192.0.2.1`. Names are absolute, with or without a final
+    /// dot; a first label `*` is a wildcard.
+    pub fn line(&self, line: &str) -> &Self {
+        let mut words = line.splitn(3, ' ');
+        let (Some(name), Some(kind), Some(data)) = (words.next(), words.next(), words.next()) else {
+            panic!("{line}: not `name TYPE data`");
+        };
+        let kind: RecordType = kind.parse().unwrap_or_else(|error| panic!("{line}: {error}"));
+        // Host names that hosts cannot have are refused by the parser of zone files, and published by people.
+        match kind {
+            RecordType::TXT => return self.txt(name, data.trim_matches('"')),
+            RecordType::CNAME => return self.cname(name, data),
+            RecordType::MX => {
+                let (preference, host) = data.split_once(' ').unwrap_or_else(|| panic!("{line}: no preference"));
+                return self.mx(name, preference.parse().unwrap_or_else(|error| panic!("{line}: {error}")), host);
+            }
+            _ => {}
+        }
+        let data = RData::try_from_str(kind, data).unwrap_or_else(|error| panic!("{line}: {error}"));
+        self.add(name, data)
+    }
     /// Makes the name exist without any record (NODATA).
     pub fn empty(&self, name: &str) -> &Self {
         self.data.lock().names.insert(key(name), 1);
@@ -145,6 +166,10 @@ impl Data {
                 answers.extend(found.iter().map(|data| Record::from_rdata(parse(&owner), 60, data.clone())));
                 return Ok((ResponseCode::NoError, answers));
             }
+            if let Some(found) = self.wildcard(&owner, kind) {
+                answers.extend(found.iter().map(|data| Record::from_rdata(parse(&owner), 60, data.clone())));
+                return Ok((ResponseCode::NoError, answers));
+            }
             let Some([RData::CNAME(target), ..]) =
                 self.records.get(&(owner.clone(), RecordType::CNAME)).map(Vec::as_slice)
             else {
@@ -156,6 +181,23 @@ impl Data {
         let below = format!(".{owner}");
         let exists = self.names.keys().any(|known| *known == owner || known.ends_with(&below));
         Ok((if exists { ResponseCode::NoError } else { ResponseCode::NXDomain }, answers))
+    }
+}
+
+impl Data {
+    /// What `*` above a name that is not there has (RFC 4592 §3.3).
+    fn wildcard(&self, name: &str, kind: RecordType) -> Option<&Vec<RData>> {
+        let below = format!(".{name}");
+        if self.names.keys().any(|known| known == name || known.ends_with(&below)) {
+            return None;
+        }
+        let mut parent = name.split_once('.')?.1;
+        loop {
+            if let Some(found) = self.records.get(&(format!("*.{parent}"), kind)) {
+                return Some(found);
+            }
+            parent = parent.split_once('.')?.1;
+        }
     }
 }
 

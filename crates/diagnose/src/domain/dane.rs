@@ -201,13 +201,13 @@ mod tests {
     fn the_public_key_is_cut_out_of_a_certificate() {
         let ca = testkit::Ca::new();
         let one = ca.issue(&["mail.example.com"]);
-        let (key, again) = (public_key(&one.der).unwrap().to_vec(), ca.issue(&["mail.example.com"]));
+        let (key, again) = (public_key(&one.der()).unwrap().to_vec(), ca.issue(&["mail.example.com"]));
         assert!(key.starts_with(&[0x30]) && key.len() > 40);
-        assert_ne!(public_key(&again.der).unwrap(), key, "every certificate has a key of its own");
+        assert_ne!(public_key(&again.der()).unwrap(), key, "every certificate has a key of its own");
         let hash = digest(&SHA256, &key);
         let pin = Tlsa::new(3, 1, 1, hash.as_ref());
-        assert!(matches_chain(&pin, hash.as_ref(), &[one.der.to_vec()]));
-        assert!(!matches_chain(&pin, hash.as_ref(), &[again.der.to_vec(), one.der.to_vec()]), "only the first counts");
-        assert!(public_key(&one.der[..30]).is_none());
+        assert!(matches_chain(&pin, hash.as_ref(), &[one.der()]));
+        assert!(!matches_chain(&pin, hash.as_ref(), &[again.der(), one.der()]), "only the first counts");
+        assert!(public_key(&one.der()[..30]).is_none());
     }
 }
