@@ -136,7 +136,7 @@ fn real_replies_are_taken_for_what_they_mean() {
         (Recipient, "550 5.2.1 The email account that you tried to reach is disabled. Learn more", MailboxDisabled),
         (Recipient, "451 4.7.1 Please try again later (greylisted)", Greylisted),
         (Recipient, "451 4.7.1 <a@b>: Recipient address rejected: Service is unavailable", ServerBusy),
-        (Recipient, "550 5.7.1 <a@b.example>... Access denied", ContentPolicy),
+        (Recipient, "550 5.7.1 <a@b.example>... Access denied", RecipientPolicy),
         (Recipient, "554 5.7.1 You are not allowed to connect.", IpBlocked),
         (Recipient, "550 Administrative prohibition", ContentPolicy),
         (
