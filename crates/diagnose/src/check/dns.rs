@@ -77,7 +77,7 @@ impl Probe<'_> {
             .map_err(|()| Failure::NameNotFound { name: host.clone() })?;
         self.ask_another(&name);
         let (plan, resolver) = (self.plan, &self.net.resolver);
-        let as_domain = matches!(plan.target.port, None | Some(25)) && plan.tls != Tls::Implicit;
+        let as_domain = matches!(plan.target.port, None | Some(25)) && plan.tls != Tls::Implicit && !self.is_submission;
         let (names, mail) = tokio::join!(ask(resolver, &name, plan.families), async {
             if as_domain { Some(resolver.query(&name, Kind::Mx).await) } else { None }
         });

@@ -44,32 +44,33 @@ impl Probe<'_> {
     /// Waits; after a while of silence, looks whether the port speaks something else.
     async fn wait_for_greeting(&mut self, began: u64) -> Result<Reply, Failure> {
         let quiet = QUIET.min(self.plan.timeout / 2);
+        if let Ok(outcome) = tokio::time::timeout(quiet, self.session.greeting_since(began)).await {
+            return outcome;
+        }
         let looks = self.plan.explore && self.tls != Tls::Implicit && self.peeked.is_none();
-        let (net, settings, host, peer) = (self.net, self.settings, self.way.host.clone(), self.peer);
-        let answered = {
-            let mut greeting = std::pin::pin!(self.session.greeting());
-            match (tokio::time::timeout(quiet, &mut greeting).await, peer) {
-                (Ok(outcome), _) => return outcome,
-                (Err(_), Some(peer)) if looks => {
-                    let look = peek::look(net, &host, peer, settings);
-                    tokio::select! {
-                        outcome = &mut greeting => return outcome,
-                        peeked = look => {
-                            let known = peeked.inside.is_some() || matches!(peeked.clear, Service::Other(_));
-                            self.peeked = Some(peeked);
-                            if known { None } else { Some(greeting.await) }
-                        }
+        // Half a greeting is a sign of life: servers that test the patience of clients send the rest later.
+        let Some(peer) = self.peer.filter(|_| looks && !self.session.has_unread()) else {
+            return self.session.greeting_since(began).await;
+        };
+        let (net, settings, host) = (self.net, self.settings, self.way.host.clone());
+        {
+            let mut greeting = std::pin::pin!(self.session.greeting_since(began));
+            let look = peek::look(net, &host, peer, settings);
+            tokio::select! {
+                outcome = &mut greeting => return outcome,
+                peeked = look => {
+                    let known = peeked.inside.is_some() || matches!(peeked.clear, Service::Other(_));
+                    self.peeked = Some(peeked);
+                    if !known {
+                        return greeting.await;
                     }
                 }
-                (Err(_), _) => Some(greeting.await),
             }
-        };
-        answered.unwrap_or_else(|| {
-            let waited = self.session.now_us().saturating_sub(began) / 1_000_000;
-            let failure = Failure::Timeout { seconds: u32::try_from(waited).unwrap_or(u32::MAX) };
-            self.session.note(Stage::Banner, began, Err(&failure));
-            Err(failure)
-        })
+        }
+        let waited = self.session.now_us().saturating_sub(began) / 1_000_000;
+        let failure = Failure::Timeout { seconds: u32::try_from(waited).unwrap_or(u32::MAX) };
+        self.session.note(Stage::Banner, began, Err(&failure));
+        Err(failure)
     }
 
     async fn no_greeting(&mut self, failure: Failure) -> Halt {

@@ -10,6 +10,7 @@ use net::tls::Verify;
 use proto::smtp::reply::escape;
 use proto::transcript::{Failure, Stage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Longest look at a port.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -40,37 +41,65 @@ pub(super) struct Peeked {
     pub(super) text: String,
 }
 
-/// Looks at a port in both modes at once.
+/// Looks at a port: in the clear, and with TLS as well unless it speaks first. A server that tests whether clients wait
+/// their turn is not provoked.
 pub(super) async fn look(net: &Net, host: &str, peer: SocketAddr, settings: &ClientSettings) -> Peeked {
     let limit = LIMIT.min(settings.timeouts.banner);
-    let ((clear, text), inside) =
-        tokio::join!(in_clear(peer, settings, limit), tokio::time::timeout(limit, inside(net, host, peer, settings)));
+    let found = tokio::time::timeout(limit * 2, async {
+        let (mut tcp, spoken) = listen(peer, settings, limit).await;
+        if !spoken.is_empty() {
+            return (spoken, None);
+        }
+        let asked = async {
+            match &mut tcp {
+                Some(tcp) => provoke(tcp, settings, limit).await,
+                None => Vec::new(),
+            }
+        };
+        let inside = async {
+            let inside = inside(net, host, peer, settings);
+            tokio::time::timeout(limit, inside).await.ok().flatten()
+        };
+        tokio::join!(asked, inside)
+    })
+    .await;
+    let (octets, inside) = found.unwrap_or_default();
+    let text = escape(octets.split(|octet| *octet == b'\n').next().unwrap_or_default(), 120);
+    let clear = service_of(&octets);
     match inside {
-        Ok(Some((service, words))) => {
+        Some((service, words)) => {
             Peeked { clear, inside: Some(service), text: if words.is_empty() { text } else { words } }
         }
-        _ => Peeked { clear, inside: None, text },
+        None => Peeked { clear, inside: None, text },
     }
 }
 
-async fn in_clear(peer: SocketAddr, settings: &ClientSettings, limit: Duration) -> (Service, String) {
-    let mut octets = Vec::new();
-    let looked = tokio::time::timeout(limit, async {
-        let Ok(mut tcp) = dial(peer, settings.source, limit).await else { return };
-        let mut buffer = [0; 1024];
-        let mut first = tokio::time::timeout(QUIET, tcp.read(&mut buffer)).await;
-        if first.is_err() {
-            // Services that wait for us say what they are when they do not understand.
-            let _ = tcp.write_all(format!("EHLO {}\r\n", settings.helo).as_bytes()).await;
-            first = Ok(tcp.read(&mut buffer).await);
-        }
-        if let Ok(Ok(count)) = first {
-            octets.extend_from_slice(&buffer[..count]);
-        }
-    })
-    .await;
-    let _ = looked;
-    (service_of(&octets), escape(octets.split(|octet| *octet == b'\n').next().unwrap_or_default(), 120))
+/// What the server says of its own accord.
+async fn listen(peer: SocketAddr, settings: &ClientSettings, limit: Duration) -> (Option<TcpStream>, Vec<u8>) {
+    let Ok(mut tcp) = dial(peer, settings.source, limit).await else { return (None, Vec::new()) };
+    let spoken = read_some(&mut tcp, QUIET).await;
+    (Some(tcp), spoken)
+}
+
+/// Services that wait for us say what they are when they do not understand.
+async fn provoke(tcp: &mut TcpStream, settings: &ClientSettings, limit: Duration) -> Vec<u8> {
+    let _ = tcp.write_all(format!("EHLO {}\r\n", settings.helo).as_bytes()).await;
+    // A server under TLS takes this for a broken record and waits for more, or says nothing: not worth the whole limit.
+    let first = read_some(tcp, limit / 2).await;
+    if !first.is_empty() {
+        return first;
+    }
+    // HTTP ends its request with an empty line.
+    let _ = tcp.write_all(b"\r\n").await;
+    read_some(tcp, QUIET).await
+}
+
+async fn read_some(tcp: &mut TcpStream, limit: Duration) -> Vec<u8> {
+    let mut buffer = [0; 1024];
+    match tokio::time::timeout(limit, tcp.read(&mut buffer)).await {
+        Ok(Ok(count)) => buffer[..count].to_vec(),
+        _ => Vec::new(),
+    }
 }
 
 async fn inside(net: &Net, host: &str, peer: SocketAddr, settings: &ClientSettings) -> Option<(Service, String)> {

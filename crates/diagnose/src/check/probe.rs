@@ -64,6 +64,8 @@ pub(super) struct Probe<'a> {
     pub(super) target: Way,
     /// How the link is to be secured.
     pub(super) tls: Tls,
+    /// The host is known as one that takes mail from its customers, so that it is no domain.
+    pub(super) is_submission: bool,
     /// All addresses of the host that is probed, in order.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) peer: Option<SocketAddr>,
@@ -98,11 +100,23 @@ impl<'a> Probe<'a> {
         let provider = judge.rules().provider_of_host(&host).map(|provider| provider.id.clone());
         judge.met(plan.provider.as_deref().or(provider.as_deref()));
         let port = plan.target.port.or(plan.connect_to.map(|to| to.port()));
-        let tls = match (plan.tls, port) {
-            (Tls::Auto, Some(port)) if plan.stands_for(port) == Some(Tls::Implicit) => Tls::Implicit,
-            (tls, _) => tls,
+        let mut ways = judge.rules().providers().iter().flat_map(|provider| &provider.submission);
+        let known = ways.find(|way| way.host.eq_ignore_ascii_case(&host));
+        let tls = match (plan.tls, port, known) {
+            (Tls::Auto, Some(port), Some(known)) if known.implicit.contains(&port) => Tls::Implicit,
+            (Tls::Auto, Some(port), _) if plan.stands_for(port) == Some(Tls::Implicit) => Tls::Implicit,
+            (Tls::Auto, None, Some(known)) if known.starttls.is_empty() => Tls::Implicit,
+            (tls, ..) => tls,
         };
-        let port = port.unwrap_or(if tls == Tls::Implicit { 465 } else { 587 });
+        let usual = if tls == Tls::Implicit { 465 } else { 587 };
+        let port = port.unwrap_or_else(|| match known {
+            Some(known) => {
+                let ports = if tls == Tls::Implicit { &known.implicit } else { &known.starttls };
+                if ports.contains(&usual) { usual } else { ports.first().copied().unwrap_or(usual) }
+            }
+            None => usual,
+        });
+        let is_submission = known.is_some();
         let way = Way { host: host.clone(), port, tls: mode_word(tls) };
         Self {
             net,
@@ -114,6 +128,7 @@ impl<'a> Probe<'a> {
             target: way.clone(),
             way,
             tls,
+            is_submission,
             addresses: Vec::new(),
             peer: None,
             greeting: String::new(),

@@ -143,8 +143,14 @@ impl<'a> Session<'a> {
     }
 
     /// Waits for the 220. Any other reply is a failure, and is answered with QUIT (RFC 5321 §3.1).
+    ///
+    /// Cancel-safe: what came is kept, and nothing is recorded.
     pub async fn greeting(&mut self) -> Result<Reply, Failure> {
-        let began = self.recorder.now();
+        self.greeting_since(self.recorder.now()).await
+    }
+
+    /// Goes on waiting for the 220 that was first waited for at `began_us`.
+    pub async fn greeting_since(&mut self, began: u64) -> Result<Reply, Failure> {
         match Expect::Code(220).of(self.link.reply(self.settings.timeouts.banner).await) {
             Ok(reply) => {
                 self.recorder.reply(Stage::Banner, began, None, &reply);
