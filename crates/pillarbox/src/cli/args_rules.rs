@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 /// Replies to explain.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// A file, `-` for standard input, or the reply itself.
+    /// A file (also packed by gzip), `-` for standard input, or the reply itself.
     #[arg(value_name = "FILE|-|TEXT")]
     pub what: Vec<String>,
     /// Provider or program that spoke, if known, as `pillarbox rules list` names it.
@@ -46,5 +46,31 @@ pub enum RulesCommand {
     Test {
         /// Rules of your own.
         file: Option<PathBuf>,
+    },
+    /// Count replies that no rule knows, in a file or among the server's newest events, each with a rule to begin with.
+    #[command(
+        after_help = "Examples:\n  pillarbox rules unknown\n  pillarbox rules unknown /var/log/mail.log\n  pillarbox rules unknown --events 50000 --json"
+    )]
+    Unknown {
+        /// A log, or `-` for standard input; without it the server is asked.
+        #[arg(value_name = "FILE|-")]
+        file: Option<String>,
+        /// How many of the newest events to look at.
+        #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        events: u32,
+    },
+    /// Show what rules of your own would change: stored or logged replies, and samples of the program's rules.
+    #[command(
+        after_help = "Examples:\n  pillarbox rules backtest my-rules.toml\n  pillarbox rules backtest my-rules.toml --log /var/log/mail.log\n\nExit code 1: a sample of a rule inside the program would hit another rule."
+    )]
+    Backtest {
+        /// Rules of your own.
+        file: PathBuf,
+        /// Replies of this log instead of those the server has stored.
+        #[arg(long, value_name = "FILE")]
+        log: Option<PathBuf>,
+        /// How many of the newest events to look at.
+        #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        events: u32,
     },
 }

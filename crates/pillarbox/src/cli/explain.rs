@@ -1,234 +1,293 @@
-//! `pillarbox explain`: what pasted replies and log lines mean. Works without server, data and network.
+//! `pillarbox explain`: what pasted replies, traces, mails and logs mean. Works without server, data and network.
 
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{IsTerminal, Read, Write as _};
 use std::path::Path;
 
 use anyhow::Context;
-use explain::{Basis, Explanation, Finding, Normal, Owner, Query, ResultWord, RuleBase, Source, Values, What};
-use serde::Serialize;
 
 use super::Fault;
 use super::args::Global;
 use super::args_rules::ExplainArgs;
-use super::explain_input::{Piece, Pieces};
-use super::output::{clean, json as print_json, plural, print};
+use super::explain_group::{Said, Tally, Words};
+use super::explain_input::{Lines, unpacked};
+use super::explain_log::{Form, Reader, form_of, form_of_line};
+use super::explain_mail::{explain_mail, looks_like_mail};
+use super::explain_paste::{Found, pieces};
+use super::explain_report::{Recognised, Report};
+use super::output::{json as print_json, print};
 
-/// Most kinds of lines without a finding that are kept; the others are counted only.
-const MAX_UNKNOWN: usize = 50;
-/// Most characters shown of a line.
-const MAX_SHOWN: usize = 400;
+/// Octets at the start that tell what an input is.
+const HEAD: usize = 256 << 10;
+/// Largest mail or mailbox file that is taken apart.
+const MAX_MAIL: u64 = 256 << 20;
+/// Lines of a log without any failing line that are looked at as words.
+const FEW_LINES: u64 = 200;
+/// Octets between two signs of life.
+const PROGRESS: u64 = 16 << 20;
 
-/// Lines with the same rule and provider.
-#[derive(Debug, Serialize)]
-struct Group {
-    /// How many.
-    count: u64,
-    /// The first of them; the values in the words are its values.
-    example: String,
-    /// Only codes decided: the words are not known.
-    codes_only: bool,
-    basis: Basis,
-    provider: Option<String>,
-    values: Values,
-    explanation: Explanation,
-    source: Where,
-}
-
-/// Where the knowledge is from.
-#[derive(Debug, Serialize)]
-struct Where {
-    name: String,
-    checked: String,
-}
-
-impl From<&Source> for Where {
-    fn from(source: &Source) -> Self {
-        Self { name: source.name.clone(), checked: source.checked.clone() }
-    }
-}
-
-/// Lines of one kind without a finding.
-#[derive(Debug, Serialize)]
-struct Unknown {
-    count: u64,
-    example: String,
-    #[serde(skip)]
-    fingerprint: String,
-}
-
-/// All that was found.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    /// Replies and lines whose words, or whose kind of failure, are known.
-    known: u64,
-    /// The others: those that only codes decided, and those without any finding.
-    unknown: u64,
-    findings: Vec<Group>,
-    /// Without any finding, at most 50 kinds.
-    no_finding: Vec<Unknown>,
+/// An opened input.
+struct Input {
+    read: Box<dyn Read>,
+    /// Its size, if it is a file.
+    size: Option<u64>,
 }
 
 /// Does what was asked.
 pub fn run(global: &Global, args: &ExplainArgs) -> Result<(), Fault> {
-    let base = RuleBase::builtin();
-    if let Some(id) = args.provider.as_deref().filter(|id| base.provider(id).is_none()) {
+    let base = super::rules::base(global)?;
+    let provider = args.provider.as_deref();
+    if let Some(id) = provider.filter(|id| base.provider(id).is_none()) {
         let known: Vec<&str> = base.providers().iter().map(|provider| provider.id.as_str()).collect();
         return Err(Fault::Usage(format!("no provider `{id}`; there are {}", known.join(", "))));
     }
-    let mut pieces = Pieces::new(open(&args.what)?);
-    let mut report = Report::default();
-    while let Some(piece) =
-        pieces.next().map_err(|error| Fault::cannot(anyhow::Error::new(error).context("cannot read")))?
-    {
-        report.add(base, args.provider.as_deref(), &piece);
+    let input = open(&args.what)?;
+    let size = input.size;
+    let mut lines = Lines::new(unpacked(input.read).map_err(unreadable)?);
+    let (head, _) = lines.peek().map_err(unreadable)?;
+    if looks_like_mail(head) {
+        let octets = lines.rest(MAX_MAIL).map_err(unreadable)?;
+        let report = explain_mail(&base, &octets, provider);
+        match global.json {
+            true => print_json(&report)?,
+            false => print(&report.words())?,
+        }
+        return if report.has_unknown() { Err(Fault::Told) } else { Ok(()) };
     }
-    if report.known + report.unknown == 0 {
+    let mut tally = Tally::new(&base, provider);
+    let recognised = count(&mut lines, &mut tally, size)?;
+    finish(global, recognised, tally)
+}
+
+/// Counts the failures of a file, or of standard input where it is `-`, for commands that want the counts only.
+pub fn read_input(what: &[String], tally: &mut Tally<'_>) -> Result<Recognised, Fault> {
+    let input = open(what)?;
+    let mut lines = Lines::new(unpacked(input.read).map_err(unreadable)?);
+    count(&mut lines, tally, input.size)
+}
+
+fn count<R: Read>(lines: &mut Lines<R>, tally: &mut Tally<'_>, size: Option<u64>) -> Result<Recognised, Fault> {
+    let (head, whole) = lines.peek().map_err(unreadable)?;
+    match form_of(head.get(..head.len().min(HEAD)).unwrap_or_default()) {
+        Some(form) => log(lines, form, tally, size).map_err(unreadable),
+        None if whole => Ok(paste(&String::from_utf8_lossy(head), tally)),
+        None => stream(lines, tally, size).map_err(unreadable),
+    }
+}
+
+fn finish(global: &Global, recognised: Recognised, tally: Tally<'_>) -> Result<(), Fault> {
+    let unknown = tally.unknown;
+    if tally.known + unknown == 0 && recognised.form.is_none() {
         return Err(Fault::Usage("there is nothing to explain: the input is empty".into()));
     }
-    report.findings.sort_by_key(|group| std::cmp::Reverse(group.count));
-    report.no_finding.sort_by_key(|unknown| std::cmp::Reverse(unknown.count));
-    if global.json {
-        print_json(&report)?;
-    } else {
-        print(&report.words())?;
+    let report = Report::new(recognised, tally);
+    match global.json {
+        true => print_json(&report)?,
+        false => print(&report.words())?,
     }
-    if report.unknown > 0 { Err(Fault::Told) } else { Ok(()) }
+    if unknown > 0 { Err(Fault::Told) } else { Ok(()) }
+}
+
+fn unreadable(error: std::io::Error) -> Fault {
+    Fault::cannot(anyhow::Error::new(error).context("cannot read"))
 }
 
 /// A file if there is one of this name, standard input, or the words themselves.
-fn open(what: &[String]) -> Result<Box<dyn BufRead>, Fault> {
+fn open(what: &[String]) -> Result<Input, Fault> {
+    let stdin = || Input { read: Box::new(std::io::stdin().lock()), size: None };
     match what {
         [] if std::io::stdin().is_terminal() => {
             Err(Fault::Usage("name a file, `-`, or the reply itself; see `pillarbox explain --help`".into()))
         }
-        [] => Ok(Box::new(std::io::stdin().lock())),
-        [dash] if dash == "-" => Ok(Box::new(std::io::stdin().lock())),
+        [] => Ok(stdin()),
+        [dash] if dash == "-" => Ok(stdin()),
         [one] if looks_like_a_path(one) || Path::new(one).exists() => {
-            let opened = File::open(one).and_then(|file| match file.metadata()?.is_dir() {
-                true => Err(std::io::ErrorKind::IsADirectory.into()),
-                false => Ok(file),
+            let opened = File::open(one).and_then(|file| {
+                let about = file.metadata()?;
+                match about.is_dir() {
+                    true => Err(std::io::ErrorKind::IsADirectory.into()),
+                    false => Ok((file, about.len())),
+                }
             });
-            let file = opened.with_context(|| format!("cannot read {one}")).map_err(Fault::cannot)?;
-            Ok(Box::new(BufReader::new(file)))
+            let (file, size) = opened.with_context(|| format!("cannot read {one}")).map_err(Fault::cannot)?;
+            Ok(Input { read: Box::new(file), size: Some(size) })
         }
-        words => Ok(Box::new(std::io::Cursor::new(words.join(" ")))),
+        [one] if looks_like_an_address(one) => Err(Fault::Usage(format!(
+            "{one} is an address, and there is nothing said about it: paste the reply, the bounce or the log line it is about, \
+             or look at its queue with `pillarbox queue ls --recipient {one}`"
+        ))),
+        words => Ok(Input { read: Box::new(std::io::Cursor::new(words.join(" "))), size: None }),
     }
 }
 
 /// A mistyped name of a file is not a reply nobody knows.
 fn looks_like_a_path(text: &str) -> bool {
-    let file = [".log", ".txt", ".eml", ".json"].iter().any(|ending| text.ends_with(ending));
+    let file = [".log", ".txt", ".eml", ".json", ".gz", ".mbox"].iter().any(|ending| text.ends_with(ending));
     !text.contains(char::is_whitespace) && !text.contains("://") && (file || text.contains('/'))
 }
 
-impl Report {
-    fn add(&mut self, base: &RuleBase, provider: Option<&str>, piece: &Piece) {
-        let (what, normal, text) = match piece {
-            Piece::Reply(reply) => (What::Reply(reply), Normal::of_reply(reply), reply.to_string()),
-            Piece::Line(line) => (What::Text(line), Normal::of_text(line), line.clone()),
-        };
-        let finding = base.judge(&Query { stage: None, provider, what });
-        match finding.as_ref().is_some_and(|finding| !finding.is_by_class()) {
-            true => self.known += 1,
-            false => self.unknown += 1,
-        }
-        match finding {
-            Some(finding) => self.group(base, finding, &text),
-            None => self.without(normal.fingerprint(), &text),
-        }
-    }
+fn looks_like_an_address(text: &str) -> bool {
+    let parts = text.rsplit_once('@').filter(|(user, _)| !user.is_empty());
+    let host = |host: &str| host.contains('.') && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-'));
+    parts.is_some_and(|(user, domain)| host(domain) && !user.contains(char::is_whitespace))
+}
 
-    fn group(&mut self, base: &RuleBase, finding: Finding, text: &str) {
-        let same = |group: &&mut Group| group.explanation.rule == finding.rule && group.provider == finding.provider;
-        if let Some(group) = self.findings.iter_mut().find(same) {
-            group.count += 1;
-            return;
+/// Counts the failing lines of a log.
+fn log<R: Read>(
+    lines: &mut Lines<R>,
+    form: Form,
+    tally: &mut Tally<'_>,
+    size: Option<u64>,
+) -> std::io::Result<Recognised> {
+    let mut reader = Reader::new(form);
+    let mut recognised = Recognised::new(Some(form));
+    let mut progress = Progress::new(size);
+    let mut first = Vec::new();
+    let mut last = Vec::new();
+    // Few lines without a failure among them may still hold words of one.
+    let mut few: Vec<Vec<u8>> = Vec::new();
+    loop {
+        progress.at(lines.octets);
+        let count = lines.lines;
+        let Some(line) = lines.next()? else { break };
+        if first.is_empty() {
+            first = reader.time(line).to_vec();
         }
-        // The rule comes from the base it is looked up in.
-        let (Some(explanation), Some(rule)) = (base.explain(&finding), base.rule(&finding.rule)) else { return };
-        self.findings.push(Group {
-            count: 1,
-            example: text.chars().take(MAX_SHOWN).collect(),
-            codes_only: finding.is_by_class(),
-            basis: finding.basis,
-            provider: finding.provider,
-            values: finding.values,
-            explanation,
-            source: (&rule.source).into(),
+        if count < FEW_LINES && recognised.failing == 0 {
+            few.push(line.to_vec());
+        }
+        note_last(&mut last, line);
+        let Some(hit) = reader.hit(line) else { continue };
+        recognised.failing += 1;
+        tally.add(&Said {
+            words: Words::Line(&hit.text),
+            stage: hit.stage,
+            relay: &hit.relay,
+            recipient: &hit.recipient,
+            time: hit.time,
+            dsn: hit.dsn,
+            id: hit.id,
+            own_refusal: hit.own_refusal,
+            program: None,
         });
     }
-
-    fn without(&mut self, fingerprint: String, text: &str) {
-        if let Some(unknown) = self.no_finding.iter_mut().find(|unknown| unknown.fingerprint == fingerprint) {
-            unknown.count += 1;
-        } else if self.no_finding.len() < MAX_UNKNOWN {
-            let example = text.chars().take(MAX_SHOWN).collect();
-            self.no_finding.push(Unknown { count: 1, example, fingerprint });
-        }
+    progress.end();
+    recognised.lines = lines.lines;
+    recognised.octets = lines.octets;
+    recognised.times(&first, reader.time(&last));
+    if recognised.failing == 0 && lines.lines <= FEW_LINES {
+        recognised.failing = words_of_few(&few, tally);
     }
+    Ok(recognised)
+}
 
-    fn words(&self) -> String {
-        let mut out = String::new();
-        for group in &self.findings {
-            group.words(&mut out);
-            out.push('\n');
-        }
-        for unknown in &self.no_finding {
-            let _ = writeln!(
-                out,
-                "Unknown{}: no rule fits these words, and they hold no reply code.",
-                times(unknown.count)
-            );
-            let _ = writeln!(out, "  {}\n", clean(&unknown.example));
-        }
-        let _ = writeln!(out, "{} known, {} unknown", self.known, self.unknown);
-        out
+/// Keeps the head of a line: the last one's time is shown.
+fn note_last(last: &mut Vec<u8>, line: &[u8]) {
+    if !line.is_empty() {
+        last.clear();
+        last.extend_from_slice(line.get(..line.len().min(64)).unwrap_or_default());
     }
 }
 
-fn times(count: u64) -> String {
-    if count == 1 { String::new() } else { format!(" ({})", plural(count, "time")) }
+/// Lines that are no failures by their form, but hold words of one: `connect to mx: Connection refused` before the end
+/// of a delivery is known. What is unknown among them is no news.
+fn words_of_few(few: &[Vec<u8>], tally: &mut Tally<'_>) -> u64 {
+    let mut found = 0;
+    for line in few {
+        let words = super::explain_log_unix::program(line).map_or(line.as_slice(), |program| program.message);
+        let text = String::from_utf8_lossy(words);
+        let known = tally.base().judge(&explain::Query::text(&text)).is_some_and(|finding| !finding.is_by_class());
+        if known && !super::explain_log::has(words, b"status=sent") {
+            tally.add(&Said::new(Words::Line(words)));
+            found += 1;
+        }
+    }
+    found
 }
 
-/// The owner in words.
-fn owner(owner: Owner) -> String {
-    owner.as_str().replace('_', " ")
+/// Text that was pasted: it is in memory as a whole.
+fn paste(text: &str, tally: &mut Tally<'_>) -> Recognised {
+    let mut recognised = Recognised::new(None);
+    recognised.lines = text.lines().count() as u64;
+    recognised.octets = text.len() as u64;
+    for piece in pieces(tally.base(), tally.provider(), text) {
+        let words = match &piece.what {
+            Found::Reply(reply) => Words::Reply(reply),
+            Found::Line(line) => Words::Line(line.as_bytes()),
+        };
+        let program = piece.program.map(|program| (program, piece.call.unwrap_or_default()));
+        recognised.program(piece.program);
+        recognised.failing += 1;
+        tally.add(&Said { stage: piece.stage, program, ..Said::new(words) });
+    }
+    recognised
 }
 
-impl Group {
-    fn words(&self, out: &mut String) {
-        let Explanation { rule, reason, result, title, meaning, causes, fixes, dated, .. } = &self.explanation;
-        let bold = anstyle::Style::new().bold();
-        let _ = writeln!(out, "{bold}{}{bold:#}{}", clean(title), times(self.count));
-        let _ = writeln!(out, "  {}", clean(&self.example));
-        if self.codes_only {
-            out.push_str("  The words of this reply are not known: only its code decided, as the RFCs define it.\n");
+/// A long text of no known form: line by line. Only lines that the rules know, or that hold a code, count.
+fn stream<R: Read>(lines: &mut Lines<R>, tally: &mut Tally<'_>, size: Option<u64>) -> std::io::Result<Recognised> {
+    let mut progress = Progress::new(size);
+    let mut recognised = Recognised::default();
+    loop {
+        progress.at(lines.octets);
+        let Some(line) = lines.next()? else { break };
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            continue;
         }
-        let _ = writeln!(out, "  Rule: {rule} (reason {reason})");
-        let word = if *result == ResultWord::None { "none of the six" } else { result.as_str() };
-        let _ = writeln!(out, "  Result: {word}. {}", result.meaning());
-        if let Some(provider) = &self.provider {
-            let _ = writeln!(out, "  Provider: {}", clean(provider));
-        }
-        let _ = writeln!(out, "  Meaning: {}", clean(meaning));
-        let _ = writeln!(out, "  Whose turn: {}", owner(self.explanation.owner));
-        out.push_str("  Causes, the likeliest first:\n");
-        for cause in causes {
-            let _ = writeln!(out, "    - {}", clean(cause));
-        }
-        out.push_str("  Fixes, in this order:\n");
-        for (n, fix) in fixes.iter().enumerate() {
-            let _ = writeln!(out, "    {}. [{}] {}", n + 1, owner(fix.who), clean(&fix.text));
-            if let Some(run) = &fix.run {
-                let _ = writeln!(out, "       {}", clean(run));
+        // Logs of several programs in one file: each line by its own form.
+        match form_of_line(line) {
+            Some(form) => {
+                let mut reader = Reader::new(form);
+                let Some(hit) = reader.hit(line) else { continue };
+                tally.add(&Said {
+                    stage: hit.stage,
+                    relay: &hit.relay,
+                    recipient: &hit.recipient,
+                    time: hit.time,
+                    dsn: hit.dsn,
+                    ..Said::new(Words::Line(&hit.text))
+                });
+            }
+            None => {
+                tally.add(&Said::new(Words::Line(line)));
             }
         }
-        if let Some(dated) = dated {
-            let _ = writeln!(out, "  Dated: {}", clean(dated));
+        recognised.failing += 1;
+    }
+    progress.end();
+    recognised.lines = lines.lines;
+    recognised.octets = lines.octets;
+    Ok(recognised)
+}
+
+/// Signs of life on a terminal while much is read.
+struct Progress {
+    size: Option<u64>,
+    next: u64,
+    shown: bool,
+}
+
+impl Progress {
+    fn new(size: Option<u64>) -> Self {
+        let wanted = std::io::stderr().is_terminal();
+        Self { size, next: if wanted { 4 * PROGRESS } else { u64::MAX }, shown: false }
+    }
+
+    fn at(&mut self, octets: u64) {
+        if octets < self.next {
+            return;
         }
-        let _ = writeln!(out, "  Source: {} (checked {})", clean(&self.source.name), clean(&self.source.checked));
+        self.next = octets + PROGRESS;
+        self.shown = true;
+        let part = self.size.filter(|size| *size >= octets).map(|size| format!(" ({} %)", octets * 100 / size.max(1)));
+        let mut err = anstream::stderr().lock();
+        let _ = write!(err, "\r{} MB read{} ", octets / 1_000_000, part.unwrap_or_default()).and_then(|()| err.flush());
+    }
+
+    fn end(&self) {
+        if self.shown {
+            let _ = write!(anstream::stderr().lock(), "\r{:40}\r", "");
+        }
     }
 }
 
@@ -243,6 +302,14 @@ mod tests {
         }
         for reply in ["550 5.1.1 see https://x.example/y", "https://x.example/y", "5.1.1", "451"] {
             assert!(!looks_like_a_path(reply), "{reply}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_told_from_words() {
+        assert!(looks_like_an_address("ann@b.example"));
+        for words in ["550 a@b.example", "@b.example", "a@b", "<a@b.example>:"] {
+            assert!(!looks_like_an_address(words), "{words}");
         }
     }
 }

@@ -173,9 +173,23 @@ pub struct Unknown {
     last: Vec<u8>,
 }
 
+/// Failures that other rules would judge otherwise.
+#[derive(Debug)]
+pub struct Change {
+    /// How many.
+    pub count: u64,
+    /// The rule now.
+    pub before: Option<String>,
+    /// The rule then.
+    pub after: Option<String>,
+    /// The first of them.
+    pub example: String,
+}
+
 /// What one text led to.
 #[derive(Debug, Clone, Copy)]
 struct Verdict {
+    change: Option<u32>,
     group: Option<u32>,
     unknown: Option<u32>,
     known: bool,
@@ -198,6 +212,9 @@ pub struct Tally<'b> {
     pub groups: Vec<Group>,
     /// What nobody knows.
     pub unknowns: Vec<Unknown>,
+    /// What other rules would judge otherwise, if they are asked.
+    pub changes: Vec<Change>,
+    other: Option<&'b RuleBase>,
 }
 
 impl<'b> Tally<'b> {
@@ -215,12 +232,24 @@ impl<'b> Tally<'b> {
             unknown: 0,
             groups: Vec::new(),
             unknowns: Vec::new(),
+            changes: Vec::new(),
+            other: None,
         }
+    }
+
+    /// Asks these rules too, and keeps where they judge otherwise.
+    pub const fn compare(&mut self, other: &'b RuleBase) {
+        self.other = Some(other);
     }
 
     /// The rules it judges by.
     pub const fn base(&self) -> &'b RuleBase {
         self.base
+    }
+
+    /// Who spoke, where the caller knows it.
+    pub const fn provider(&self) -> Option<&'b str> {
+        self.provider
     }
 
     /// Counts one failure, and judges it if none like it was judged before. Gives whether its words are known.
@@ -282,6 +311,9 @@ impl<'b> Tally<'b> {
             unknown.count += 1;
             stamp(&mut unknown.first, &mut unknown.last, said.time);
         }
+        if let Some(change) = verdict.change.and_then(|at| self.changes.get_mut(at as usize)) {
+            change.count += 1;
+        }
     }
 
     fn judge(&mut self, said: &Said<'_>, provider: Option<&str>) -> Verdict {
@@ -293,16 +325,30 @@ impl<'b> Tally<'b> {
             Words::Line(_) => What::Text(&text),
             Words::Reply(reply) => What::Reply(reply),
         };
-        let mut finding = self.base.judge(&Query { stage: said.stage, provider, what });
-        if finding.is_none() && !said.dsn.is_empty() {
-            let coded = format!("{} {text}", String::from_utf8_lossy(said.dsn));
-            finding = self.base.judge(&Query { stage: said.stage, provider, what: What::Text(&coded) });
-        }
+        let query = Query { stage: said.stage, provider, what };
+        let finding = judge(self.base, &query, said.dsn, &text);
         let known = finding.as_ref().is_some_and(|finding| !finding.is_by_class());
         let rule = finding.as_ref().map(|finding| finding.rule.clone());
+        let change = self.other.and_then(|other| {
+            let after = judge(other, &query, said.dsn, &text).map(|finding| finding.rule);
+            self.change_of(rule.clone(), after, &text)
+        });
         let unknown = if known { None } else { self.unknown_of(said, &text, rule) };
         let group = finding.and_then(|finding| self.group_of(said, finding, &text));
-        Verdict { group, unknown, known }
+        Verdict { change, group, unknown, known }
+    }
+
+    fn change_of(&mut self, before: Option<String>, after: Option<String>, text: &str) -> Option<u32> {
+        if before == after {
+            return None;
+        }
+        let same = self.changes.iter().position(|change| change.before == before && change.after == after);
+        let at = same.unwrap_or_else(|| {
+            let example = text.chars().take(MAX_SHOWN).collect();
+            self.changes.push(Change { count: 0, before, after, example });
+            self.changes.len() - 1
+        });
+        u32::try_from(at).ok()
     }
 
     fn group_of(&mut self, said: &Said<'_>, finding: Finding, text: &str) -> Option<u32> {
@@ -385,6 +431,16 @@ impl<'b> Tally<'b> {
         self.groups.sort_by_key(|group| std::cmp::Reverse(group.count));
         self.unknowns.sort_by_key(|unknown| std::cmp::Reverse(unknown.count));
     }
+}
+
+/// Words that say nothing alone are judged with the enhanced code beside them.
+fn judge(base: &RuleBase, query: &Query<'_>, dsn: &[u8], text: &str) -> Option<Finding> {
+    let found = base.judge(query);
+    if found.is_some() || dsn.is_empty() {
+        return found;
+    }
+    let coded = format!("{} {text}", String::from_utf8_lossy(dsn));
+    base.judge(&Query { what: What::Text(&coded), ..*query })
 }
 
 /// Notes a time: logs are in order.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 use proto::transcript::Stage;
 
-use super::explain_log::{Hit, before, behind, has, time_of, until};
+use super::explain_log::{Hit, behind, has, time_of, until};
 
 /// The program of a syslog line and what it said.
 pub struct Program<'l> {

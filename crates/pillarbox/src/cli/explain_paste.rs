@@ -11,6 +11,8 @@ use super::explain_trace::{Part, cut};
 
 /// Most octets of a candidate.
 const MAX_WORDS: usize = 8192;
+/// Rules for sentences that tell no cause: any other words of the same part say more.
+const VAGUE: &[&str] = &["client-no-connection", "client-auth-without-words", "generic-timeout"];
 /// Most candidates of one part.
 const MAX_CANDIDATES: usize = 400;
 
@@ -57,10 +59,12 @@ pub fn pieces(base: &RuleBase, provider: Option<&str>, text: &str) -> Vec<Piece>
     if any_whole || program.is_some() {
         let known = |piece: &Piece| score(base, provider, piece).0 > 0;
         if all.iter().any(known) {
-            all.retain(|piece| piece.whole || known(piece));
+            all.retain(|piece| known(piece) || (piece.whole && piece.is_error()));
             keep_causes(&mut all);
         }
     }
+    // A part of one program's output that does not name it.
+    all.iter_mut().filter(|piece| piece.program.is_none()).for_each(|piece| piece.program = program);
     all
 }
 
@@ -70,6 +74,14 @@ fn keep_causes(all: &mut Vec<Piece>) {
     all.retain(|piece| {
         piece.whole || !inside.iter().any(|words| words == &piece.what.words() || piece.what.words().contains(words))
     });
+}
+
+impl Piece {
+    /// Its words name an error, so that not knowing it is news.
+    fn is_error(&self) -> bool {
+        let words = self.what.words();
+        ["Error", "Exception", "rror:", "failed"].iter().any(|mark| words.contains(mark))
+    }
 }
 
 impl Found {
@@ -221,10 +233,10 @@ fn sentences(lines: &[&str], stage: Option<Stage>, all: &mut Vec<(Found, Option<
         let words = unescape(&whole.join("\n"));
         let bare = bare_message(&words);
         let stage = if has_code(bare) { stage } else { None };
-        all.push((Found::Line(bare.trim().to_owned()), stage));
         if bare.len() < words.len() {
             all.push((Found::Line(words.trim().to_owned()), stage));
         }
+        all.push((Found::Line(bare.trim().to_owned()), stage));
     }
 }
 
@@ -280,6 +292,7 @@ fn score(base: &RuleBase, provider: Option<&str>, piece: &Piece) -> (u8, i32) {
         true if coded => (2, points),
         true => (1, points),
         // What the server said is the cause; what the library says about it is not. A tie of precision is broken so.
+        false if VAGUE.contains(&finding.rule.as_str()) => (3, points - 300),
         false => (3, points + if coded { 60 } else { 0 }),
     }
 }
@@ -321,5 +334,40 @@ mod tests {
         ] {
             assert_eq!(bare_message(text), bare);
         }
+    }
+
+    /// Files of pasted texts, each with a line `#### rule | program` above it.
+    #[test]
+    fn pasted_traces_of_many_programs_lead_to_their_rule() {
+        let base = RuleBase::builtin();
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pasted");
+        let (mut count, mut wrong) = (0, Vec::new());
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            for case in format!("\n{text}").split("\n#### ").skip(1) {
+                let (head, body) = case.split_once('\n').unwrap();
+                let (rule, program) = head.split_once(" | ").unwrap();
+                count += 1;
+                let found = pieces(base, None, body);
+                let rules: Vec<String> = found.iter().map(|piece| rule_of(base, piece)).collect();
+                let programs: Vec<&str> = found.iter().map(|piece| piece.program.unwrap_or("-")).collect();
+                if rules.is_empty()
+                    || rules.iter().any(|found| found != rule)
+                    || programs.iter().any(|found| *found != program)
+                {
+                    wrong.push(format!("{head}: {rules:?} {programs:?}\n{body}"));
+                }
+            }
+        }
+        assert!(count >= 100, "{count}");
+        assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    }
+
+    fn rule_of(base: &RuleBase, piece: &Piece) -> String {
+        let what = match &piece.what {
+            Found::Reply(reply) => What::Reply(reply),
+            Found::Line(line) => What::Text(line),
+        };
+        base.judge(&Query { stage: piece.stage, provider: None, what }).map(|finding| finding.rule).unwrap_or_default()
     }
 }

@@ -32,6 +32,11 @@ pub struct Recognised {
 }
 
 impl Recognised {
+    /// Of a log of this form, or of text.
+    pub fn new(form: Option<Form>) -> Self {
+        Self { form, ..Self::default() }
+    }
+
     /// Time of the first and last line, as the log writes it.
     pub fn times(&mut self, first: &[u8], last: &[u8]) {
         (self.first, self.last) = (show(first), show(last));

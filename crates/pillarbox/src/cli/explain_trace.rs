@@ -91,6 +91,8 @@ const REPORTS: &[&str] = &[
     "DEBUG SMTP:",
     "SMTP ERROR:",
     "SMTP Error:",
+    "SMTP connect() failed",
+    "PHP Warning:",
     "Connecting To ",
     " -> ",
     "<-  ",
@@ -105,6 +107,8 @@ fn kind(line: &str) -> Kind {
         && (trimmed.starts_with("at ") || trimmed.starts_with("from ") || trimmed.starts_with("File \"")))
         || (trimmed.starts_with("at ") && trimmed.contains('(') && trimmed.contains(':'))
         || number
+        || trimmed.contains(":in `")
+        || trimmed.contains(":in '")
         || trimmed.starts_with("goroutine ")
         || (trimmed.starts_with("... ") && trimmed.ends_with(" more"));
     match () {
@@ -162,7 +166,13 @@ fn begins_trace(lines: &[&str], kinds: &[Kind], at: usize) -> bool {
         return lines.get(at).is_some_and(|line| line.trim_end().ends_with('{') && named(line));
     };
     let between = kinds.get(at + 1..at + 1 + below).unwrap_or_default();
-    let quiet = between.iter().all(|kind| matches!(kind, Kind::Plain | Kind::More | Kind::Spoken));
+    // MailKit explains at length, in paragraphs.
+    let paragraphs = lines.get(at).is_some_and(|line| line.contains("Exception: "));
+    let quiet = between.iter().all(|kind| match kind {
+        Kind::Plain | Kind::More | Kind::Spoken => true,
+        Kind::Blank => paragraphs,
+        _ => false,
+    });
     // The line nearest to the stack that names an error is the start, if any does.
     let later = lines.get(at + 1..at + 1 + below).unwrap_or_default().iter().any(|line| named(line));
     quiet && !later && (named(lines.get(at).copied().unwrap_or_default()) || below == 0)
@@ -203,7 +213,7 @@ fn trace_end(lines: &[&str], kinds: &[Kind], start: usize) -> usize {
                 if stack_seen && plain_after > allowed && !reply && !text.starts_with("main.") {
                     return at;
                 }
-                if begins_trace(lines, kinds, at) && !python && stack_seen {
+                if stack_seen && !python && begins_trace(lines, kinds, at) {
                     return at;
                 }
             }

@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod args_check;
+pub mod args_domain;
 pub mod args_policy;
 pub mod args_rules;
 pub mod args_settings;
@@ -19,14 +20,34 @@ mod config;
 mod dkim;
 mod dkim_verify;
 mod dmarc;
+mod domain;
+mod domain_many;
+mod domain_view;
 mod explain;
+mod explain_decode;
+mod explain_group;
 mod explain_input;
+mod explain_log;
+mod explain_log_csv;
+mod explain_log_more;
+mod explain_log_unix;
 mod explain_mail;
+mod explain_mask;
+mod explain_paste;
+mod explain_program;
+mod explain_report;
+mod explain_time;
+mod explain_trace;
+mod explain_mail_bounce;
+mod explain_mail_signs;
+mod explain_mail_words;
+mod help;
 mod manual;
 mod output;
 mod queue;
 mod routes;
 mod rules;
+mod rules_user;
 mod secret;
 mod send;
 mod senders;
@@ -127,10 +148,12 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Config(command) => config::run(global, &command),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory, markdown } => manual::run(directory.as_deref(), markdown),
+        Command::Manual { directory, page } => help::run(directory.as_deref(), page.as_deref()),
         Command::Version => manual::version(global.json),
         // Handled before.
         Command::Sendmail(_) => Ok(()),
         Command::Check(args) => wait(check::run(global, &args)),
+        Command::Domain(args) => wait(domain::run(global, &args)),
         Command::Send(args) => wait(send::run(global, &args)),
         Command::Queue(command) => wait(queue::run(global, command)),
         Command::Sender(command) => wait(senders::run(global, command)),
@@ -145,7 +168,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
 }
 
 /// Runs a command to its end; commands need no threads of their own.
-fn wait<E: From<Fault>>(command: impl Future<Output = Result<(), E>>) -> Result<(), E> {
+fn wait<T, E: From<Fault>>(command: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,10 +1,7 @@
 //! `pillarbox rules`: the rule base to look at, and checks for it and for rules of one's own.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use anyhow::Context;
 use explain::{Code, EnhancedPattern, Rule, RuleBase, RulesError, SampleCheck};
 use serde_json::{Value, json};
 
@@ -12,10 +9,11 @@ use super::Fault;
 use super::args::Global;
 use super::args_rules::RulesCommand;
 use super::output::{clean, facts, json as print_json, plural, print, table};
+use super::rules_user;
 use crate::http::words;
+use crate::serve::rules as files;
 
-/// Most octets of a file of rules.
-const MAX_FILE: u64 = 4 << 20;
+pub use super::rules_user::base;
 
 /// Does what was asked.
 pub fn run(global: &Global, command: &RulesCommand) -> Result<(), Fault> {
@@ -24,11 +22,13 @@ pub fn run(global: &Global, command: &RulesCommand) -> Result<(), Fault> {
         RulesCommand::Show { id } => show(global, id),
         RulesCommand::Lint { file } => lint(global, file.as_deref()),
         RulesCommand::Test { file } => test(global, file.as_deref()),
+        RulesCommand::Unknown { file, events } => rules_user::unknown(global, file.as_deref(), *events),
+        RulesCommand::Backtest { file, log, events } => rules_user::backtest(global, file, log.as_ref(), *events),
     }
 }
 
 fn list(global: &Global, provider: Option<&str>) -> Result<(), Fault> {
-    let base = RuleBase::builtin();
+    let base = base(global)?;
     if let Some(id) = provider.filter(|id| base.provider(id).is_none()) {
         let known: Vec<&str> = base.providers().iter().map(|provider| provider.id.as_str()).collect();
         return Err(Fault::Usage(format!("no provider `{id}`; there are {}", known.join(", "))));
@@ -49,7 +49,8 @@ fn list(global: &Global, provider: Option<&str>) -> Result<(), Fault> {
 }
 
 fn show(global: &Global, id: &str) -> Result<(), Fault> {
-    let Some(rule) = RuleBase::builtin().rule(id) else {
+    let base = base(global)?;
+    let Some(rule) = base.rule(id) else {
         super::output::complain(&format!("there is no rule {}; see `pillarbox rules list`", clean(id)));
         return Err(Fault::Told);
     };
@@ -129,13 +130,7 @@ enum Checked {
 impl Checked {
     fn open(file: Option<&Path>) -> Result<Result<Self, RulesError>, Fault> {
         let Some(path) = file else { return Ok(Ok(Self::BuiltIn(RuleBase::builtin()))) };
-        let mut text = String::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text));
-        read.with_context(|| format!("cannot read {}", path.display())).map_err(Fault::cannot)?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(Fault::cannot(anyhow::anyhow!("{} is larger than {MAX_FILE} octets", path.display())));
-        }
-        let name = path.display().to_string();
+        let (name, text) = files::file(path).map_err(Fault::cannot)?;
         Ok(RuleBase::with_user_rules(&[(&name, &text)]).map(|base| Self::Own(Box::new(base), name)))
     }
 

@@ -20,6 +20,8 @@ pub struct Config {
     pub node: String,
     /// Where everything is kept.
     pub data_dir: PathBuf,
+    /// Directory with rules of one's own.
+    pub rules_dir: Option<PathBuf>,
     /// How long a stop may take.
     pub shutdown: Duration,
     /// Where the key comes from.
@@ -190,6 +192,7 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         hostname: top.text("hostname").unwrap_or_else(machine_name),
         node: top.text("node").unwrap_or_default(),
         data_dir: top.path("data_dir").unwrap_or_default(),
+        rules_dir: top.path("rules_dir"),
         shutdown: top.duration("shutdown_timeout"),
         key: KeySource { file: top.path("key.file"), env: top.text("key.env") },
         listeners: listeners(raw, base, top.problems),

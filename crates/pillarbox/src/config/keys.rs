@@ -93,6 +93,12 @@ pub const KEYS: &[Key] = &[
         "Where everything is kept: queue, settings, key, certificates, control socket.",
     ),
     key(
+        "rules_dir",
+        Shape::Path,
+        "",
+        "Directory with rules of one's own, `*.toml`, for explaining failures. Read again on SIGHUP.",
+    ),
+    key(
         "shutdown_timeout",
         Shape::Duration(1, 3600),
         "\"30s\"",

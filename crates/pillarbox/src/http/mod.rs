@@ -58,6 +58,8 @@ pub struct App {
     pub settings: tokio::sync::Mutex<()>,
     /// Asks the server to read certificates and configuration again.
     pub reload: tokio::sync::Notify,
+    /// Directory with rules of one's own.
+    pub rules_dir: Option<PathBuf>,
     /// Checks of mail servers.
     pub checks: api::checks::Checks,
 }
@@ -74,7 +76,19 @@ impl App {
 
     /// The rules that explain failures.
     pub fn rules(&self) -> Arc<explain::RuleBase> {
-        self.relay.as_ref().map_or_else(explain::RuleBase::shared, |relay| relay.rules())
+        match &self.relay {
+            Some(relay) => relay.rules(),
+            // Without a server nobody has read them yet; those that cannot be read are told when the server starts.
+            None => crate::serve::rules::load(self.rules_dir.as_deref()).unwrap_or_else(|_| explain::RuleBase::shared()),
+        }
+    }
+
+    /// Reads the rules of one's own again; where they are wrong the old ones stay, and the text says why.
+    pub fn reload_rules(&self) -> Result<(), String> {
+        let Some(relay) = &self.relay else { return Ok(()) };
+        let rules = crate::serve::rules::load(self.rules_dir.as_deref());
+        relay.use_rules(rules.map_err(|error| format!("{error:#}; the rules in use stay"))?);
+        Ok(())
     }
 }
 

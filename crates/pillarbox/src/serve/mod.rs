@@ -8,6 +8,7 @@ pub mod logging;
 pub mod notify;
 pub mod parts;
 pub mod report;
+pub mod rules;
 
 use std::future::IntoFuture;
 use std::io::Write as _;
@@ -119,6 +120,10 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     let relay = Relay::start(parts::relay(config), store.clone(), net).await?;
     let app = Arc::new(app(config, store.clone(), Some(relay.clone()), clock));
     let token = app.sessions.first_token();
+    let mut problems = relay.problems.clone();
+    if config.rules_dir.is_some() {
+        problems.extend(app.reload_rules().err());
+    }
 
     let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
     let factory = Arc::new(relay.smtp_factory());
@@ -141,7 +146,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
         taken_back: relay.taken_back,
         only_capture: only_capture(&*store).await?,
         senders: relay.status().senders,
-        problems: &relay.problems,
+        problems: &problems,
     };
     // Nobody may be reading; that is no reason not to serve.
     let mut out = anstream::stdout().lock();
@@ -155,6 +160,7 @@ pub fn app(config: &Config, store: Arc<dyn Store>, relay: Option<Arc<Relay>>, cl
     http::App {
         store,
         relay,
+        rules_dir: config.rules_dir.clone(),
         checks: http::api::checks::Checks::new(config.clone(), clock.clone()),
         clock,
         hostname: config.hostname.clone(),
@@ -234,6 +240,9 @@ async fn reload(running: &Running, loaded: &Loaded, named: Option<&Path>) {
             problems.iter().for_each(|problem| tracing::warn!(%problem, "a setting makes no sense and is left out"));
         }
         Err(error) => tracing::error!(%error, "senders, routes and rules could not be read again"),
+    }
+    if let Err(error) = running.app.reload_rules() {
+        tracing::error!("{error}");
     }
     match config::load(named) {
         Ok(fresh) if fresh.config == loaded.config => {}

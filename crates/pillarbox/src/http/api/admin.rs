@@ -57,7 +57,8 @@ pub struct Reloaded {
 
 /// As SIGHUP: certificates, senders, routes and rules are read again, the configuration file is checked.
 pub async fn reload(State(app): State<Shared>, _: Admin) -> Result<axum::Json<Reloaded>, Problem> {
-    let problems = app.relay()?.reload().await?;
+    let mut problems = app.relay()?.reload().await?;
+    problems.extend(app.reload_rules().err());
     app.reload.notify_one();
     Ok(axum::Json(Reloaded { problems }))
 }

@@ -10,6 +10,7 @@ pub mod queue;
 pub mod routes;
 pub mod senders;
 pub mod settings;
+pub mod unknown;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -32,6 +33,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/queue/counts", get(queue::counts))
         .route("/queue/causes", get(queue::causes))
         .route("/queue/{operation}", post(queue::operate))
+        .route("/failures", get(unknown::list))
         .route("/senders", get(senders::list).post(senders::add))
         .route("/senders/{name}", get(senders::show).patch(senders::change).delete(senders::remove))
         .route("/senders/{name}/password", put(senders::set_password).delete(senders::clear_password))
