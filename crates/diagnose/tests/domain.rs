@@ -77,7 +77,7 @@ const CASES: &[Case<'static>] = &[
     (&[Dkim], &["s1._domainkey"], &["s1._domainkey.example.com TXT v=DKIM1; t=y; p=KEY"], &["dkim_testing"]),
     (&[Dkim], &["s1._domainkey"], &["s1._domainkey.example.com TXT v=DKIM1; p=MIIBIjANBg"], &["dkim_syntax"]),
     (&[Dkim], &["s1._domainkey"], &["s1._domainkey.example.com TXT v=DKIM1; x=y; p=KEY"], &["dkim_remark"]),
-    (&[Dkim], &["s1._domainkey"], &["s1._domainkey.example.com CNAME s1.dkim.example.net."], &["dkim_alias_broken"]),
+    (&[Dkim], &["s1._domainkey", "example.com TXT"], &["example.com TXT v=spf1 include:sendgrid.net -all", "s1._domainkey.example.com CNAME s1.dkim.example.net."], &["dkim_alias_broken"]),
     (&[Dkim], &[], &["s1._domainkey.example.com TXT v=DKIM1; p=KEY_1024"], &["dkim_several"]),
     (&[Dkim], &["s1._domainkey"], &["s1._domainkey.example.com TXT v=DKIM1; h=sha1; p=KEY"], &["dkim_unusable"]),
     // DMARC

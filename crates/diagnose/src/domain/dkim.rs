@@ -19,6 +19,17 @@ use super::text::{txt_line, without_tags};
 /// Questions of one domain at the same time.
 const AT_ONCE: usize = 16;
 
+/// Why a selector is tried.
+#[derive(Clone, Copy, PartialEq)]
+enum Reason {
+    /// The operator named it: it must have a key.
+    Named,
+    /// A provider of the domain uses it.
+    Provider,
+    /// Many use it.
+    Usual,
+}
+
 /// What was found.
 pub(super) struct Keys {
     pub(super) notes: Notes,
@@ -34,24 +45,26 @@ pub(super) async fn look(scene: Scene<'_>, receiving: &Receiving, sending: &Send
     }
     let named: BTreeSet<String> =
         scene.auditor.plan.selectors.iter().map(|selector| selector.trim().to_ascii_lowercase()).collect();
+    let of_provider = by_provider(scene, receiving, sending);
     let mut guessed = BTreeSet::new();
     // Under a wildcard every selector has some record; guessing finds nothing then.
     if scene.auditor.plan.guess_selectors && !wild {
-        guessed.extend(by_provider(scene, receiving, sending));
+        guessed.extend(of_provider.iter().cloned());
         guessed.extend(common_selectors().iter().cloned());
     }
     guessed.retain(|selector| !named.contains(selector));
     let count = guessed.len();
-    let all = named.iter().map(|one| (one, true)).chain(guessed.iter().map(|one| (one, false)));
-    let mut answers = futures_util::stream::iter(all.map(|(selector, told)| async move {
+    let likely = |selector: &String| if of_provider.contains(selector) { Reason::Provider } else { Reason::Usual };
+    let all = named.iter().map(|one| (one, Reason::Named)).chain(guessed.iter().map(|one| (one, likely(one))));
+    let mut answers = futures_util::stream::iter(all.map(|(selector, why)| async move {
         let name = key_name(selector, scene.domain);
         let answer = scene.auditor.query(&name, Kind::Txt).await;
-        (selector, told, name, answer)
+        (selector, why, name, answer)
     }))
     .buffered(AT_ONCE);
     let mut met = false;
-    while let Some((selector, told, name, answer)) = answers.next().await {
-        met |= one(scene, &mut keys, selector, told, &name, &answer).await;
+    while let Some((selector, why, name, answer)) = answers.next().await {
+        met |= one(scene, &mut keys, selector, why, &name, &answer).await;
     }
     if !met && named.is_empty() && count > 0 {
         keys.notes.sign("dkim_not_found", [("domain", scene.domain), ("count", &count.to_string())]);
@@ -76,7 +89,8 @@ fn by_provider(scene: Scene<'_>, receiving: &Receiving, sending: &Sending) -> Ve
 }
 
 /// Judges the answer at one selector; says whether something is there.
-async fn one(scene: Scene<'_>, keys: &mut Keys, selector: &str, told: bool, name: &str, answer: &Answer) -> bool {
+async fn one(scene: Scene<'_>, keys: &mut Keys, selector: &str, why: Reason, name: &str, answer: &Answer) -> bool {
+    let told = why == Reason::Named;
     let (domain, notes) = (scene.domain, &mut keys.notes);
     let base = [("domain", domain), ("selector", selector), ("name", name)];
     if let Outcome::Failed(reason) = &answer.outcome {
@@ -95,7 +109,8 @@ async fn one(scene: Scene<'_>, keys: &mut Keys, selector: &str, told: bool, name
         .collect();
     if texts.is_empty() {
         let alias = scene.auditor.query(name, Kind::Cname);
-        let asks = told || !answer.aliases.is_empty() || answer.outcome == Outcome::NoData;
+        // An alias to nothing looks like nothing, and asking at every usual selector would double the questions.
+        let asks = why != Reason::Usual || !answer.aliases.is_empty();
         let target = match asks {
             true => alias.await.records.into_iter().find_map(|data| match data {
                 Data::Cname(target) => Some(target),

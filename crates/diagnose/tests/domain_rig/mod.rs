@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use diagnose::Judge;
@@ -123,7 +122,7 @@ impl Rig {
             resolver: Resolver::new(settings).unwrap(),
             tls: ClientTls::new(&roots, self.clock.clone()).unwrap(),
         };
-        let judge = Judge::new(Arc::new(RuleBase::with_user_rules(&[]).unwrap()));
+        let judge = Judge::new(RuleBase::shared());
         Auditor::new(net, self.validating.clone(), judge, self.plan.clone())
     }
 
