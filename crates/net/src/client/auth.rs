@@ -58,6 +58,7 @@ pub(super) async fn authenticate(
         let parameters = Parameters {
             server: (server.0.to_owned(), server.1),
             binding: binding.clone(),
+            secluded: choice.encrypted || choice.allow_plaintext,
             binding_offered: has_scram(true),
             nonce: head.iter().map(|octet| format!("{octet:02x}")).collect(),
             challenge,

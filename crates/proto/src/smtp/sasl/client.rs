@@ -34,7 +34,7 @@ pub enum Mechanism {
     OauthBearer,
     /// The older form of the same.
     Xoauth2,
-    /// MS-NLMP, version 2.
+    /// MS-NLMP: version 2, or 1 with a server that knows no other.
     Ntlm,
 }
 
@@ -178,6 +178,8 @@ pub struct Parameters {
     pub server: (String, u16),
     /// Channel binding of the link.
     pub binding: Option<Binding>,
+    /// Nobody but the server can read the link, or nobody minds (NTLM version 1).
+    pub secluded: bool,
     /// The server offers SCRAM with channel binding: not using it is then our own choice, and no attack.
     pub binding_offered: bool,
     /// Random text without comma, at least 18 characters, never used before (SCRAM).
@@ -196,6 +198,7 @@ impl Parameters {
             secret: secret.clone(),
             server: (String::new(), 0),
             binding: None,
+            secluded: false,
             binding_offered: false,
             nonce: String::new(),
             challenge: [0; 8],

@@ -1,7 +1,10 @@
-//! NTLM version 2 as a client (MS-NLMP): what Exchange asks for inside a company.
+//! NTLM as a client (MS-NLMP): what Exchange asks for inside a company.
 //!
-//! Without session security: SMTP goes on in the clear or under TLS, so no key is ever exchanged. Version 1 is not spoken.
+//! Version 2, without session security: SMTP goes on in the clear or under TLS, so no key is ever exchanged. Servers that know
+//! version 1 only (Exim) get that where nobody else can read it: its answer can be turned back into the password's hash.
 
+use des::Des;
+use des::cipher::{BlockCipherEncrypt, KeyInit};
 use md4::{Digest, Md4};
 use secrecy::ExposeSecret;
 use secrecy::zeroize::Zeroizing;
@@ -13,6 +16,7 @@ const NAME: &str = "NTLM";
 const SIGNATURE: &[u8; 8] = b"NTLMSSP\0";
 const UNICODE: u32 = 0x1;
 const TARGET_INFO: u32 = 0x0080_0000;
+const SESSION_SECURITY: u32 = 0x0008_0000;
 /// Unicode or OEM, request target, NTLM, always sign, extended session security, target info, 128 and 56 bits.
 const FLAGS: u32 = 0x1 | 0x2 | 0x4 | 0x200 | 0x8000 | 0x0008_0000 | TARGET_INFO | 0x2000_0000 | 0x8000_0000;
 /// Seconds from 1601 to 1970.
@@ -51,6 +55,15 @@ pub(super) const NEGOTIATE: [u8; 32] = {
 pub(super) fn authenticate(challenge: &[u8], parameters: &Parameters) -> Result<Zeroizing<Vec<u8>>, ClientError> {
     let server = Challenge::parse(challenge).ok_or(ClientError::Malformed(NAME, "no challenge message"))?;
     let (domain, user) = identity(&parameters.username);
+    if server.information.is_empty() && parameters.secluded {
+        let hash = password_hash(parameters.secret.expose_secret());
+        let response = version_1(&hash, &server.nonce);
+        let text = |text: &str| server.text(text);
+        return layout(
+            &[vec![0; 24], response.to_vec(), text(domain), text(user), Vec::new(), Vec::new()],
+            server.flags & FLAGS & !SESSION_SECURITY,
+        );
+    }
     let (information, time) = match server.time() {
         Some(time) => (server.with_mic_flag(), time),
         None => (server.information.clone(), file_time(parameters.now_ms)),
@@ -60,7 +73,7 @@ pub(super) fn authenticate(challenge: &[u8], parameters: &Parameters) -> Result<
     let mic = server.time().is_some();
     // MS-NLMP 3.1.5.1.2: with a time of the server's there is no LM response.
     let lm = if mic { vec![0; 24] } else { answer.lm };
-    let text = |text: &str| if server.flags & UNICODE == 0 { text.as_bytes().to_vec() } else { utf16(text) };
+    let text = |text: &str| server.text(text);
     let parts = [lm, answer.nt, text(domain), text(user), Vec::new(), Vec::new()];
     let mut message = layout(&parts, server.flags & FLAGS)?;
     if mic {
@@ -119,6 +132,11 @@ impl Challenge {
             information.extend_from_slice(message.get(offset..end)?);
         }
         Some(Self { flags, nonce, information })
+    }
+
+    /// A name as the server wants it.
+    fn text(&self, text: &str) -> Vec<u8> {
+        if self.flags & UNICODE == 0 { text.as_bytes().to_vec() } else { utf16(text) }
     }
 
     /// The attributes before the end mark.
@@ -184,9 +202,32 @@ impl Answer {
 
 /// `NTOWFv2`.
 fn response_key(password: &str, user: &str, domain: &str) -> Zeroizing<[u8; 16]> {
+    Zeroizing::new(hmac_md5(&*password_hash(password), &[&utf16(&(user.to_uppercase() + domain))]))
+}
+
+/// `NTOWFv1`.
+fn password_hash(password: &str) -> Zeroizing<[u8; 16]> {
     let password = Zeroizing::new(utf16(password));
-    let hash: Zeroizing<[u8; 16]> = Zeroizing::new(Md4::digest(&*password).into());
-    Zeroizing::new(hmac_md5(&*hash, &[&utf16(&(user.to_uppercase() + domain))]))
+    Zeroizing::new(Md4::digest(&*password).into())
+}
+
+/// `DESL` of the hash and the challenge (MS-NLMP 3.3.1): three times seven octets of it as keys.
+fn version_1(hash: &[u8; 16], challenge: &[u8; 8]) -> [u8; 24] {
+    let mut keys = Zeroizing::new([0; 21]);
+    keys[..16].copy_from_slice(hash);
+    let mut response = [0; 24];
+    for (key, out) in keys.chunks_exact(7).zip(response.chunks_exact_mut(8)) {
+        let bits = key.iter().fold(0_u64, |bits, octet| bits << 8 | u64::from(*octet));
+        // Seven bits in each octet; the last one is for parity and not looked at.
+        let mut spread = Zeroizing::new([0_u8; 8]);
+        for (at, octet) in spread.iter_mut().enumerate() {
+            *octet = ((bits >> (49 - 7 * at)) as u8 & 0x7f) << 1;
+        }
+        let mut block = (*challenge).into();
+        Des::new((&*spread).into()).encrypt_block(&mut block);
+        out.copy_from_slice(&block);
+    }
+    response
 }
 
 fn utf16(text: &str) -> Vec<u8> {
@@ -259,6 +300,21 @@ mod tests {
         assert_eq!(hex(&answer.nt[..16]), "68cd0ab851e51c96aabc927bebef6a1c");
         assert_eq!(hex(&answer.lm), "86c35097ac9cec102554764a57cccc19aaaaaaaaaaaaaaaa");
         assert_eq!(hex(&*answer.session_key), "8de40ccadbc14a82f15cb0ad0de95ca3");
+    }
+
+    #[test]
+    fn the_example_of_ms_nlmp_4_2_2_is_for_links_that_nobody_reads() {
+        let hash = password_hash("Password");
+        assert_eq!(hex(&*hash), "a4f49c406510bdcab6824ee7c30fd852");
+        let response = version_1(&hash, &SERVER);
+        assert_eq!(hex(&response), "67c43011f30298a2ad35ece64f16331c44bdbed927841f94");
+        for (secluded, length) in [(true, 24), (false, 48)] {
+            let parameters = Parameters { secluded, ..parameters("Domain\\User") };
+            let message = authenticate(&challenge(0x8201, &[]), &parameters).unwrap();
+            assert_eq!(part(&message, 20).len(), length);
+            let modern = authenticate(&challenge(FLAGS, &information(None)), &parameters).unwrap();
+            assert!(part(&modern, 20).len() > 48, "version 2 wherever the server can");
+        }
     }
 
     #[test]
