@@ -10,7 +10,7 @@ flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-arg
 flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
 flags="$flags --cfg fuzzing -Ccodegen-units=1 -Cforce-frame-pointers"
 RUSTFLAGS="$flags" cargo build --quiet --release --target "$target"
-[ $# -gt 0 ] || set -- command reply data session policy
+[ $# -gt 0 ] || set -- command reply data session report policy
 for name in "$@"; do
     echo "fuzzing $name for $seconds s"
     mkdir -p "corpus/$name" crashes

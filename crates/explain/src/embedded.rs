@@ -36,5 +36,6 @@ pub(crate) const FILES: &[(&str, &str)] = files![
     "rules/providers/yahoo.toml",
     "rules/providers/zoho.toml",
     "rules/reasons.toml",
+    "rules/returned.toml",
     "rules/rfc.toml",
 ];

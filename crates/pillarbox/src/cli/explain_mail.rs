@@ -294,7 +294,7 @@ impl MailReport {
         } else {
             judge(base, report, one, provider)
         };
-        let bounce = hardness(one, finding.as_ref().map(|finding| finding.reason));
+        let bounce = hardness(one, finding.as_ref());
         match finding.as_ref().is_some_and(|finding| !finding.is_by_class()) {
             true => self.known += 1,
             false => self.unknown += 1,

@@ -2,6 +2,7 @@
 
 use explain::{Basis, Finding, Query, Reason, RuleBase};
 use proto::report::{Action, Bounce, BouncedRecipient};
+use proto::transcript::Stage;
 use serde::Serialize;
 
 /// Whether mail to this address can ever arrive.
@@ -26,7 +27,8 @@ pub fn judge(
     let by_host =
         || recipient.remote_mta.as_deref().and_then(|host| base.provider_of_host(host)).map(|found| found.id.as_str());
     let provider = provider.or_else(by_host);
-    let first = base.judge(&Query::text(&words_of(recipient)).at(provider));
+    let words = words_of(recipient);
+    let first = base.judge(&Query { stage: stage_of(&words), ..Query::text(&words).at(provider) });
     if first.as_ref().is_some_and(is_firm) {
         return first;
     }
@@ -39,8 +41,35 @@ pub fn judge(
     let is_precise = |found: &Finding| found.basis == Basis::Enhanced && !is_vague(found.reason);
     match first {
         Some(first) if is_precise(&first) => Some(first),
-        first => by_notice.or(first),
+        first => by_notice.or(first).or_else(|| base.judge(&Query::text(unsaid(recipient.action)))),
     }
+}
+
+/// The command that was refused, where the words tell it.
+fn stage_of(words: &str) -> Option<Stage> {
+    let lower = words.to_ascii_lowercase();
+    let says = |marks: &[&str]| marks.iter().any(|mark| lower.contains(mark));
+    if says(&["reply to rcpt to", "after rcpt to", "smtp:rcpt", "rcpt to:", "rcpt command"]) {
+        Some(Stage::Recipient)
+    } else if says(&[
+        "reply to end of data",
+        "reply to data",
+        "after end of data",
+        "after data",
+        "smtp:data",
+        "after pipelined data",
+    ]) {
+        Some(Stage::Message)
+    } else if says(&["reply to mail from", "after mail from"]) {
+        Some(Stage::Sender)
+    } else {
+        None
+    }
+}
+
+/// A report that gives neither code nor known words still says that it failed, or that it is late.
+const fn unsaid(action: Action) -> &'static str {
+    if matches!(action, Action::Delayed) { "499 not said" } else { "599 not said" }
 }
 
 /// The reply as the rules read one: codes in front, from the fields where the words have none.
@@ -70,13 +99,15 @@ const fn is_vague(reason: Reason) -> bool {
 
 /// Hard only where the address itself is the cause and the last word was no temporary one; all else is soft, since an
 /// address taken off a list by mistake costs more than one more attempt.
-pub fn hardness(recipient: &BouncedRecipient, reason: Option<Reason>) -> Hardness {
+pub fn hardness(recipient: &BouncedRecipient, finding: Option<&Finding>) -> Hardness {
     match recipient.action {
         Action::Delivered | Action::Relayed | Action::Expanded => return Hardness::None,
         Action::Delayed => return Hardness::Soft,
         Action::Failed => {}
     }
     let class = recipient.code.map(|code| code / 100).or_else(|| recipient.status.map(|status| u16::from(status.0)));
+    // A code alone says too little about an address.
+    let reason = finding.filter(|found| !matches!(found.basis, Basis::Code | Basis::Class)).map(|found| found.reason);
     let address = matches!(
         reason,
         Some(

@@ -27,6 +27,10 @@ pub(super) struct Material<'a> {
 pub(super) fn read(material: Material<'_>) -> Option<Bounce> {
     let Material { top, parts, look, notice, lower, mut original } = material;
     let mut status = machine_part(parts);
+    if status.recipients.is_empty() && (top.get("Reporting-MTA").is_some() || top.get("Final-Recipient").is_some()) {
+        // The machine's part alone was pasted.
+        status = status::parse(&String::from_utf8_lossy(&top.content[..top.content.len().min(131_072)]));
+    }
     let mdn = parts.iter().any(|part| part.kind == Kind::Disposition);
     let own = own_addresses(top, &original);
     let said = notice::recipients(notice, lower, &own);
@@ -225,10 +229,12 @@ fn complete(recipient: &mut BouncedRecipient, said: &[Said], notice: &str, lower
 
 /// The server that refused, where words name it: `host mx.b.example[192.0.2.1] said`, `while talking to mx.b.example`.
 fn remote_in(words: &str) -> Option<String> {
-    for marker in
-        ["host ", "talking to ", "domain by ", " by the server ", "Remote server at ", "smtp server <", "SMTP Server <"]
-    {
+    for marker in ["host ", "talking to ", " by ", "Remote server at ", "smtp server <", "SMTP Server <"] {
         for at in memchr::memmem::find_iter(words.as_bytes(), marker.as_bytes()) {
+            // `rejected by the server for the recipient domain b.example by mx.b.example.`
+            if *marker == *" by " && !words[..at].rsplit(' ').nth(1).is_some_and(|word| word == "domain") {
+                continue;
+            }
             let rest = &words[at + marker.len()..];
             let name: String =
                 rest.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-')).collect();

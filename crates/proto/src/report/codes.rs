@@ -37,7 +37,7 @@ pub(super) fn codes_in(text: &str) -> (Option<u16>, Option<EnhancedCode>) {
 
 /// Whether a number at this place is a reply code, not a count or a part of a name.
 fn follows(before: &str, word: &str, bare: &str) -> bool {
-    let before_word = before.trim_end_matches([':', ';', ',', '.', '-', '"', '\'', '(', '[', '=']);
+    let before_word = before.trim_end_matches([':', ';', ',', '.', '-', '"', '\'', '(', '[', '=', ']', ')', '>']);
     let marked = before.is_empty() || before_word.len() < before.len() || word.len() > bare.len();
     marked
         || before.len() == 3 && code_at(before).is_some()

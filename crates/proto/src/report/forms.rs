@@ -25,7 +25,7 @@ const FORMS: &[(&str, &[Mark])] = &[
         &[
             FieldHas("X-AWS-Outgoing", "."),
             Field("X-SES-Outgoing"),
-            From("@email-bounces.amazonses.com"),
+            From(".amazonses.com"),
             Notice("\"notificationtype\""),
         ],
     ),

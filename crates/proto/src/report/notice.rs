@@ -456,6 +456,11 @@ fn following(lines: &[Line<'_>], nothing_yet: bool) -> String {
             }
             continue;
         }
+        let alias = line.text.starts_with('(') && line.lower.contains(" from") && line.text.contains('@');
+        if alias && (line.lower.contains("generated from") || line.lower.contains("expanded from")) {
+            wanted = true;
+            continue;
+        }
         if paragraphs > 0 && is_farewell(line.lower) {
             break;
         }
