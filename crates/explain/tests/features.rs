@@ -57,3 +57,73 @@ fn each_of_the_six_result_words_comes_out_for_its_reasons() {
         assert!(result.meaning().ends_with('.') && result.next_step().ends_with('.'));
     }
 }
+
+#[test]
+fn the_programs_and_services_the_inventory_names_are_known() {
+    let base = RuleBase::builtin();
+    // N01: by greeting, with the places of their settings.
+    let greetings = [
+        ("postfix", "220 mail.example.net ESMTP Postfix (Debian/GNU)", "main.cf"),
+        ("sendmail", "220 mail.example.net ESMTP Sendmail 8.17.1/8.17.1; Sat, 21 Nov 2026", "sendmail.mc"),
+        ("exim", "220 mail.example.net ESMTP Exim 4.98 Sat, 21 Nov 2026", "exim"),
+        ("exchange", "220 mail.example.net Microsoft ESMTP MAIL Service ready", "ReceiveConnector"),
+        ("domino", "220 mail.example.net ESMTP Service (HCL Domino Release 12.0.2) ready", "Server configuration"),
+        ("hmailserver", "220 mail.example.net hMailServer ready", "hMailServer Administrator"),
+        ("courier", "220 mail.example.net ESMTP Courier 1.3", "esmtpd"),
+        ("james", "220 mail.example.net SMTP Server (JAMES SMTP Server 3.8) ready", "smtpserver.xml"),
+    ];
+    for (id, greeting, settings) in greetings {
+        let provider = base.provider_of_banner(greeting).unwrap_or_else(|| panic!("{greeting}"));
+        assert_eq!(provider.id, id, "{greeting}");
+        assert!(provider.settings.iter().any(|place| place.contains(settings)), "{id}: {:?}", provider.settings);
+    }
+    // N02: by submission host.
+    let hosts = [
+        ("ses", "email-smtp.eu-west-1.amazonaws.com"),
+        ("sendgrid", "smtp.sendgrid.net"),
+        ("mailgun", "smtp.mailgun.org"),
+        ("smtp2go", "mail.smtp2go.com"),
+        ("socketlabs", "smtp.socketlabs.com"),
+        ("pepipost", "smtp.pepipost.com"),
+        ("mandrill", "smtp.mandrillapp.com"),
+        ("zoho", "smtp.zoho.com"),
+        ("yahoo", "smtp.mail.yahoo.com"),
+        ("google", "smtp.gmail.com"),
+        ("microsoft", "smtp.office365.com"),
+    ];
+    for (id, host) in hosts {
+        let provider = base.provider_of_host(host).unwrap_or_else(|| panic!("{host}"));
+        assert_eq!(provider.id, id);
+        assert!(!provider.submission.is_empty() && !provider.username.is_empty(), "{id}");
+    }
+}
+
+#[test]
+fn the_way_to_a_message_that_was_not_received_has_its_steps_and_support_its_questions() {
+    let help = explain::help();
+    let steps = help.steps.iter().map(|step| format!("{} {} {}", step.ask, step.yes, step.no));
+    let words = steps.chain(help.support.iter().map(|one| one.ask.clone())).collect::<Vec<_>>().join("\n");
+    let rows = [
+        ("J01", "spam or junk folder"),
+        ("J02", "recipient's address right"),
+        ("J03", "take the message"),
+        ("J04", "for the user, and for everybody"),
+        ("J05", "rule of the mailbox"),
+        ("J06", "SPF, DKIM and DMARC pass"),
+        ("J07", "outside the own organisation"),
+        ("J08", "one address, one domain, or everybody"),
+        ("J09", "Since when"),
+        ("J10", "proxy"),
+        ("J11", "sample addresses"),
+        ("J12", "spam folder looked at"),
+        ("J13", "log of the smart host or provider"),
+        ("J14", "Junk by its default setting"),
+        ("J15", "policy violations, approvals and alerts"),
+        ("B20", "public IP addresses"),
+    ];
+    for (row, phrase) in rows {
+        assert!(words.contains(phrase), "{row}: `{phrase}`");
+    }
+    // N04: related pages and subjects.
+    assert!(help.questions.iter().all(|question| !question.see.is_empty() && !question.tags.is_empty()));
+}

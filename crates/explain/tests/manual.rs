@@ -12,9 +12,9 @@ fn root() -> PathBuf {
 fn on_disk() -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
     for directory in ["reasons", "providers", "help"] {
-        for entry in std::fs::read_dir(root().join(directory)).into_iter().flatten() {
-            paths.insert(format!("{directory}/{}", entry.unwrap().file_name().into_string().unwrap()));
-        }
+        let entries = std::fs::read_dir(root().join(directory)).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        paths.extend(names.map(|name| format!("{directory}/{name}")));
     }
     paths
 }
