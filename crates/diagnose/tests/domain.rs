@@ -43,9 +43,19 @@ const CASES: &[Case<'static>] = &[
     (&[Mx], &["example.com MX"], &["example.com MX 0 ."], &[]),
     (&[Mx], &[], &["example.com MX 0 ."], &["mx_null_mixed"]),
     (&[Mx], &["mail.example.com A"], &[], &["mx_target_missing"]),
-    (&[Mx], &["mail.example.com A"], &["mail.example.com CNAME host.example.com.", "host.example.com A 192.0.2.25"], &["mx_target_cname"]),
+    (
+        &[Mx],
+        &["mail.example.com A"],
+        &["mail.example.com CNAME host.example.com.", "host.example.com A 192.0.2.25"],
+        &["mx_target_cname"],
+    ),
     (&[Mx], &["example.com MX"], &["example.com MX 10 192.0.2.25."], &["mx_target_address"]),
-    (&[Mx], &["example.com MX"], &["example.com MX 10 mail_1.example.com.", "mail_1.example.com A 192.0.2.25"], &["mx_target_invalid"]),
+    (
+        &[Mx],
+        &["example.com MX"],
+        &["example.com MX 10 mail_1.example.com.", "mail_1.example.com A 192.0.2.25"],
+        &["mx_target_invalid"],
+    ),
     (&[Mx], &["mail.example.com A"], &["mail.example.com A 10.1.2.3"], &["mx_target_private"]),
     (&[Mx], &[], &["example.com MX 20 mail.example.com."], &["mx_duplicate"]),
     (&[Mx, Domain], &[], &["*.example.com MX 10 mail.example.com."], &["mx_wildcard"]),
@@ -58,16 +68,39 @@ const CASES: &[Case<'static>] = &[
     (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 ipv4:192.0.2.1 -all"], &["spf_syntax"]),
     (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 -all mx"], &["spf_remark"]),
     (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 mx ptr -all"], &["spf_ptr"]),
-    (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 a:mail.example.com a:ns1.example.com a:ns2.example.com a:a1.example.com a:a2.example.com a:a3.example.com a:a4.example.com a:a5.example.com a:a6.example.com a:a7.example.com a:a8.example.com -all",
-        "a1.example.com A 192.0.2.1", "a2.example.com A 192.0.2.1", "a3.example.com A 192.0.2.1", "a4.example.com A 192.0.2.1",
-        "a5.example.com A 192.0.2.1", "a6.example.com A 192.0.2.1", "a7.example.com A 192.0.2.1", "a8.example.com A 192.0.2.1"], &["spf_too_many_lookups"]),
-    (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 a:x.example.com a:y.example.com a:z.example.com -all"], &["spf_void_lookups"]),
+    (
+        &[Spf],
+        &["example.com TXT"],
+        &[
+            "example.com TXT v=spf1 a:mail.example.com a:ns1.example.com a:ns2.example.com a:a1.example.com a:a2.example.com a:a3.example.com a:a4.example.com a:a5.example.com a:a6.example.com a:a7.example.com a:a8.example.com -all",
+            "a1.example.com A 192.0.2.1",
+            "a2.example.com A 192.0.2.1",
+            "a3.example.com A 192.0.2.1",
+            "a4.example.com A 192.0.2.1",
+            "a5.example.com A 192.0.2.1",
+            "a6.example.com A 192.0.2.1",
+            "a7.example.com A 192.0.2.1",
+            "a8.example.com A 192.0.2.1",
+        ],
+        &["spf_too_many_lookups"],
+    ),
+    (
+        &[Spf],
+        &["example.com TXT"],
+        &["example.com TXT v=spf1 a:x.example.com a:y.example.com a:z.example.com -all"],
+        &["spf_void_lookups"],
+    ),
     (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 +all"], &["spf_all_pass"]),
     (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 mx ?all"], &["spf_all_neutral"]),
     (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 mx"], &["spf_all_missing"]),
     (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 mx ~all"], &[]),
     (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 include:gone.example.net -all"], &["spf_include_missing"]),
-    (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 include:spf.example.net -all", "spf.example.net TXT v=spf1 include:example.com ?all"], &["spf_loop"]),
+    (
+        &[Spf],
+        &["example.com TXT"],
+        &["example.com TXT v=spf1 include:spf.example.net -all", "spf.example.net TXT v=spf1 include:example.com ?all"],
+        &["spf_loop"],
+    ),
     (&[Spf], &["example.com TXT"], &["example.com TXT v=spf1 ip4:0.0.0.0/1 ip4:128.0.0.0/1 -all"], &["spf_wide"]),
     // DKIM
     (&[Dkim], &["s1._domainkey"], &[], &["dkim_not_found"]),
@@ -77,38 +110,119 @@ const CASES: &[Case<'static>] = &[
     (&[Dkim], &["s1._domainkey"], &["s1._domainkey.example.com TXT v=DKIM1; t=y; p=KEY"], &["dkim_testing"]),
     (&[Dkim], &["s1._domainkey"], &["s1._domainkey.example.com TXT v=DKIM1; p=MIIBIjANBg"], &["dkim_syntax"]),
     (&[Dkim], &["s1._domainkey"], &["s1._domainkey.example.com TXT v=DKIM1; x=y; p=KEY"], &["dkim_remark"]),
-    (&[Dkim], &["s1._domainkey", "example.com TXT"], &["example.com TXT v=spf1 include:sendgrid.net -all", "s1._domainkey.example.com CNAME s1.dkim.example.net."], &["dkim_alias_broken"]),
+    (
+        &[Dkim],
+        &["s1._domainkey", "example.com TXT"],
+        &["example.com TXT v=spf1 include:sendgrid.net -all", "s1._domainkey.example.com CNAME s1.dkim.example.net."],
+        &["dkim_alias_broken"],
+    ),
     (&[Dkim], &[], &["s1._domainkey.example.com TXT v=DKIM1; p=KEY_1024"], &["dkim_several"]),
     (&[Dkim], &["s1._domainkey"], &["s1._domainkey.example.com TXT v=DKIM1; h=sha1; p=KEY"], &["dkim_unusable"]),
     // DMARC
     (&[Dmarc], &["_dmarc"], &[], &["dmarc_missing"]),
     (&[Dmarc], &[], &["_dmarc.example.com TXT v=DMARC1; p=none"], &["dmarc_several"]),
     (&[Dmarc], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=rejekt"], &["dmarc_syntax"]),
-    (&[Dmarc], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=reject; rua=mailto:d@example.com; zz=1"], &["dmarc_remark"]),
-    (&[Dmarc], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=reject; pct=50; rua=mailto:d@example.com"], &["dmarc_removed_tag"]),
-    (&[Dmarc], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=none; rua=mailto:d@example.com"], &["dmarc_policy_none"]),
-    (&[Dmarc], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=reject; sp=none; rua=mailto:d@example.com"], &["dmarc_subdomain_weaker"]),
-    (&[Dmarc], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=reject; t=y; rua=mailto:d@example.com"], &["dmarc_testing"]),
+    (
+        &[Dmarc],
+        &["_dmarc"],
+        &["_dmarc.example.com TXT v=DMARC1; p=reject; rua=mailto:d@example.com; zz=1"],
+        &["dmarc_remark"],
+    ),
+    (
+        &[Dmarc],
+        &["_dmarc"],
+        &["_dmarc.example.com TXT v=DMARC1; p=reject; pct=50; rua=mailto:d@example.com"],
+        &["dmarc_removed_tag"],
+    ),
+    (
+        &[Dmarc],
+        &["_dmarc"],
+        &["_dmarc.example.com TXT v=DMARC1; p=none; rua=mailto:d@example.com"],
+        &["dmarc_policy_none"],
+    ),
+    (
+        &[Dmarc],
+        &["_dmarc"],
+        &["_dmarc.example.com TXT v=DMARC1; p=reject; sp=none; rua=mailto:d@example.com"],
+        &["dmarc_subdomain_weaker"],
+    ),
+    (
+        &[Dmarc],
+        &["_dmarc"],
+        &["_dmarc.example.com TXT v=DMARC1; p=reject; t=y; rua=mailto:d@example.com"],
+        &["dmarc_testing"],
+    ),
     (&[Dmarc], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=reject"], &["dmarc_no_reports"]),
-    (&[Dmarc], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=reject; rua=d@example.com"], &["dmarc_report_address"]),
-    (&[Dmarc], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=reject; rua=mailto:d@example.net"], &["dmarc_report_unauthorised"]),
-    (&[Dmarc], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=reject; rua=mailto:d@example.net", "example.com._report._dmarc.example.net TXT v=DMARC1"], &[]),
-    (&[Dmarc], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=reject; psd=y; rua=mailto:d@example.com"], &["dmarc_psd"]),
+    (
+        &[Dmarc],
+        &["_dmarc"],
+        &["_dmarc.example.com TXT v=DMARC1; p=reject; rua=d@example.com"],
+        &["dmarc_report_address"],
+    ),
+    (
+        &[Dmarc],
+        &["_dmarc"],
+        &["_dmarc.example.com TXT v=DMARC1; p=reject; rua=mailto:d@example.net"],
+        &["dmarc_report_unauthorised"],
+    ),
+    (
+        &[Dmarc],
+        &["_dmarc"],
+        &[
+            "_dmarc.example.com TXT v=DMARC1; p=reject; rua=mailto:d@example.net",
+            "example.com._report._dmarc.example.net TXT v=DMARC1",
+        ],
+        &[],
+    ),
+    (
+        &[Dmarc],
+        &["_dmarc"],
+        &["_dmarc.example.com TXT v=DMARC1; p=reject; psd=y; rua=mailto:d@example.com"],
+        &["dmarc_psd"],
+    ),
     // TLS reports
     (&[TlsRpt], &["_smtp._tls"], &["_smtp._tls.example.com TXT v=TLSRPTv1; rua=tls@example.com"], &["tlsrpt_record"]),
     // BIMI
-    (&[Bimi], &[], &["default._bimi.example.com TXT v=BIMI1; l=https://example.com/l.svg; a=https://example.com/l.pem"], &[]),
-    (&[Bimi], &[], &["default._bimi.example.com TXT v=BIMI1; l=http://example.com/l.svg; a=https://example.com/l.pem"], &["bimi_record"]),
+    (
+        &[Bimi],
+        &[],
+        &["default._bimi.example.com TXT v=BIMI1; l=https://example.com/l.svg; a=https://example.com/l.pem"],
+        &[],
+    ),
+    (
+        &[Bimi],
+        &[],
+        &["default._bimi.example.com TXT v=BIMI1; l=http://example.com/l.svg; a=https://example.com/l.pem"],
+        &["bimi_record"],
+    ),
     (&[Bimi], &[], &["default._bimi.example.com TXT v=BIMI1; l=https://example.com/l.svg"], &["bimi_remark"]),
-    (&[Bimi], &["_dmarc"], &["_dmarc.example.com TXT v=DMARC1; p=none; rua=mailto:d@example.com", "default._bimi.example.com TXT v=BIMI1; l=https://example.com/l.svg; a=https://example.com/l.pem"], &["bimi_policy"]),
+    (
+        &[Bimi],
+        &["_dmarc"],
+        &[
+            "_dmarc.example.com TXT v=DMARC1; p=none; rua=mailto:d@example.com",
+            "default._bimi.example.com TXT v=BIMI1; l=https://example.com/l.svg; a=https://example.com/l.pem",
+        ],
+        &["bimi_policy"],
+    ),
     // CAA
     (&[Caa], &["example.com CAA"], &["example.com CAA 0 issue \";\""], &["caa_nobody"]),
     (&[Caa], &[], &["example.com CAA 128 isue \"ca.example.net\""], &["caa_record"]),
     // Zone
     (&[Ns], &["example.com NS ns2"], &[], &["ns_single"]),
     (&[Ns], &["ns2.example.com A"], &[], &["ns_unresolvable"]),
-    (&[Ns], &["example.com SOA"], &["example.com SOA ns1.example.com. hostmaster.example.com. 1 7200 900 1209600 604800"], &["soa_minimum"]),
-    (&[Ns], &["example.com SOA"], &["example.com SOA ns1.example.com. hostmaster. 1 7200 900 1209600 3600"], &["soa_contact"]),
+    (
+        &[Ns],
+        &["example.com SOA"],
+        &["example.com SOA ns1.example.com. hostmaster.example.com. 1 7200 900 1209600 604800"],
+        &["soa_minimum"],
+    ),
+    (
+        &[Ns],
+        &["example.com SOA"],
+        &["example.com SOA ns1.example.com. hostmaster. 1 7200 900 1209600 3600"],
+        &["soa_contact"],
+    ),
 ];
 
 #[tokio::test]
@@ -142,7 +256,9 @@ async fn a_domain_that_is_not_there_is_told_from_one_that_cannot_be_asked() {
 async fn a_record_that_cannot_be_asked_for_is_not_called_missing() {
     let mut rig = Rig::with(&[], &[]).await;
     rig.only(&[Spf, Dmarc]);
-    rig.zones.fail_type("example.com", RecordType::TXT, Trouble::ServFail).fail("_dmarc.example.com", Trouble::ServFail);
+    rig.zones
+        .fail_type("example.com", RecordType::TXT, Trouble::ServFail)
+        .fail("_dmarc.example.com", Trouble::ServFail);
     assert_eq!(signs(&rig.audit("example.com").await), BTreeSet::from(["domain_dns_failure"]));
     let mut rig = Rig::with(&["example.com TXT"], &["example.com TXT v=spf1 include:spf.example.net -all"]).await;
     rig.only(&[Spf]);
@@ -345,8 +461,16 @@ async fn addresses_that_send_need_names_that_lead_back() {
     let (ptr, out) = ("9.2.0.192.in-addr.arpa PTR out.example.com.", "out.example.com A 192.0.2.9");
     check(&[ptr, out], "out.example.com", &[]).await;
     check(&[out], "out.example.com", &["ptr_missing"]).await;
-    check(&[ptr, "out.example.com A 192.0.2.1", "helo.example.com A 192.0.2.9"], "helo.example.com", &["ptr_not_forward"]).await;
-    let generic = ["9.2.0.192.in-addr.arpa PTR ip-192-0-2-9.dynamic.example.net.", "ip-192-0-2-9.dynamic.example.net A 192.0.2.9"];
+    check(
+        &[ptr, "out.example.com A 192.0.2.1", "helo.example.com A 192.0.2.9"],
+        "helo.example.com",
+        &["ptr_not_forward"],
+    )
+    .await;
+    let generic = [
+        "9.2.0.192.in-addr.arpa PTR ip-192-0-2-9.dynamic.example.net.",
+        "ip-192-0-2-9.dynamic.example.net A 192.0.2.9",
+    ];
     check(&[generic[0], generic[1], out], "out.example.com", &["ptr_generic"]).await;
     check(&[ptr, out], "server.internal", &["helo_unresolvable"]).await;
     check(&[ptr, out], "mail.example.com", &["helo_mismatch"]).await;
@@ -395,8 +519,17 @@ async fn routes_through_a_provider_need_its_term_and_its_keys() {
 
 /// Zones of lists that work; the codes are added by the tests.
 const LISTS: &[&str] = &[
-    "zen.spamhaus.org", "b.barracudacentral.org", "bl.spamcop.net", "psbl.surriel.com", "bl.mailspike.net", "bl.0spam.org",
-    "dnsbl-1.uceprotect.net", "dnsbl-2.uceprotect.net", "dnsbl-3.uceprotect.net", "dbl.spamhaus.org", "multi.surbl.org",
+    "zen.spamhaus.org",
+    "b.barracudacentral.org",
+    "bl.spamcop.net",
+    "psbl.surriel.com",
+    "bl.mailspike.net",
+    "bl.0spam.org",
+    "dnsbl-1.uceprotect.net",
+    "dnsbl-2.uceprotect.net",
+    "dnsbl-3.uceprotect.net",
+    "dbl.spamhaus.org",
+    "multi.surbl.org",
     "multi.uribl.com",
 ];
 
@@ -484,7 +617,10 @@ async fn many_domains_come_as_rows_and_a_bad_one_is_a_row_too() {
     })
     .await;
     rows.sort_by(|a, b| a.domain.cmp(&b.domain));
-    assert_eq!(rows.iter().map(|row| row.domain.as_str()).collect::<Vec<_>>(), ["example.com", "exmaple.com", "no such name"]);
+    assert_eq!(
+        rows.iter().map(|row| row.domain.as_str()).collect::<Vec<_>>(),
+        ["example.com", "exmaple.com", "no such name"]
+    );
     assert_eq!((rows[0].dmarc_policy.as_str(), rows[0].spf_lookups.as_str()), ("reject", "1"));
     assert_eq!((rows[1].healthy, rows[1].signs.as_str()), (false, "domain_missing"));
     assert!(!rows[2].error.is_empty() && rows[2].csv().ends_with("no such name is no domain name\r\n"));

@@ -191,7 +191,8 @@ pub fn common_selectors() -> &'static [String] {
 /// Whether a host belongs to a service for parked domains.
 pub fn is_parking_host(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let ends = |end: &String| host.strip_suffix(end.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let ends =
+        |end: &String| host.strip_suffix(end.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     FILE.parking.hosts.iter().any(ends)
 }
 
@@ -207,7 +208,9 @@ mod tests {
     fn an_answer_is_a_listing_a_refusal_or_nonsense() {
         let zen = list("spamhaus-zen");
         let read = |list: &Blocklist, text: &str| list.read(text.parse().unwrap());
-        assert!(matches!(read(zen, "127.0.0.4"), ListAnswer::Listed(name, _, ListingKind::Listed) if name.ends_with("XBL")));
+        assert!(
+            matches!(read(zen, "127.0.0.4"), ListAnswer::Listed(name, _, ListingKind::Listed) if name.ends_with("XBL"))
+        );
         assert!(matches!(read(zen, "127.0.0.10"), ListAnswer::Listed(_, _, ListingKind::Policy)));
         for code in ["127.255.255.252", "127.255.255.254", "127.255.255.255", "127.255.1.1"] {
             assert!(matches!(read(zen, code), ListAnswer::Refused(_)), "{code}");

@@ -118,8 +118,7 @@ impl Zones {
             }
             _ => {}
         }
-        let data = RData::try_from_str(kind, data).unwrap_or_else(|error| panic!("{line}: {error}"));
-        self.add(name, data)
+        self.add(name, rdata(kind, data))
     }
     /// Makes the name exist without any record (NODATA).
     pub fn empty(&self, name: &str) -> &Self {
@@ -268,6 +267,11 @@ fn parse(name: &str) -> Name {
 
 fn key(name: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// The data of a record as a zone file has it.
+pub fn rdata(kind: RecordType, data: &str) -> RData {
+    RData::try_from_str(kind, data).unwrap_or_else(|error| panic!("{kind} {data}: {error}"))
 }
 
 /// Name server records, for tests of delegation.

@@ -13,7 +13,19 @@ use super::text::{address_line, dotted, reverse_name};
 
 /// Words in the names that providers give to the lines of their customers.
 const GENERIC: [&str; 14] = [
-    "dynamic", "dyn", "dhcp", "dsl", "adsl", "cable", "pool", "ppp", "dialup", "dial", "client", "cust", "broadband",
+    "dynamic",
+    "dyn",
+    "dhcp",
+    "dsl",
+    "adsl",
+    "cable",
+    "pool",
+    "ppp",
+    "dialup",
+    "dial",
+    "client",
+    "cust",
+    "broadband",
     "home",
 ];
 
@@ -82,7 +94,8 @@ async fn one(scene: Scene<'_>, ip: IpAddr, helo: Option<&str>, notes: &mut Notes
         notes.sign("ptr_missing", [("ip", shown.as_str()), ("name", &reverse), ("record", &line)]);
     } else {
         let forward = join_all(names.iter().map(|name| addresses_of(scene, name))).await;
-        let back = names.iter().zip(&forward).find(|(_, found)| found.as_ref().is_some_and(|found| found.contains(&ip)));
+        let back =
+            names.iter().zip(&forward).find(|(_, found)| found.as_ref().is_some_and(|found| found.contains(&ip)));
         match (back, forward.first()) {
             (Some((name, _)), _) if is_generic(name, ip) => {
                 notes.sign("ptr_generic", [("ip", shown.as_str()), ("host", name), ("record", &line)]);
@@ -90,7 +103,8 @@ async fn one(scene: Scene<'_>, ip: IpAddr, helo: Option<&str>, notes: &mut Notes
             (Some((name, _)), _) => notes.detail(format!("{shown} is {name}, and back")),
             (None, Some(Some(found))) => {
                 let record = address_line(names[0], ip);
-                let values = [("ip", shown.as_str()), ("host", names[0]), ("found", &listed(found)), ("record", &record)];
+                let values =
+                    [("ip", shown.as_str()), ("host", names[0]), ("found", &listed(found)), ("record", &record)];
                 notes.sign("ptr_not_forward", values);
             }
             _ => notes.detail(format!("{shown} is {}; its address could not be looked up", names[0])),
@@ -121,7 +135,8 @@ fn is_generic(name: &str, ip: IpAddr) -> bool {
         return words.iter().any(|word| GENERIC.contains(word));
     };
     let octets = four.octets().map(|octet| octet.to_string());
-    let position = |octet: &String| words.iter().position(|word| word == octet || word.trim_start_matches('0') == octet);
+    let position =
+        |octet: &String| words.iter().position(|word| word == octet || word.trim_start_matches('0') == octet);
     let found = octets.iter().filter(|octet| position(octet).is_some()).count();
     let hex = format!("{:08x}", u32::from(four));
     let padded: String = four.octets().iter().map(|octet| format!("{octet:03}")).collect();

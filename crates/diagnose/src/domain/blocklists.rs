@@ -39,7 +39,8 @@ pub(super) async fn look(scene: Scene<'_>) -> Notes {
             Trust::Good => good += 1,
             Trust::Refused(code, meaning) => refused(scene, list, &code, &meaning, &mut notes),
             Trust::Unusable(problem) => {
-                notes.sign("list_unusable", [("list", list.name.as_str()), ("zone", &list.zone), ("problem", &problem)]);
+                notes
+                    .sign("list_unusable", [("list", list.name.as_str()), ("zone", &list.zone), ("problem", &problem)]);
             }
         }
         for (subject, answer) in answers {
@@ -82,8 +83,11 @@ async fn trust(auditor: &Auditor, index: usize, list: &Blocklist) -> Trust {
         let point = |given: &Option<String>, ip: &str| {
             format!("{}.{}", given.clone().unwrap_or_else(|| ip.to_owned()), list.zone)
         };
-        let (yes, no, random) =
-            (point(&list.test_listed, "2.0.0.127"), point(&list.test_clean, "1.0.0.127"), format!("{random}.{}", list.zone));
+        let (yes, no, random) = (
+            point(&list.test_listed, "2.0.0.127"),
+            point(&list.test_clean, "1.0.0.127"),
+            format!("{random}.{}", list.zone),
+        );
         let (soa, yes, no, random) = tokio::join!(
             auditor.query(&list.zone, Kind::Soa),
             auditor.query(&yes, Kind::A),

@@ -54,7 +54,11 @@ fn judge(domain: &str, at: &str, records: &[Data], notes: &mut Notes) {
                 false => wrong("an unknown property"),
             }
         }
-        if tag == "iodef" && !value.starts_with("mailto:") && !value.starts_with("https:") && !value.starts_with("http:") {
+        if tag == "iodef"
+            && !value.starts_with("mailto:")
+            && !value.starts_with("https:")
+            && !value.starts_with("http:")
+        {
             wrong("iodef is no URL");
         }
         if tag == "issue" {

@@ -100,7 +100,8 @@ fn pins(scene: Scene<'_>, host: &Host, name: &str, answer: &Answer, sts: &Sts, n
         let tlsa = Tlsa::new(*usage, *selector, *matching, data);
         if let Some(why) = tlsa.unusable {
             let found = format!("{usage} {selector} {matching} {}", hex(&data[..data.len().min(40)]));
-            let record = good.clone().unwrap_or_else(|| format!("{} IN TLSA 3 1 1 (hash of the public key)", dotted(name)));
+            let record =
+                good.clone().unwrap_or_else(|| format!("{} IN TLSA 3 1 1 (hash of the public key)", dotted(name)));
             let values = [("domain", domain), ("host", &host.name), ("found", &found), ("problem", reason(why))];
             notes.sign("dane_unusable", values.into_iter().chain([("record", record.as_str())]));
             continue;

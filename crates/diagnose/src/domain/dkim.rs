@@ -84,7 +84,9 @@ fn by_provider(scene: Scene<'_>, receiving: &Receiving, sending: &Sending) -> Ve
     let rules = scene.auditor.judge.rules();
     let mut ids: BTreeSet<&str> = receiving.provider.iter().map(String::as_str).collect();
     let routes = scene.auditor.plan.routes.iter().filter_map(|route| route.host.as_deref());
-    ids.extend(sending.domains().into_iter().chain(routes).filter_map(|host| Some(rules.provider_of_host(host)?.id.as_str())));
+    ids.extend(
+        sending.domains().into_iter().chain(routes).filter_map(|host| Some(rules.provider_of_host(host)?.id.as_str())),
+    );
     ids.into_iter().filter_map(|id| rules.provider(id)).flat_map(|provider| provider.dkim_selectors.clone()).collect()
 }
 

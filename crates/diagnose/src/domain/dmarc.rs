@@ -33,7 +33,8 @@ pub(super) async fn look(scene: Scene<'_>) -> Policy {
         }
         if let Some(reason) = &asked.failed {
             let name = dmarc::record_name(&asked.domain);
-            notes.sign("domain_dns_failure", [("domain", domain), ("name", &name), ("type", "TXT"), ("reason", reason)]);
+            notes
+                .sign("domain_dns_failure", [("domain", domain), ("name", &name), ("type", "TXT"), ("reason", reason)]);
         }
     }
     places(domain, &found, notes);
@@ -114,7 +115,8 @@ fn place(domain: &str, asked: &Asked, notes: &mut Notes) {
                 let tag = remark.text.split('=').next().unwrap_or("rua");
                 let uri = remark.text.split('`').nth(1).unwrap_or_default();
                 let better = uri.contains('@').then(|| {
-                    let value = tag_value(text, tag).replace(uri, &format!("mailto:{}", uri.trim_start_matches("mailto:")));
+                    let value =
+                        tag_value(text, tag).replace(uri, &format!("mailto:{}", uri.trim_start_matches("mailto:")));
                     txt_line(&name, &with_tag(text, tag, &value))
                 });
                 let values = [("domain", domain), ("name", &name), ("tag", tag), ("uri", uri)];
@@ -160,7 +162,8 @@ fn policy(domain: &str, at: &str, record: &DmarcRecord, text: &str, notes: &mut 
         notes.sign("dmarc_policy_none", [("domain", domain), ("record", &line(&with_tag(text, "p", "quarantine")))]);
     }
     let weaker = [("sp", record.sp), ("np", record.np)];
-    for (tag, value) in weaker.into_iter().filter_map(|(tag, value)| Some((tag, value.filter(|value| *value < record.p)?)))
+    for (tag, value) in
+        weaker.into_iter().filter_map(|(tag, value)| Some((tag, value.filter(|value| *value < record.p)?)))
     {
         let better = line(&with_tag(text, tag, record.p.name()));
         let values = [("domain", domain), ("tag", tag), ("value", value.name()), ("policy", record.p.name())];
@@ -193,7 +196,10 @@ async fn reports(scene: Scene<'_>, at: &str, record: &DmarcRecord, text: &str, n
         let name = format!("{at}._report._dmarc.{destination}");
         let answer = scene.auditor.query(&name, Kind::Txt).await;
         if let Outcome::Failed(reason) = &answer.outcome {
-            notes.sign("domain_dns_failure", [("domain", scene.domain), ("name", &name), ("type", "TXT"), ("reason", reason)]);
+            notes.sign(
+                "domain_dns_failure",
+                [("domain", scene.domain), ("name", &name), ("type", "TXT"), ("reason", reason)],
+            );
             continue;
         }
         if answer.texts().iter().any(|text| dmarc::is_record(text.as_bytes())) {
@@ -214,7 +220,10 @@ mod tests {
     fn what_was_probably_meant_is_found_for_usual_typos() {
         for (typed, meant) in [
             ("v=DMARC1; p=rejekt", Some("v=DMARC1; p=reject")),
-            ("v=DMARC1; p=quarantaine; rua=mailto:a@example.com", Some("v=DMARC1; p=quarantine; rua=mailto:a@example.com")),
+            (
+                "v=DMARC1; p=quarantaine; rua=mailto:a@example.com",
+                Some("v=DMARC1; p=quarantine; rua=mailto:a@example.com"),
+            ),
             ("v=DMARC1; p=yes", None),
         ] {
             assert_eq!(corrected(typed).as_deref(), meant, "{typed}");

@@ -114,7 +114,10 @@ mod tests {
             (format!("{head}Content-Length: 9\r\n\r\nhello"), Err("a body that was cut off")),
             (format!("{head}Transfer-Encoding: chunked\r\n\r\nfffffff\r\n"), Err("a body that was cut off")),
             ("HTTP/1.1 301 Moved\r\nLocation: https://x/\r\n\r\n".into(), Err("status 301 Moved")),
-            ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n".into(), Err("content type `text/html` instead of text/plain")),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n".into(),
+                Err("content type `text/html` instead of text/plain"),
+            ),
             ("SSH-2.0-x\r\n\r\n".into(), Err("no HTTP response")),
         ] {
             let got = body(response.as_bytes());

@@ -63,9 +63,9 @@ pub(super) async fn look(scene: Scene<'_>) -> Receiving {
         this.hosts.iter().find_map(|host| rules.provider_of_host(&host.name)).map(|provider| provider.id.clone());
     if let (Some(smtp), true) = (&auditor.plan.smtp, scene.wants(Section::Mx)) {
         let all = this.hosts.iter().map(|host| async move {
-            let tried = [false, true].into_iter().flat_map(|six| {
-                host.addresses.iter().copied().filter(move |ip| ip.is_ipv6() == six).take(MAX_TRIED)
-            });
+            let tried = [false, true]
+                .into_iter()
+                .flat_map(|six| host.addresses.iter().copied().filter(move |ip| ip.is_ipv6() == six).take(MAX_TRIED));
             join_all(tried.map(|ip| probe(&auditor.net, &auditor.plan, smtp, &host.name, ip))).await
         });
         let probes = join_all(all).await;
@@ -230,7 +230,8 @@ fn report(scene: Scene<'_>, this: &mut Receiving, port: u16) {
     let all: Vec<&Probe> = this.hosts.iter().flat_map(|host| &host.probes).collect();
     let timeouts = all.iter().filter(|probe| silent(probe)).count();
     if !all.is_empty() && timeouts == all.len() {
-        this.notes.sign("mx_port_blocked_here", [("domain", domain), ("count", &timeouts.to_string()), ("port", &port)]);
+        this.notes
+            .sign("mx_port_blocked_here", [("domain", domain), ("count", &timeouts.to_string()), ("port", &port)]);
         return;
     }
     let now = scene.auditor.net.clock.now_ms() / 1000;
@@ -266,7 +267,9 @@ fn report(scene: Scene<'_>, this: &mut Receiving, port: u16) {
                         certificate(&mut this.notes, domain, name, &shaken.problems, shaken.not_after, now);
                         match shaken.problems.first() {
                             None => format!("{}, certificate verifies", shaken.version),
-                            Some(problem) => format!("{}, certificate is {}", shaken.version, problem_in_words(problem)),
+                            Some(problem) => {
+                                format!("{}, certificate is {}", shaken.version, problem_in_words(problem))
+                            }
                         }
                     }
                 },

@@ -36,7 +36,15 @@ pub(super) fn compare(
             );
         }
         let keyed = provider.dkim_selectors.iter().any(|selector| selectors.contains(selector));
-        let words = |known: bool, yes: bool| if !known { "not known" } else if yes { "yes" } else { "no" };
+        let words = |known: bool, yes: bool| {
+            if !known {
+                "not known"
+            } else if yes {
+                "yes"
+            } else {
+                "no"
+            }
+        };
         spf.detail(format!(
             "route {} through {}: SPF {}, DKIM key {}",
             route.name,
@@ -49,10 +57,7 @@ pub(super) fn compare(
         if let (Some(asked), Some(false) | None, true, false) = (asked, allowed, certain, keyed) {
             let values = [("domain", scene.domain), ("route", &route.name), ("via", host), ("policy", asked.name())];
             let record = (!provider.spf.is_empty()).then_some(("record", better.as_str()));
-            policy.sign(
-                "dmarc_sender_unaligned",
-                values.into_iter().map(|(n, v)| (n, v as &str)).chain(record),
-            );
+            policy.sign("dmarc_sender_unaligned", values.into_iter().map(|(n, v)| (n, v as &str)).chain(record));
         }
     }
 }

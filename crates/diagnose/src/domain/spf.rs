@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use explain::Provider;
 use net::lookup::Kind;
-use proto::policy::spf::{Client, Evaluation, Limits, Qualifier, SpfResult, SpfSurvey, Survey, Visit, is_record, parse};
+use proto::policy::spf::{
+    Client, Evaluation, Limits, Qualifier, SpfResult, SpfSurvey, Survey, Visit, is_record, parse,
+};
 use proto::policy::{Data, Level, Remark};
 
 use super::audit::Scene;
@@ -208,10 +210,12 @@ fn remark_sign(domain: &str, name: &str, own: bool, found: &str, remark: &Remark
             notes.sign("spf_all_pass", [("domain", domain), ("found", found), ("record", &record(&with_end(found)))]);
         }
         "neutral_all" if own => {
-            notes.sign("spf_all_neutral", [("domain", domain), ("found", found), ("record", &record(&with_end(found)))]);
+            notes
+                .sign("spf_all_neutral", [("domain", domain), ("found", found), ("record", &record(&with_end(found)))]);
         }
         "missing_all" if own => {
-            notes.sign("spf_all_missing", [("domain", domain), ("found", found), ("record", &record(&with_end(found)))]);
+            notes
+                .sign("spf_all_missing", [("domain", domain), ("found", found), ("record", &record(&with_end(found)))]);
         }
         // What an included record ends in does not matter (RFC 7208 §5.2).
         "plus_all" | "neutral_all" | "missing_all" => {}
@@ -266,7 +270,8 @@ fn failures(domain: &str, visit: &Visit, notes: &mut Notes) {
                 let kept: Vec<&str> =
                     visit.record.as_deref().unwrap_or_default().split(' ').filter(|text| *text != term.term).collect();
                 let record = txt_line(&visit.domain, &kept.join(" "));
-                notes.sign("spf_include_missing", [("domain", domain), ("include", &inner.domain), ("record", &record)]);
+                notes
+                    .sign("spf_include_missing", [("domain", domain), ("include", &inner.domain), ("record", &record)]);
             }
             SpfResult::Temperror => {
                 notes.sign("spf_lookup_failed", [("domain", domain), ("name", &inner.domain), ("problem", problem)]);

@@ -136,7 +136,13 @@ fn hosts(scene: Scene<'_>, receiving: &Receiving, policy: &StsPolicy, line: &str
         if !policy.allows(&host.name) {
             let record = format!("mx: {}", host.name);
             let values = [("domain", domain), ("host", &host.name), ("patterns", &patterns)];
-            notes.sign("sts_mx_mismatch", values.into_iter().map(|(n, v)| (n, v as &str)).chain([("mode", mode(policy.mode)), ("record", record.as_str())]));
+            notes.sign(
+                "sts_mx_mismatch",
+                values
+                    .into_iter()
+                    .map(|(n, v)| (n, v as &str))
+                    .chain([("mode", mode(policy.mode)), ("record", record.as_str())]),
+            );
         }
         let seen = host.probes.iter().filter_map(|probe| probe.outcome.as_ref().ok());
         for problem in seen.filter_map(|seen| match &seen.tls {

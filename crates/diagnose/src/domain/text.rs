@@ -90,10 +90,17 @@ pub(super) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();
-            ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || (a == 100 && b & 0xc0 == 64)
+            ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_unspecified()
+                || (a == 100 && b & 0xc0 == 64)
         }
         IpAddr::V6(ip) => {
-            ip.is_loopback() || ip.is_unspecified() || ip.segments()[0] & 0xfe00 == 0xfc00 || ip.segments()[0] & 0xffc0 == 0xfe80
+            ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.segments()[0] & 0xfe00 == 0xfc00
+                || ip.segments()[0] & 0xffc0 == 0xfe80
         }
     }
 }
@@ -156,7 +163,9 @@ mod tests {
 
     #[test]
     fn host_names_have_letters_digits_and_hyphens() {
-        for (name, yes) in [("mx-1.example.com", true), ("mail_1.example.com", false), ("-a.example", false), ("a..b", false)] {
+        for (name, yes) in
+            [("mx-1.example.com", true), ("mail_1.example.com", false), ("-a.example", false), ("a..b", false)]
+        {
             assert_eq!(is_host_name(name), yes, "{name}");
         }
     }

@@ -32,7 +32,8 @@ pub(super) async fn wildcard(scene: Scene<'_>, notes: &mut Notes) -> bool {
         scene.auditor.query(&name, Kind::A),
         scene.auditor.query(&key, Kind::Txt),
     );
-    let real = |answer: &Answer| answer.records.iter().any(|data| !matches!(data, Data::Mx { host, .. } if host == "."));
+    let real =
+        |answer: &Answer| answer.records.iter().any(|data| !matches!(data, Data::Mx { host, .. } if host == "."));
     if real(&mx) {
         notes.sign("mx_wildcard", [("domain", scene.domain), ("name", &name)]);
     }
@@ -153,7 +154,10 @@ async fn compare(scene: Scene<'_>, zone: &str, this: &mut Servers) {
         for (ip, said) in said {
             match said {
                 Ok(said) => {
-                    this.notes.detail(format!("{host} ({ip}): serial {}", said.serial.map_or("none".into(), |n| n.to_string())));
+                    this.notes.detail(format!(
+                        "{host} ({ip}): serial {}",
+                        said.serial.map_or("none".into(), |n| n.to_string())
+                    ));
                     all.push(said);
                 }
                 Err(problem) => {
@@ -208,21 +212,15 @@ fn differences(zone: &str, all: &[Said], notes: &mut Notes) {
             let lines: Vec<&str> = a.difference(b).map(String::as_str).collect();
             if lines.is_empty() { "nothing".to_owned() } else { lines.join(" and ") }
         };
-        let words = format!(
-            "only {} has {}; only {} has {}",
-            first.host,
-            only(mine, theirs),
-            other.host,
-            only(theirs, mine)
-        );
+        let words =
+            format!("only {} has {}; only {} has {}", first.host, only(mine, theirs), other.host, only(theirs, mine));
         let values = [("domain", zone), ("name", name), ("type", kind), ("differences", &words)];
         let servers = [("server_a", first.host.as_str()), ("server_b", other.host.as_str())];
         notes.sign("ns_differ", values.into_iter().map(|(n, v)| (n, v as &str)).chain(servers));
     }
     let serials: BTreeSet<u32> = all.iter().filter_map(|said| said.serial).collect();
     if serials.len() > 1 && !differ {
-        let list: Vec<String> =
-            all.iter().filter_map(|said| Some(format!("{} {}", said.host, said.serial?))).collect();
+        let list: Vec<String> = all.iter().filter_map(|said| Some(format!("{} {}", said.host, said.serial?))).collect();
         notes.sign("ns_serial_differ", [("domain", zone), ("serials", &list.join(", "))]);
     }
 }

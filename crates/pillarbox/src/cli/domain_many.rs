@@ -145,7 +145,10 @@ mod tests {
             found.push(domain);
         }
         assert_eq!(found.len(), 4);
-        assert_eq!((found[0].as_str(), found[1].as_str(), found[3].as_str()), ("example.com", "example.net", "last.example"));
+        assert_eq!(
+            (found[0].as_str(), found[1].as_str(), found[3].as_str()),
+            ("example.com", "example.net", "last.example")
+        );
         assert_eq!(found[2].len(), MAX_LINE);
     }
 }
