@@ -134,7 +134,7 @@ impl Resolver {
 
     fn missed(&self, error: NetError) -> Answer {
         match error {
-            NetError::Dns(DnsError::NoRecordsFound(none)) => negative(&none),
+            NetError::Dns(DnsError::NoRecordsFound(none)) => self.negative(&none),
             NetError::Dns(DnsError::Nsec { response, proof: found, .. }) => {
                 let outcome = outcome_of(response.response_code);
                 Answer { dnssec: proof(found), ..Answer::without(outcome) }
@@ -147,17 +147,21 @@ impl Resolver {
             other => Answer::without(Outcome::Failed(other.to_string())),
         }
     }
-}
 
-fn negative(none: &NoRecords) -> Answer {
-    let outcome = match none.response_code {
-        // A server that is asked directly and only names others does not have the zone.
-        ResponseCode::NoError if none.soa.is_none() && none.ns.as_ref().is_some_and(|ns| !ns.is_empty()) => {
-            Outcome::Failed("referral to other servers".into())
-        }
-        code => outcome_of(code),
-    };
-    Answer { ttl: none.negative_ttl, ..Answer::without(outcome) }
+    fn negative(&self, none: &NoRecords) -> Answer {
+        let outcome = match none.response_code {
+            // A server that is asked directly and only names others does not have the zone.
+            ResponseCode::NoError if none.soa.is_none() && none.ns.as_ref().is_some_and(|ns| !ns.is_empty()) => {
+                Outcome::Failed("referral to other servers".into())
+            }
+            code => outcome_of(code),
+        };
+        let authorities = none.authorities.iter().flat_map(|records| records.iter());
+        let proofs = authorities.filter(|record| record.record_type() != RecordType::RRSIG).map(|record| record.proof);
+        let worst = proofs.chain(none.soa.as_ref().map(|soa| soa.proof)).map(proof).max_by_key(|proof| badness(*proof));
+        let dnssec = if self.validates { worst.unwrap_or(Proof::Unknown) } else { Proof::Unknown };
+        Answer { ttl: none.negative_ttl, dnssec, ..Answer::without(outcome) }
+    }
 }
 
 fn outcome_of(code: ResponseCode) -> Outcome {

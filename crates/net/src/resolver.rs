@@ -140,6 +140,9 @@ impl Resolver {
         options.validate = validates;
         if let Dnssec::Anchors(keys) = &settings.dnssec {
             let anchors = keys.parse::<TrustAnchors>().map_err(|error| ResolverError(error.to_string()))?;
+            if anchors.is_empty() {
+                return Err(ResolverError("there is no DNSKEY record among the trust anchors".into()));
+            }
             builder = builder.with_trust_anchor(Arc::new(anchors));
         }
         let inner = builder.build().map_err(|error| ResolverError(error.to_string()))?;

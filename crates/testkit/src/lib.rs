@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod ledger;
 pub mod load;
 pub mod openssl;
+pub mod signed;
 pub mod sink;
 pub mod zones;
 

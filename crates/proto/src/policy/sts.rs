@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::remark::{Parsed, Remark, short};
-use super::tags::{Tags, has_version};
+use super::tags::{Tags, has_version, readable};
 
 /// The longest `max_age`: a year (RFC 8461 §3.2).
 pub const MAX_AGE: u64 = 31_557_600;
@@ -90,7 +90,7 @@ pub fn parse_policy(file: &[u8]) -> Parsed<StsPolicy> {
     for line in file.split(|octet| *octet == b'\n') {
         let at = start;
         start += line.len() + 1;
-        let text = String::from_utf8_lossy(line);
+        let text = readable(line);
         let text = text.trim_end_matches('\r');
         if text.trim().is_empty() {
             continue;

@@ -2,6 +2,8 @@
 //!
 //! Splits and says where; which names there are, and what they mean, is up to the record.
 
+use std::borrow::Cow;
+
 use super::remark::{Remark, short};
 
 /// Longest record that is looked at; a TXT record of 64 KiB is no policy.
@@ -48,7 +50,7 @@ impl Tags {
         let mut start = 0;
         let count = record.split(|octet| *octet == b';').count();
         for (n, piece) in record.split(|octet| *octet == b';').enumerate() {
-            let text = String::from_utf8_lossy(piece);
+            let text = readable(piece);
             match text.split_once('=') {
                 Some((name, value)) => {
                     let name_at = start + blanks(name);
@@ -114,6 +116,14 @@ pub fn has_version(record: &[u8], version: &str) -> bool {
 
 fn ascii_start(record: &[u8]) -> Vec<u8> {
     record.iter().copied().take_while(u8::is_ascii).collect()
+}
+
+/// A text with as many octets as it came with, so that positions in it are those of the record.
+pub(crate) fn readable(octets: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(octets) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => octets.iter().map(|octet| if octet.is_ascii() { char::from(*octet) } else { '?' }).collect(),
+    }
 }
 
 /// A text of a record as it can be kept: octets that are no UTF-8 are replaced.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::expand::{DomainSpec, parse_domain_spec, parse_macro_string};
 use crate::policy::remark::{Parsed, Remark, short};
+use crate::policy::tags::readable;
 
 /// Longest record that is read.
 const MAX_RECORD: usize = 16 * 1024;
@@ -157,7 +158,7 @@ pub fn parse(text: &[u8]) -> Parsed<Record> {
     let mut at = 6;
     for piece in text[6..].split(|octet| *octet == b' ') {
         if !piece.is_empty() {
-            let written = String::from_utf8_lossy(piece).into_owned();
+            let written = readable(piece).into_owned();
             let kind = term(&written).unwrap_or_else(|(kind, offset, said)| {
                 remarks.push(Remark::error(kind, at + offset, said));
                 TermKind::Broken
