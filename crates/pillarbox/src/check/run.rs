@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use diagnose::check::{self, Event, Outcome, Plan, Report};
 use diagnose::{Judge, Judged};
 use explain::credential::{self, Login};
-use explain::{RuleBase, Severity};
+use explain::{Reason, RuleBase, Severity};
 use net::{ClientTls, Clock, Net, Resolver, ResolverSettings, Roots};
 use proto::transcript::Stage;
 
@@ -73,16 +73,19 @@ fn merged(mut report: Report, notes: Vec<Judged>) -> Report {
         return report;
     }
     // What ends the conversation decides; where nothing does, credentials that cannot work do.
-    let mut first = if report.healthy { 0 } else { report.findings.len().min(1) };
+    let first = if report.healthy { 0 } else { report.findings.len().min(1) };
     if let Some(problem) = notes.iter().find(|note| note.severity == Severity::Problem).filter(|_| report.healthy) {
         report.healthy = false;
         report.result = problem.explanation.result;
         report.reason = problem.explanation.reason;
         report.failed_at = Some(Stage::Auth);
         report.owner = Some(problem.explanation.owner);
+    } else if report.failed_at == Some(Stage::Auth)
+        && let Some(deciding) = report.findings.first_mut()
+    {
+        explained(deciding, &notes);
     }
     report.findings.splice(first..first, notes);
-    first = first.min(report.findings.len());
     if let Some(rest) = report.findings.get_mut(first..) {
         rest.sort_by_key(|found| match found.severity {
             Severity::Problem => 0,
@@ -91,4 +94,17 @@ fn merged(mut report: Report, notes: Vec<Judged>) -> Report {
         });
     }
     report
+}
+
+/// A server that refuses a sign-in does not say why: what was noticed in the credentials is the likeliest cause.
+fn explained(refusal: &mut Judged, notes: &[Judged]) {
+    let about_credentials = [Reason::CredentialsInvalid, Reason::AppPasswordRequired, Reason::OauthToken];
+    if !about_credentials.contains(&refusal.explanation.reason) {
+        return;
+    }
+    let telling = || notes.iter().filter(|note| note.severity != Severity::Note);
+    let causes = telling().map(|note| format!("{}.", note.explanation.title));
+    refusal.explanation.causes.splice(0..0, causes);
+    let fixes = telling().filter_map(|note| note.explanation.fixes.first().cloned());
+    refusal.explanation.fixes.splice(0..0, fixes);
 }

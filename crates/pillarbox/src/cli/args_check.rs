@@ -141,7 +141,7 @@ pub struct ShowArgs {
     #[arg(long)]
     pub commands: bool,
     /// Print the JSON Schema of the output of --json.
-    #[arg(long, exclusive = true)]
+    #[arg(long)]
     pub schema: bool,
 }
 

@@ -272,7 +272,15 @@ async fn remote(client: &Client, input: &CheckIn) -> Result<Value, Fault> {
     if let (Some(password), Some(body)) = (&input.password, body.as_object_mut()) {
         body.insert("password".into(), password.expose_secret().into());
     }
-    client.send(Method::POST, "/checks", body).await
+    match client.send(Method::POST, "/checks", body).await {
+        // What the other side finds wrong with the question was typed here.
+        Err(Fault::Refused(problem)) if problem.status == 422 && !problem.errors.is_empty() => {
+            Err(usage(&problem.errors))
+        }
+        // A question that was not answered is no finding about the server.
+        Err(Fault::Refused(problem)) => Err(Fault::cannot(anyhow!("the check was not run there: {}", problem.detail))),
+        other => other,
+    }
 }
 
 fn value_of(report: &Report) -> Result<Value, Fault> {

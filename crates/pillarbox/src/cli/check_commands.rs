@@ -91,11 +91,10 @@ pub fn all(wanted: &Wanted<'_>) -> Vec<Equal> {
         shell: "powershell",
         command: format!("Test-NetConnection -ComputerName {single} -Port {port}"),
     });
-    all.push(Equal {
-        shows: "addresses, on Windows",
-        shell: "powershell",
-        command: format!("Resolve-DnsName {single}"),
-    });
+    if is_name {
+        let command = format!("Resolve-DnsName {single}");
+        all.push(Equal { shows: "addresses, on Windows", shell: "powershell", command });
+    }
     all
 }
 

@@ -54,8 +54,6 @@ pub struct FixView {
 #[derive(Debug, Clone, Deserialize)]
 pub struct WordsView {
     pub rule: String,
-    pub reason: String,
-    pub owner: Owner,
     pub title: String,
     pub meaning: String,
     pub causes: Vec<String>,
