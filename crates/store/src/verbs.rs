@@ -109,6 +109,11 @@ pub trait Browse: Send + Sync {
     fn events(&self, id: MessageId, limit: u32) -> Pending<Vec<Event>>;
     /// Events after a cursor, oldest first.
     fn events_after(&self, seq: i64, limit: u32) -> Pending<Vec<Event>>;
+    /// Events after a cursor that somebody may have to be told of, oldest first: `Deferred`, `Failed`, `Expired`, and
+    /// `Delivered` with a word. Looks at a bounded number of events; says how far it came.
+    fn notable_after(&self, seq: i64, limit: u32) -> Pending<Notable>;
+    /// Where a reader of events stands; 0 for one that never moved.
+    fn cursor(&self, name: &'static str) -> Pending<i64>;
     /// Queue by group, most pending first, at most `limit`.
     fn counts(&self, by: GroupBy, limit: u32) -> Pending<Vec<QueueCount>>;
     /// The capture mailbox, newest first, before the cursor.
@@ -134,10 +139,15 @@ pub trait Settings: Send + Sync {
     fn settings_version(&self) -> Pending<i64>;
 }
 
+/// How long the content of a message that was not delivered to everybody is kept at least, milliseconds: a notice returns
+/// its header.
+pub const RETURN_MS: i64 = 600_000;
+
 /// How long things are kept after they are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Content of messages without pending recipients, milliseconds; 0: dropped in the transaction that settles the last one.
+    /// Content of messages without pending recipients, milliseconds; 0: dropped in the transaction that settles the last one,
+    /// unless one failed ([`RETURN_MS`]).
     pub content_ms: i64,
     /// Messages and their events, milliseconds.
     pub events_ms: i64,
@@ -149,6 +159,8 @@ pub struct Retention {
 pub trait Maintain: Send + Sync {
     /// Removes what is past its time, in small steps; gives the number of messages removed.
     fn retain(&self, retention: Retention, now_ms: i64) -> Pending<u64>;
+    /// Remembers where a reader of events stands: everything up to here is done with.
+    fn move_cursor(&self, name: &'static str, seq: i64) -> Pending<u64>;
     /// A consistent copy while running, into a directory that does not exist or is empty.
     fn backup(&self, to: PathBuf) -> Pending<u64>;
     /// Checks structure (and every stored content, if `deep`); gives the problems found.

@@ -3,15 +3,17 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::scene::HOUR;
+use super::scene::{HOUR, refused};
 use super::{MESSAGE_BODY, Scene, Story};
 use crate::model::*;
 use crate::settings::{Kind, SecretChange};
-use crate::verbs::{Retention, StoreError};
+use crate::verbs::{RETURN_MS, Retention, StoreError};
 
 pub(super) const STORIES: &[Story] = &[
     ("everything answered for survives a restart", restart),
     ("events have one order and a cursor that never goes back", cursor),
+    ("what somebody has to be told of is found behind a cursor that survives", notable),
+    ("a content that a notice may return outlives its last recipient", returned),
     ("retention removes what is past its time and nothing else", retention),
     ("a damaged content is set aside, kept and reported", damage),
     ("a backup opens as a store with the same content", backup),
@@ -61,6 +63,53 @@ fn cursor(scene: &mut Scene) {
     scene.restart();
     scene.waiting(&["b@example.net"]);
     assert!(scene.store.events_after(0, 10).wait().unwrap()[0].seq > after);
+}
+
+fn notable(scene: &mut Scene) {
+    let until_ms = scene.now + HOUR;
+    let ids: Vec<MessageId> = (0..6).map(|n| scene.waiting(&[&format!("r{n}@example.net")])).collect();
+    scene.claim();
+    scene.settle(ids[0], 0, Outcome::Delivered);
+    scene.settle(ids[1], 0, Outcome::Deferred { until_ms, cause: refused() });
+    scene.settle(ids[2], 0, Outcome::Failed { cause: refused() });
+    scene.settle(ids[3], 0, Outcome::Relayed { why: "relayed".into() });
+    scene.settle(ids[4], 0, Outcome::Expired { cause: None });
+    scene.settle(ids[5], 0, Outcome::Delivered);
+    assert_eq!(scene.state(ids[3], 0), State::Delivered);
+    let told = |found: &Notable| -> Vec<MessageId> { found.events.iter().map(|event| event.message).collect() };
+    let all = scene.store.notable_after(0, 100).wait().unwrap();
+    assert_eq!(told(&all), ids[1..5]);
+    assert_eq!(all.events[2].detail.why.as_deref(), Some("relayed"));
+    let last = scene.store.events_after(0, 100).wait().unwrap().pop().unwrap().seq;
+    assert_eq!(all.upto, last);
+    let first = scene.store.notable_after(0, 3).wait().unwrap();
+    assert_eq!((told(&first), first.upto), (ids[1..4].to_vec(), first.events[2].seq));
+    assert_eq!(told(&scene.store.notable_after(first.upto, 3).wait().unwrap()), ids[4..5]);
+    assert_eq!(scene.store.notable_after(last, 3).wait().unwrap(), Notable { events: vec![], upto: last });
+
+    assert_eq!(scene.store.cursor("notices").wait().unwrap(), 0);
+    scene.store.move_cursor("notices", 7).wait().unwrap();
+    scene.store.move_cursor("notices", 5).wait().unwrap();
+    scene.store.move_cursor("others", 3).wait().unwrap();
+    scene.restart();
+    assert_eq!(scene.store.cursor("notices").wait().unwrap(), 7);
+}
+
+fn returned(scene: &mut Scene) {
+    let keep = Retention { content_ms: 0, ..KEEP };
+    scene.store.retain(keep, scene.now).wait().unwrap();
+    let [good, bad] = ["a@example.net", "b@example.net"].map(|address| scene.waiting(&[address]));
+    scene.claim();
+    scene.settle(good, 0, Outcome::Delivered);
+    scene.settle(bad, 0, Outcome::Failed { cause: refused() });
+    assert!(matches!(scene.store.content(good).wait(), Err(StoreError::NotFound)));
+    scene.now += RETURN_MS - 1;
+    scene.store.retain(keep, scene.now).wait().unwrap();
+    assert_eq!(&scene.store.content(bad).wait().unwrap()[..], MESSAGE_BODY);
+    scene.now += 1;
+    scene.store.retain(keep, scene.now).wait().unwrap();
+    assert!(matches!(scene.store.content(bad).wait(), Err(StoreError::NotFound)));
+    scene.sound();
 }
 
 fn retention(scene: &mut Scene) {

@@ -239,6 +239,11 @@ pub struct Cause {
 pub enum Outcome {
     /// The next hop answered 250: it is theirs now.
     Delivered,
+    /// Delivered, with something to tell about it; the word is kept in the event.
+    Relayed {
+        /// What.
+        why: String,
+    },
     /// Not now: again at this time, Unix milliseconds.
     Deferred {
         /// When.
@@ -375,6 +380,15 @@ pub struct Event {
     pub kind: EventKind,
     /// Particulars.
     pub detail: EventDetail,
+}
+
+/// What [`crate::Browse::notable_after`] gives.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Notable {
+    /// Oldest first.
+    pub events: Vec<Event>,
+    /// All events up to this one were looked at.
+    pub upto: i64,
 }
 
 /// Particulars of an event; empty fields are not stored.

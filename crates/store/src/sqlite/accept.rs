@@ -38,6 +38,7 @@ impl Work<'_> {
             expires: message.expires_ms,
             parked: None,
             final_at: None,
+            returned: false,
         };
         self.event(&mut row, message.accepted_ms, None, EventKind::Accepted, AttemptColumn::None, None)?;
         let waits = self.plan_recipients(request, &mut row)?;

@@ -90,6 +90,8 @@ pub(super) enum Upkeep {
     Keys { before_ms: i64 },
     /// Removes lanes nobody used for long.
     Lanes { before_ms: i64 },
+    /// Remembers where a reader of events stands.
+    Cursor { name: &'static str, seq: i64 },
     /// Copies contents to the current segment.
     Move { from: i64, contents: Vec<Moved> },
 }

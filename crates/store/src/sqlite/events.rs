@@ -122,3 +122,42 @@ pub(super) fn events_after(connection: &Connection, seq: i64, limit: u32) -> Res
     }
     Ok(found)
 }
+
+/// Events looked at in one question.
+const LOOK: i64 = 100_000;
+
+/// Events that somebody may have to be told of, and how far was looked.
+pub(super) fn notable_after(connection: &Connection, seq: i64, limit: u32) -> Result<Notable, Fault> {
+    let _snapshot = Snapshot::start(connection)?;
+    let limit = bounded(limit);
+    let newest: Option<i64> = connection
+        .prepare_cached("SELECT seq + coalesce(upto - n, 0) FROM event ORDER BY seq DESC LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    let upto = newest.unwrap_or(seq).min(seq.saturating_add(LOOK)).max(seq);
+    // Such events have a row each.
+    let mut statement = connection.prepare_cached(&format!(
+        "{EVENT} WHERE seq > ?1 AND seq <= ?2 AND (kind IN (1, 3, 4) OR (kind = 2 AND detail IS NOT NULL))
+         ORDER BY seq LIMIT ?3"
+    ))?;
+    let mut rows = statement.query(params![seq, upto, limit as i64])?;
+    let mut attempts = Attempts::new();
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(read_event(connection, row, &mut attempts)?.first);
+    }
+    let upto = match events.last() {
+        Some(last) if events.len() == limit => last.seq,
+        _ => upto,
+    };
+    Ok(Notable { events, upto })
+}
+
+/// Where a reader of events stands.
+pub(super) fn cursor(connection: &Connection, name: &str) -> Result<i64, Fault> {
+    let found = connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'cursor.' || ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
+    Ok(found.unwrap_or(0))
+}

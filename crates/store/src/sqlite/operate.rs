@@ -240,6 +240,7 @@ impl Work<'_> {
                 continue;
             }
             self.change_state(&mut message, &mut row, State::Expired, now_ms);
+            message.returned = true;
             let cause = encode::read_cause(row.cause.as_deref())?;
             let detail = encode::detail(cause.as_ref(), None, None)?;
             self.event(&mut message, now_ms, Some(n), EventKind::Expired, AttemptColumn::None, detail.as_deref())?;

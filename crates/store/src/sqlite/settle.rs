@@ -162,6 +162,7 @@ impl Work<'_> {
         if let (false, Some(wish)) = (is_final, &leased.wish) {
             self.grant_wish(row, id.n, wish, at_ms, &mut next)?;
         }
+        row.returned |= is_final && *outcome != Outcome::Delivered;
         let attempted = cell.text.is_some() && !matches!(outcome, Outcome::Returned { .. });
         let state = next.state.unwrap_or(State::Waiting);
         self.count_end(row, leased.lane, state, next.due, at_ms);
@@ -192,6 +193,11 @@ impl Work<'_> {
             Outcome::Delivered => {
                 (EventKind::Delivered, None, Next { state: Some(State::Delivered), ..Next::default() })
             }
+            Outcome::Relayed { why } => (
+                EventKind::Delivered,
+                Self::why_detail(why)?,
+                Next { state: Some(State::Delivered), ..Next::default() },
+            ),
             Outcome::Deferred { until_ms, cause } => (
                 EventKind::Deferred,
                 encode::detail(Some(cause), Some(*until_ms), None)?,

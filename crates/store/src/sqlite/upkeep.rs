@@ -6,6 +6,7 @@ use super::command::{Moved, Upkeep};
 use super::fault::Fault;
 use super::work::Work;
 use crate::model::*;
+use crate::verbs::RETURN_MS;
 
 /// Rows a step touches: a few milliseconds.
 pub(super) const STEP: usize = 200;
@@ -16,14 +17,26 @@ impl Work<'_> {
         match step {
             Upkeep::Contents { retention, now_ms } => {
                 self.retention = *retention;
-                self.drop_contents(now_ms.saturating_sub(retention.content_ms))
+                self.drop_contents(now_ms.saturating_sub(retention.content_ms.max(RETURN_MS)))
             }
             Upkeep::Captured { before_ms } => self.drop_captured(*before_ms),
             Upkeep::Messages { before_ms } => self.remove_messages(*before_ms),
             Upkeep::Keys { before_ms } => self.remove_keys(*before_ms),
             Upkeep::Lanes { before_ms } => self.remove_lanes(*before_ms),
+            Upkeep::Cursor { name, seq } => self.move_cursor(name, *seq),
             Upkeep::Move { from, contents } => self.move_contents(*from, contents),
         }
+    }
+
+    fn move_cursor(&mut self, name: &str, seq: i64) -> Result<u64, Fault> {
+        let changed = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO meta(name, value) VALUES ('cursor.' || ?1, ?2)
+                 ON CONFLICT(name) DO UPDATE SET value = ?2 WHERE value < ?2",
+            )?
+            .execute(params![name, seq])?;
+        Ok(changed as u64)
     }
 
     fn ids(&mut self, sql: &str, before_ms: i64) -> Result<Vec<MessageId>, Fault> {

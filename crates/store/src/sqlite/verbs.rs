@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use secrecy::ExposeSecret;
 
-use super::command::{AcceptRequest, Command, Job, OperateRequest, PutRequest, SealedChange, SettleRequest};
+use super::command::{AcceptRequest, Command, Job, OperateRequest, PutRequest, SealedChange, SettleRequest, Upkeep};
 use super::encode::Wish;
 use super::{SqliteStore, accept, backup, browse, content, encode, events, maintain, select, settings, verify};
 use crate::model::*;
@@ -153,6 +153,14 @@ impl Browse for SqliteStore {
         self.shared.readers.ask(move |connection| Ok(events::events_after(connection, seq, limit)?))
     }
 
+    fn notable_after(&self, seq: i64, limit: u32) -> Pending<Notable> {
+        self.shared.readers.ask(move |connection| Ok(events::notable_after(connection, seq, limit)?))
+    }
+
+    fn cursor(&self, name: &'static str) -> Pending<i64> {
+        self.shared.readers.ask(move |connection| Ok(events::cursor(connection, name)?))
+    }
+
     fn counts(&self, by: GroupBy, limit: u32) -> Pending<Vec<QueueCount>> {
         let shared = self.shared.clone();
         self.shared.readers.ask(move |connection| Ok(browse::counts(connection, &shared, by, limit)?))
@@ -212,6 +220,12 @@ impl Settings for SqliteStore {
 impl Maintain for SqliteStore {
     fn retain(&self, retention: Retention, now_ms: i64) -> Pending<u64> {
         self.job("retain", move |connection, shared| maintain::retain(connection, shared, retention, now_ms))
+    }
+
+    fn move_cursor(&self, name: &'static str, seq: i64) -> Pending<u64> {
+        let (job, pending) = Job::new(Upkeep::Cursor { name, seq });
+        self.shared.queue.push(Command::Upkeep(job));
+        pending
     }
 
     fn backup(&self, to: PathBuf) -> Pending<u64> {

@@ -132,6 +132,8 @@ pub(super) struct MessageRow {
     pub(super) expires: i64,
     pub(super) parked: Option<i64>,
     pub(super) final_at: Option<i64>,
+    /// A notice may have to return the content: it is not dropped at once.
+    pub(super) returned: bool,
 }
 
 /// What a recipient row says that changes.
@@ -261,6 +263,7 @@ impl<'c> Work<'c> {
                 parked: row.get(6)?,
                 final_at: row.get(7)?,
                 leased: row.get(8)?,
+                returned: false,
             })
         });
         Ok(row.optional()?)
@@ -289,7 +292,7 @@ impl<'c> Work<'c> {
         }
         row.parked = None;
         row.final_at.get_or_insert(at_ms);
-        if self.retention.content_ms == 0 && !row.captured {
+        if self.retention.content_ms == 0 && !row.captured && !row.returned {
             self.drop_content(row);
         }
     }
