@@ -206,7 +206,10 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
     let mut trouble: Option<Stage> = None;
     for (at, recipient) in job.claim.recipients.iter().enumerate() {
         match fate(&delivery, at) {
-            Fate::Delivered => outcomes.push((recipient.n, Outcome::Delivered)),
+            Fate::Delivered => {
+                let passed_on = worker.connection.capabilities().dsn;
+                outcomes.push((recipient.n, settle::delivered(recipient, passed_on)));
+            }
             Fate::Postponed => postponed.push(recipient.clone()),
             Fate::Failed(stage, failure) => {
                 trouble = Some(stage);

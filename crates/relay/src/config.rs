@@ -32,6 +32,10 @@ pub struct RelayConfig {
     pub node: String,
     /// Seconds between attempts; the last one repeats.
     pub retry_s: Vec<u32>,
+    /// Senders by SMTP are told when mail fails (RFC 3461).
+    pub notices: bool,
+    /// Seconds after which those who asked are told that a message is late.
+    pub delay_notice_s: u64,
     /// Seconds until a message expires.
     pub expiry_s: u64,
     /// Most octets a message.
@@ -65,6 +69,8 @@ impl Default for RelayConfig {
             hostname: "localhost".into(),
             node: "main".into(),
             retry_s: crate::backoff::DEFAULT_INTERVALS_S.to_vec(),
+            notices: true,
+            delay_notice_s: 4 * 3_600,
             expiry_s: 5 * 86_400,
             max_message_size: 25 * 1024 * 1024,
             max_recipients: 1_000,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use proto::transcript::{Failure, Stage};
-use store::Outcome;
 
 use crate::exchangers::Exchange;
 use crate::route::{Route, RouteKind};
@@ -83,7 +82,7 @@ fn look_up(shared: &Arc<Shared>, route: Arc<Route>, job: Job) {
 /// Capture and discard: delivered without leaving the machine.
 fn keep_here(shared: &Arc<Shared>, route: &Route, job: Job) {
     let attempt = settle::unconnected(&route.name, shared.now_ms(), None);
-    let outcomes = job.claim.recipients.iter().map(|recipient| (recipient.n, Outcome::Delivered)).collect();
+    let outcomes = job.claim.recipients.iter().map(|r| (r.n, settle::delivered(r, false))).collect();
     let ended = Ended { attempt: Some(attempt), outcomes, capture: route.record.kind == RouteKind::Capture };
     settle::spawn(shared, &job.claim, ended);
 }

@@ -1,7 +1,7 @@
 //! Accept, schedule, route, deliver, judge.
 //!
 //! `schedule`, `backoff` and `verdict` are pure. A message's way: [`smtp`] or HTTP → [`accept`] → `admission` → store →
-//! `dispatch` → [`schedule`] → `connection` → `attempt` → [`verdict`] → `settle` → store; [`run`] keeps it going.
+//! `dispatch` → [`schedule`] → `connection` → `attempt` → [`verdict`] → `settle` → store; [`run`] keeps it going. `notice` follows the events.
 
 pub mod accept;
 mod admission;
@@ -14,6 +14,7 @@ pub mod credential;
 pub mod directory;
 mod dispatch;
 mod exchangers;
+mod notice;
 pub mod refusal;
 pub mod route;
 pub mod run;

@@ -81,6 +81,9 @@ impl Relay {
         shared.tasks.spawn(ticks(shared.clone()));
         shared.tasks.spawn(settings(shared.clone()));
         shared.tasks.spawn(chores(shared.clone()));
+        if shared.config.notices {
+            shared.tasks.spawn(crate::notice::run(shared.clone()));
+        }
         Ok(Arc::new(Self { shared, taken_back, problems }))
     }
 

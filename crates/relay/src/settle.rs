@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::DeliveryNotify;
 use proto::transcript::{Failure, Stage};
 use store::{Attempt, Claim, Lane, LeasedRecipient, Outcome, Pending, Settlement, StoreError};
 
@@ -121,6 +122,16 @@ pub(crate) fn outcome_of(shared: &Shared, claim: &Claim, recipient: &LeasedRecip
     let until_ms =
         if until_ms > claim.message.expires_ms { claim.message.expires_ms - LAST_ATTEMPT_MS } else { until_ms };
     if until_ms <= now_ms { Outcome::Expired { cause: Some(cause) } } else { Outcome::Deferred { until_ms, cause } }
+}
+
+/// The outcome of a delivery. Who asked to hear of it is told by the next hop, or else by us (RFC 3461 §5.2.2).
+pub(crate) fn delivered(recipient: &LeasedRecipient, told_by_next_hop: bool) -> Outcome {
+    match recipient.parameters.notify {
+        Some(DeliveryNotify::On { success: true, .. }) if !told_by_next_hop => {
+            Outcome::Relayed { why: "the next hop sends no notifications".into() }
+        }
+        _ => Outcome::Delivered,
+    }
 }
 
 /// What a failure in a claim's conversation means. `host`: who was spoken with, or the smart host that was meant.

@@ -9,6 +9,7 @@ mod decode;
 mod encode;
 mod mailbox;
 mod mime;
+pub mod notice;
 mod scan;
 
 pub use complete::{

@@ -42,7 +42,7 @@ pub struct Setup {
 impl Setup {
     /// Loopback may send as anyone; there is no route.
     pub fn bare() -> Self {
-        let config = RelayConfig { hostname: "relay.test".into(), shutdown_s: 5, ..RelayConfig::default() };
+        let config = RelayConfig { hostname: "relay.test".into(), shutdown_s: 5, notices: false, ..RelayConfig::default() };
         Self { config, documents: Vec::new() }
             .sender("app", json!({"allowed_from": ["*"], "trusted_addresses": ["127.0.0.0/8"]}))
     }

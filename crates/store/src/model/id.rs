@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// 2024-01-01T00:00:00Z, where message ids begin, Unix milliseconds.
+pub const EPOCH_MS: i64 = 1_704_067_200_000;
+
 /// A message's name: 42 bits of milliseconds since 2024 and 21 bits that make it unique, so ids sort by time.
 ///
 /// Shown as 13 characters of Crockford's base 32, lower case.
@@ -27,6 +30,13 @@ pub struct Incarnation(pub i64);
 /// A lane's name: 63 bits of BLAKE3 over its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(pub i64);
+
+impl MessageId {
+    /// When it was made, Unix milliseconds.
+    pub fn created_ms(self) -> i64 {
+        (self.0 >> 21) + EPOCH_MS
+    }
+}
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 

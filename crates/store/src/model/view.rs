@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::transcript::Failure;
-use proto::{Address, ReversePath};
+use proto::{Address, RcptParameters, ReversePath};
 use serde::{Deserialize, Serialize};
 
 use super::{Cause, LaneKey, Message, MessageId, RecipientId, State};
@@ -15,6 +15,8 @@ pub struct RecipientView {
     pub id: RecipientId,
     /// Where to.
     pub address: Address,
+    /// RCPT parameters.
+    pub parameters: RcptParameters,
     /// State.
     pub state: State,
     /// Next attempt while waiting, Unix milliseconds.

@@ -39,7 +39,7 @@ pub(super) fn recipients(
 }
 
 const VIEW: &str = "SELECT r.message, r.n, r.state, r.due, r.attempts, r.why, r.cause, r.address, m.accepted,
-     m.reverse_path, m.size, l.route, l.domain, l.sender, l.stream, l.priority, m.sender, m.stream, m.priority
+     m.reverse_path, m.size, l.route, l.domain, l.sender, l.stream, l.priority, m.sender, m.stream, m.priority, r.parameters
      FROM recipient r JOIN message m ON m.id = r.message LEFT JOIN lane l ON l.id = r.lane";
 
 fn recipient(connection: &Connection, id: RecipientId) -> Result<Option<RecipientView>, Fault> {
@@ -54,6 +54,7 @@ fn read_view(row: &Row<'_>) -> Result<RecipientView, Fault> {
     let address = encode::read_address(&address)?;
     let cause: Option<String> = row.get(6)?;
     let path: String = row.get(9)?;
+    let parameters: Option<String> = row.get(19)?;
     // A lane's row is removed long after its last use; an old recipient is shown by its message's words then.
     let route: Option<Arc<str>> = row.get(11)?;
     let lane = match route {
@@ -71,6 +72,7 @@ fn read_view(row: &Row<'_>) -> Result<RecipientView, Fault> {
     Ok(RecipientView {
         id: RecipientId { message: MessageId(row.get(0)?), n: row.get(1)? },
         address,
+        parameters: encode::read_rcpt_parameters(parameters.as_deref())?,
         state,
         due_ms: row.get(3)?,
         attempts: row.get(4)?,

@@ -15,8 +15,6 @@ use crate::StoreError;
 use crate::model::*;
 use crate::secret::Keyring;
 
-/// 2024-01-01T00:00:00Z, where message ids begin.
-const EPOCH_MS: i64 = 1_704_067_200_000;
 /// Jobs that may run at the same time, each with a connection of its own.
 const JOBS: usize = 6;
 
