@@ -203,7 +203,7 @@ fn organizational(domain: &str, asked: &[Asked]) -> String {
     if let Some((at, _)) = with_record().find(|(at, record)| record.psd == PublicSuffix::Yes && at.domain != domain) {
         return one_below(domain, &at.domain);
     }
-    match with_record().last() {
+    match with_record().next_back() {
         Some((at, _)) => at.domain.clone(),
         None => domain.to_owned(),
     }

@@ -153,7 +153,7 @@ pub fn parse(text: &[u8]) -> Parsed<Record> {
     if let Some(at) = text.iter().position(|octet| !matches!(octet, b' '..=b'~')) {
         remarks.push(Remark::error("not_ascii", at, format!("octet 0x{:02x}", text[at])));
     }
-    let shown = String::from_utf8_lossy(text).into_owned();
+    let shown = readable(text).into_owned();
     let mut terms = Vec::new();
     let mut at = 6;
     for piece in text[6..].split(|octet| *octet == b' ') {
