@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
 use super::args_policy::{DkimCommand, DmarcArgs, SpfArgs};
+use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
+use super::args_domain::{DomainArgs, EXAMPLES as DOMAIN_EXAMPLES};
 use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
 
@@ -79,6 +80,9 @@ pub enum Command {
     /// Probe a mail server stage by stage: what is wrong, why, whose turn it is, how to mend it.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Box<CheckArgs>),
+    /// Audit a domain: MX, SPF, DKIM, DMARC, encryption, name servers, blocklists; with the record for each fix.
+    #[command(after_help = DOMAIN_EXAMPLES)]
+    Domain(Box<DomainArgs>),
     /// Say what replies and log lines mean, and what to do.
     #[command(
         after_help = "Examples:\n  pillarbox explain '550 5.1.1 The email account that you tried to reach does not exist'\n  pillarbox explain /var/log/mail.log --json\n  journalctl -u postfix -g status=bounced -o cat | pillarbox explain -\n\nEach line is judged on its own, and the lines of one SMTP reply together. Exit code 1: some are unknown."
@@ -141,6 +145,17 @@ pub enum Command {
         /// Print one page for all commands in Markdown.
         #[arg(long, conflicts_with = "directory")]
         markdown: bool,
+    },
+    /// Write the pages on reasons, providers and help, or print one of them.
+    #[command(
+        after_help = "Examples:\n  pillarbox manual docs/manual\n  pillarbox manual --page relay_denied\n  pillarbox manual --page google\n  pillarbox manual --page faq"
+    )]
+    Manual {
+        /// Where to.
+        directory: Option<PathBuf>,
+        /// Print this page: a reason, a provider, or errors, faq, glossary, not-received, ports, support.
+        #[arg(long, value_name = "NAME", conflicts_with = "directory")]
+        page: Option<String>,
     },
     /// Print the version.
     #[command(after_help = "Examples:\n  pillarbox version\n  pillarbox version --json")]
