@@ -52,7 +52,22 @@ impl Probe<'_> {
             }
         }
         let failure = worst.unwrap_or_else(|| Failure::NoAddress { name: self.way.host.clone() });
-        Err(self.fail(Stage::Tcp, failure))
+        match failure {
+            Failure::ConnectFailed { peer, .. } if how(&failure) == "reset" => Err(self.reset_at_once(peer)),
+            failure => Err(self.fail(Stage::Tcp, failure)),
+        }
+    }
+
+    /// Refusing answers a SYN with a reset; a reset of a connection comes behind its opening, and it is chance on which
+    /// side of our looking at it.
+    fn reset_at_once(&mut self, peer: SocketAddr) -> Stop {
+        self.peer = Some(peer);
+        self.pass(Stage::Tcp, format!("{peer}, and reset at once"), None);
+        if !self.reaches(Stage::Banner) {
+            return Stop { stage: Stage::Banner, failure: Failure::Disconnected };
+        }
+        self.begin(Stage::Banner);
+        self.fail(Stage::Banner, Failure::Disconnected)
     }
 
     /// All addresses at once. With success, the slow ones are waited for at the end of the probe.
@@ -157,6 +172,7 @@ fn is_ours(failure: &Failure) -> bool {
 /// Which failure says most about the server.
 fn rank(failure: &Failure) -> u8 {
     match failure {
+        failure if how(failure) == "reset" => 4,
         Failure::ConnectRefused { .. } => 3,
         Failure::ConnectTimeout { .. } => 2,
         failure if is_ours(failure) => 0,

@@ -149,9 +149,15 @@ impl<'a> Session<'a> {
         self.greeting_since(self.recorder.now()).await
     }
 
-    /// Goes on waiting for the 220 that was first waited for at `began_us`.
+    /// Goes on waiting for the 220 that was first waited for at `began`, in microseconds of the transcript.
     pub async fn greeting_since(&mut self, began: u64) -> Result<Reply, Failure> {
-        match Expect::Code(220).of(self.link.reply(self.settings.timeouts.banner).await) {
+        let whole = self.settings.timeouts.banner;
+        let left = whole.saturating_sub(Duration::from_micros(self.recorder.now().saturating_sub(began)));
+        let answer = self.link.reply(left).await.map_err(|failure| match failure {
+            Failure::Timeout { .. } => Failure::Timeout { seconds: u32::try_from(whole.as_secs()).unwrap_or(u32::MAX) },
+            other => other,
+        });
+        match Expect::Code(220).of(answer) {
             Ok(reply) => {
                 self.recorder.reply(Stage::Banner, began, None, &reply);
                 Ok(reply)
