@@ -12,7 +12,17 @@ use super::explain_trace::{Part, cut};
 /// Most octets of a candidate.
 const MAX_WORDS: usize = 8192;
 /// Rules for sentences that tell no cause: any other words of the same part say more.
-const VAGUE: &[&str] = &["client-no-connection", "client-auth-without-words", "generic-timeout"];
+const VAGUE: &[&str] = &[
+    "client-no-connection",
+    "client-auth-without-words",
+    "generic-timeout",
+    "library-not-connected",
+    "library-tls-failed",
+    "library-certificate-invalid",
+];
+/// What a vague sentence counts less, so that it counts less than any other words.
+const VAGUE_POINTS: i32 = -2000;
+const VAGUE_BELOW: i32 = -500;
 /// Most candidates of one part.
 const MAX_CANDIDATES: usize = 400;
 
@@ -61,6 +71,10 @@ pub fn pieces(base: &RuleBase, provider: Option<&str>, text: &str) -> Vec<Piece>
         if all.iter().any(known) {
             all.retain(|piece| known(piece) || (piece.whole && piece.is_error()));
             keep_causes(&mut all);
+            let vague = |piece: &Piece| score(base, provider, piece).1 < VAGUE_BELOW;
+            if !all.iter().all(vague) {
+                all.retain(|piece| !vague(piece));
+            }
         }
     }
     // A part of one program's output that does not name it.
@@ -292,7 +306,7 @@ fn score(base: &RuleBase, provider: Option<&str>, piece: &Piece) -> (u8, i32) {
         true if coded => (2, points),
         true => (1, points),
         // What the server said is the cause; what the library says about it is not. A tie of precision is broken so.
-        false if VAGUE.contains(&finding.rule.as_str()) => (3, points - 300),
+        false if VAGUE.contains(&finding.rule.as_str()) => (3, points + VAGUE_POINTS),
         false => (3, points + if coded { 60 } else { 0 }),
     }
 }
