@@ -19,11 +19,11 @@ pub(super) fn parse(text: &str, original: Original) -> Complaint {
             "feedback-type" => found.feedback_type = value.to_ascii_lowercase(),
             "user-agent" => found.user_agent = Some(value),
             "original-rcpt-to" | "removal-recipient"
-                if found.original_recipients.len() < MAX_VALUES && !address.is_empty() =>
+                if found.original_recipients.len() < MAX_VALUES
+                    && !address.is_empty()
+                    && !found.original_recipients.contains(&address) =>
             {
-                if !found.original_recipients.contains(&address) {
-                    found.original_recipients.push(address);
-                }
+                found.original_recipients.push(address);
             }
             "original-mail-from" if !address.is_empty() => found.original_mail_from = Some(address),
             "source-ip" | "source" => found.source_ip = Some(value.trim_matches(['[', ']']).to_owned()),

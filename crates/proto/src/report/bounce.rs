@@ -232,7 +232,7 @@ fn remote_in(words: &str) -> Option<String> {
     for marker in ["host ", "talking to ", " by ", "Remote server at ", "smtp server <", "SMTP Server <"] {
         for at in memchr::memmem::find_iter(words.as_bytes(), marker.as_bytes()) {
             // `rejected by the server for the recipient domain b.example by mx.b.example.`
-            if *marker == *" by " && !words[..at].rsplit(' ').nth(1).is_some_and(|word| word == "domain") {
+            if *marker == *" by " && words[..at].rsplit(' ').nth(1).is_none_or(|word| word != "domain") {
                 continue;
             }
             let rest = &words[at + marker.len()..];
