@@ -36,6 +36,10 @@ pub struct Config {
     pub retry: Vec<Duration>,
     /// When to give up.
     pub expiry: Duration,
+    /// Senders by SMTP are told when mail fails.
+    pub notices: bool,
+    /// When those who asked are told that a message is late.
+    pub notice_delay: Duration,
     /// The part of the queue in memory.
     pub queue: Queue,
     /// How long things are kept.
@@ -200,6 +204,8 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         limits: top.limits(),
         retry: top.durations("retry.intervals"),
         expiry: top.duration("retry.expiry"),
+        notices: top.text("notices.send").as_deref() != Some("no"),
+        notice_delay: top.duration("notices.delay"),
         queue: Queue {
             window_recipients: top.number("queue.window_recipients") as usize,
             window_size: top.number("queue.window_size") as usize,

@@ -68,6 +68,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("http", "The HTTP API and the pages."),
     ("limits", "What one client may use. Each limit has its own reply and loses nothing."),
     ("retry", "When a delivery that failed for now is tried again."),
+    ("notices", "What senders by SMTP are told (RFC 3461). Clients of the HTTP API have events."),
     ("queue", "How much of the queue is in memory, and what is kept of attempts."),
     ("retention", "How long things are kept when nothing is left to do with them."),
     ("dns", "Name servers."),
@@ -192,6 +193,18 @@ pub const KEYS: &[Key] = &[
         Shape::Duration(60, 30 * DAY),
         "\"5d\"",
         "When to give up (RFC 5321 §4.5.4.1). A stream or a message may have less.",
+    ),
+    key(
+        "notices.send",
+        Shape::Choice(&["yes", "no"]),
+        "\"yes\"",
+        "Mail that failed comes back to its sender as a delivery status notification.",
+    ),
+    key(
+        "notices.delay",
+        Shape::Duration(60, 30 * DAY),
+        "\"4h\"",
+        "When those who asked (NOTIFY=DELAY) are told that a message is late.",
     ),
     key(
         "queue.window_recipients",

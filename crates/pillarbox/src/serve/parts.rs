@@ -77,6 +77,8 @@ pub fn relay(config: &Config) -> RelayConfig {
         node: config.node.clone(),
         retry_s: config.retry.iter().map(seconds).collect(),
         expiry_s: config.expiry.as_secs(),
+        notices: config.notices,
+        delay_notice_s: config.notice_delay.as_secs(),
         max_message_size: config.limits.message_size,
         max_recipients: config.limits.recipients,
         max_hops: config.queue.max_hops,
