@@ -611,7 +611,7 @@ async fn many_domains_come_as_rows_and_a_bad_one_is_a_row_too() {
     let names = ["example.com", "no such name", "exmaple.com"].map(str::to_owned);
     let mut rows = Vec::new();
     let stream = futures_util::stream::iter(names);
-    diagnose::domain::audit_many(&rig.auditor(), stream, 2, |audit| {
+    diagnose::domain::audit_many(&std::sync::Arc::new(rig.auditor()), stream, 2, |audit| {
         rows.push(audit.row());
         true
     })

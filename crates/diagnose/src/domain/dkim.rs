@@ -12,12 +12,14 @@ use proto::policy::{Level, Remark};
 use super::audit::Scene;
 use super::mx::Receiving;
 use super::notes::Notes;
-use super::plan::Section;
+use super::plan::{Guess, Section};
 use super::spf::Sending;
 use super::text::{txt_line, without_tags};
 
 /// Questions of one domain at the same time.
 const AT_ONCE: usize = 16;
+/// Selectors tried of the list of usual ones, whose first are the most usual, for each of many domains.
+const FEW: usize = 8;
 
 /// Why a selector is tried.
 #[derive(Clone, Copy, PartialEq)]
@@ -48,23 +50,29 @@ pub(super) async fn look(scene: Scene<'_>, receiving: &Receiving, sending: &Send
     let of_provider = by_provider(scene, receiving, sending);
     let mut guessed = BTreeSet::new();
     // Under a wildcard every selector has some record; guessing finds nothing then.
-    if scene.auditor.plan.guess_selectors && !wild {
+    let guess = if wild { Guess::Nothing } else { scene.auditor.plan.guess };
+    if guess != Guess::Nothing {
+        let count = if guess == Guess::Few { FEW } else { usize::MAX };
         guessed.extend(of_provider.iter().cloned());
-        guessed.extend(common_selectors().iter().cloned());
+        guessed.extend(common_selectors().iter().take(count).cloned());
     }
     guessed.retain(|selector| !named.contains(selector));
     let count = guessed.len();
-    let likely = |selector: &String| if of_provider.contains(selector) { Reason::Provider } else { Reason::Usual };
-    let all = named.iter().map(|one| (one, Reason::Named)).chain(guessed.iter().map(|one| (one, likely(one))));
-    let mut answers = futures_util::stream::iter(all.map(|(selector, why)| async move {
-        let name = key_name(selector, scene.domain);
-        let answer = scene.auditor.query(&name, Kind::Txt).await;
-        (selector, why, name, answer)
-    }))
-    .buffered(AT_ONCE);
+    let mut all: Vec<(String, Reason)> = named.iter().map(|one| (one.clone(), Reason::Named)).collect();
+    for selector in guessed {
+        let why = if of_provider.contains(&selector) { Reason::Provider } else { Reason::Usual };
+        all.push((selector, why));
+    }
+    let mut answers = futures_util::stream::iter(all)
+        .map(|(selector, why)| async move {
+            let name = key_name(&selector, scene.domain);
+            let answer = scene.auditor.query(&name, Kind::Txt).await;
+            (selector, why, name, answer)
+        })
+        .buffered(AT_ONCE);
     let mut met = false;
     while let Some((selector, why, name, answer)) = answers.next().await {
-        met |= one(scene, &mut keys, selector, why, &name, &answer).await;
+        met |= one(scene, &mut keys, &selector, why, &name, &answer).await;
     }
     if !met && named.is_empty() && count > 0 {
         keys.notes.sign("dkim_not_found", [("domain", scene.domain), ("count", &count.to_string())]);

@@ -149,8 +149,7 @@ async fn read(scene: Scene<'_>, this: &mut Receiving, answer: &Answer) {
 async fn implicit(scene: Scene<'_>, this: &mut Receiving) {
     let domain = scene.domain;
     let mail = format!("{} 3600 IN MX 10 mail.{}", dotted(domain), dotted(domain));
-    let addresses = addresses(scene, domain).await;
-    match addresses {
+    match addresses(scene, domain).await.0 {
         Ok(addresses) => {
             let ip = addresses.first().map(ToString::to_string).unwrap_or_default();
             this.notes.sign("mx_implicit", [("domain", domain), ("ip", &ip), ("record", &mail)]);
@@ -163,7 +162,8 @@ async fn implicit(scene: Scene<'_>, this: &mut Receiving) {
 
 type Signs = Vec<(&'static str, Vec<(&'static str, String)>)>;
 
-async fn addresses(scene: Scene<'_>, name: &str) -> Result<Vec<IpAddr>, Failure> {
+/// The addresses of a host, and the name it is an alias for.
+async fn addresses(scene: Scene<'_>, name: &str) -> (Result<Vec<IpAddr>, Failure>, Option<String>) {
     let (six, four) = tokio::join!(scene.auditor.query(name, Kind::Aaaa), scene.auditor.query(name, Kind::A));
     let mut found: Vec<IpAddr> = Vec::new();
     for data in six.records.iter().chain(&four.records) {
@@ -174,17 +174,19 @@ async fn addresses(scene: Scene<'_>, name: &str) -> Result<Vec<IpAddr>, Failure>
         }
     }
     found.truncate(20);
+    let alias = four.aliases.last().or(six.aliases.last()).cloned();
     if !found.is_empty() {
-        return Ok(found);
+        return (Ok(found), alias);
     }
     let name = name.to_owned();
-    Err(match (&four.outcome, &six.outcome) {
+    let failure = match (&four.outcome, &six.outcome) {
         (Outcome::Failed(reason), _) | (_, Outcome::Failed(reason)) => {
             Failure::DnsUnavailable { name, reason: reason.clone() }
         }
         (Outcome::NxDomain, _) => Failure::NameNotFound { name },
         _ => Failure::NoAddress { name },
-    })
+    };
+    (Err(failure), alias)
 }
 
 async fn target(scene: Scene<'_>, preference: u16, name: String) -> (Option<Host>, Signs) {
@@ -199,12 +201,12 @@ async fn target(scene: Scene<'_>, preference: u16, name: String) -> (Option<Host
     if !is_host_name(&name) {
         signs.push(("mx_target_invalid", base(&name)));
     }
-    let alias = scene.auditor.query(&name, Kind::Cname).await;
-    if let Some(Data::Cname(real)) = alias.records.first() {
-        let record = format!("{} IN MX {preference} {}", dotted(domain), dotted(real));
-        signs.push(("mx_target_cname", [base(&name), vec![("target", real.clone()), ("record", record)]].concat()));
+    let (answer, alias) = addresses(scene, &name).await;
+    if let Some(real) = alias {
+        let record = format!("{} IN MX {preference} {}", dotted(domain), dotted(&real));
+        signs.push(("mx_target_cname", [base(&name), vec![("target", real), ("record", record)]].concat()));
     }
-    let found = match addresses(scene, &name).await {
+    let found = match answer {
         Ok(found) => found,
         Err(failure) => {
             let mut values = [base(&name), vec![("problem", in_words(&failure))]].concat();

@@ -91,6 +91,18 @@ pub struct Smtp {
     pub helo: String,
 }
 
+/// Which DKIM selectors are tried beside those that were named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Guess {
+    /// None.
+    Nothing,
+    /// Those of the domain's providers and the most usual: for lists of domains.
+    Few,
+    /// All that are known.
+    #[default]
+    Many,
+}
+
 /// A way our own mail leaves, to be compared with what the domain allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendingRoute {
@@ -114,8 +126,8 @@ pub struct Plan {
     pub sections: BTreeSet<Section>,
     /// DKIM selectors that must exist.
     pub selectors: Vec<String>,
-    /// Whether usual selectors are tried too.
-    pub guess_selectors: bool,
+    /// Other selectors that are tried.
+    pub guess: Guess,
     /// Addresses that send for the domain.
     pub ips: Vec<IpAddr>,
     /// Our name in EHLO, to be compared with the addresses.
@@ -136,7 +148,7 @@ impl Default for Plan {
         Self {
             sections: Section::ALL.into_iter().filter(|section| *section != Section::Blocklists).collect(),
             selectors: Vec::new(),
-            guess_selectors: true,
+            guess: Guess::Many,
             ips: Vec::new(),
             helo: None,
             routes: Vec::new(),

@@ -1,9 +1,11 @@
 //! `pillarbox domain`: the audit of one domain. Many are `domain_many`'s, the words `domain_view`'s.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use axum::http::Method;
 use diagnose::Judge;
-use diagnose::domain::{Auditor, Plan, Section, SendingRoute, Smtp};
+use diagnose::domain::{Auditor, Guess, Plan, Section, SendingRoute, Smtp};
 use explain::RuleBase;
 use net::{Clock, Dnssec, Resolver, ResolverSettings};
 use relay::route::RouteKind;
@@ -20,12 +22,23 @@ use crate::http::views::Page;
 use crate::serve::parts;
 
 /// Does what was asked.
-pub async fn run(global: &Global, args: &DomainArgs) -> Result<(), Fault> {
+pub fn run(global: &Global, args: &DomainArgs) -> Result<(), Fault> {
+    let Some(file) = &args.file else {
+        return super::wait(one(global, args));
+    };
+    // Many domains keep all processors busy.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime").map_err(Fault::cannot)?;
+    runtime.block_on(async {
+        let loaded = super::load(global)?;
+        let auditor = Arc::new(auditor(global, &loaded, args).await?);
+        domain_many::run(global, args, &auditor, file).await
+    })
+}
+
+async fn one(global: &Global, args: &DomainArgs) -> Result<(), Fault> {
     let loaded = super::load(global)?;
     let auditor = auditor(global, &loaded, args).await?;
-    if let Some(file) = &args.file {
-        return domain_many::run(global, args, &auditor, file).await;
-    }
     let name = args.name.as_deref().unwrap_or_default();
     let audit = tokio::select! {
         audit = auditor.audit(name) => audit,
@@ -83,7 +96,11 @@ fn plan(args: &DomainArgs, hostname: &str, routes: Vec<SendingRoute>) -> Plan {
         plan.sections.insert(Section::Blocklists);
     }
     plan.selectors.clone_from(&args.dkim_selector);
-    plan.guess_selectors = !args.no_guess;
+    plan.guess = match (args.no_guess, many) {
+        (true, _) => Guess::Nothing,
+        (false, true) => Guess::Few,
+        (false, false) => Guess::Many,
+    };
     plan.ips.clone_from(&args.ip);
     plan.helo.clone_from(&args.helo);
     plan.redirects = args.connect_to.iter().copied().collect();

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -31,7 +32,7 @@ struct Tally {
 }
 
 /// Audits the domains of a file.
-pub async fn run(global: &Global, args: &DomainArgs, auditor: &Auditor, file: &Path) -> Result<(), Fault> {
+pub async fn run(global: &Global, args: &DomainArgs, auditor: &Arc<Auditor>, file: &Path) -> Result<(), Fault> {
     let input: Box<dyn AsyncBufRead + Unpin> = if file == Path::new("-") {
         // A copy of the descriptor: the runtime has no standard input of its own here.
         let copy = std::io::stdin().as_fd().try_clone_to_owned().context("cannot read standard input");
