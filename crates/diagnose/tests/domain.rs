@@ -650,3 +650,28 @@ async fn a_failing_resolver_does_not_make_everything_missing() {
     assert_eq!(signs(&audit), BTreeSet::from(["domain_dns_failure"]));
     assert_eq!(audit.count(Severity::Problem), 1);
 }
+
+#[tokio::test]
+async fn the_schema_names_every_field_of_the_result() {
+    let schema: serde_json::Value = serde_json::from_str(include_str!("../../../docs/schemas/domain-1.json")).unwrap();
+    let mut rig = Rig::with(&["example.com TXT"], &["example.com TXT v=spf1 +all"]).await;
+    rig.only(&[Spf, Mx]);
+    let audit = serde_json::to_value(rig.audit("example.com").await).unwrap();
+    let fields = |value: &serde_json::Value, properties: &serde_json::Value| {
+        for name in value.as_object().unwrap().keys() {
+            assert!(properties.get(name).is_some(), "{name} is not in the schema");
+        }
+    };
+    fields(&audit, &schema["properties"]);
+    fields(&audit["sections"][0], &schema["$defs"]["section"]["properties"]);
+    fields(&audit["findings"][0], &schema["$defs"]["finding"]["properties"]);
+    fields(
+        &audit["findings"][0]["explanation"],
+        &schema["$defs"]["finding"]["properties"]["explanation"]["properties"],
+    );
+    let parts = schema["$defs"]["part"]["enum"].as_array().unwrap();
+    assert!(Section::ALL.iter().all(|section| parts.contains(&serde_json::to_value(section).unwrap())));
+    for name in schema["required"].as_array().unwrap() {
+        assert!(audit.get(name.as_str().unwrap()).is_some(), "{name} is missing");
+    }
+}

@@ -32,7 +32,8 @@ pub(super) async fn wildcard(scene: Scene<'_>, notes: &mut Notes) -> bool {
         scene.auditor.query(&key, Kind::Txt),
     );
     // A wildcard address is usual for web sites and harms no mail, so nobody asks for that.
-    let real = |answer: &Answer| answer.records.iter().any(|data| !matches!(data, Data::Mx { host, .. } if host == "."));
+    let real =
+        |answer: &Answer| answer.records.iter().any(|data| !matches!(data, Data::Mx { host, .. } if host == "."));
     if real(&mx) {
         notes.sign("mx_wildcard", [("domain", scene.domain), ("name", &name)]);
     }
