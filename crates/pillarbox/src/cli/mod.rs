@@ -153,7 +153,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         // Handled before.
         Command::Sendmail(_) => Ok(()),
         Command::Check(args) => wait(check::run(global, &args)),
-        Command::Domain(args) => wait(domain::run(global, &args)),
+        Command::Domain(args) => domain::run(global, &args),
         Command::Send(args) => wait(send::run(global, &args)),
         Command::Queue(command) => wait(queue::run(global, command)),
         Command::Sender(command) => wait(senders::run(global, command)),
