@@ -344,7 +344,7 @@ impl<'b> Tally<'b> {
         }
         let same = self.changes.iter().position(|change| change.before == before && change.after == after);
         let at = same.unwrap_or_else(|| {
-            let example = text.chars().take(MAX_SHOWN).collect();
+            let example = shown(text);
             self.changes.push(Change { count: 0, before, after, example });
             self.changes.len() - 1
         });
@@ -372,7 +372,7 @@ impl<'b> Tally<'b> {
             recipient_domains: Vec::new(),
             hosts: Vec::new(),
             own_refusals: 0,
-            example: text.chars().take(MAX_SHOWN).collect(),
+            example: shown(text),
             example_id: (!said.id.is_empty()).then(|| String::from_utf8_lossy(said.id).into_owned()),
             program,
             step: step.filter(|step| !step.is_empty()),
@@ -404,7 +404,7 @@ impl<'b> Tally<'b> {
         let at = u32::try_from(self.unknowns.len()).ok()?;
         self.unknowns.push(Unknown {
             count: 0,
-            example: text.chars().take(MAX_SHOWN).collect(),
+            example: shown(text),
             fingerprint: fingerprint.clone(),
             rule,
             first_seen: None,
@@ -441,6 +441,11 @@ fn judge(base: &RuleBase, query: &Query<'_>, dsn: &[u8], text: &str) -> Option<F
     }
     let coded = format!("{} {text}", String::from_utf8_lossy(dsn));
     base.judge(&Query { what: What::Text(&coded), ..*query })
+}
+
+/// A text on one line, cut where it is long.
+fn shown(text: &str) -> String {
+    text.chars().take(MAX_SHOWN).map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).collect()
 }
 
 /// Notes a time: logs are in order.
