@@ -92,6 +92,7 @@ async fn of_route(app: &Shared, name: &str, input: CheckIn) -> Result<CheckIn, P
     Ok(CheckIn {
         target: Some(target),
         tls: Some(tls),
+        auth: input.auth.clone().or(record.mechanism),
         username: record.username,
         password: document.secret,
         allow_plaintext_auth: record.auth_without_tls,
