@@ -196,6 +196,24 @@ async fn refusing_greetings_keep_their_own_reason() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_reset_behind_its_opening_is_told_from_a_closed_port() {
+    let listener = tokio::net::TcpListener::bind((LOCAL, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_zero_linger().unwrap();
+        }
+    });
+    for _ in 0..5 {
+        let report = run(&net(None, None), &plan(port, Tls::None)).await;
+        assert_failed(&report, Stage::Banner, Reason::Disconnected);
+        assert_eq!(outcome(&report, Stage::Tcp), Outcome::Passed);
+    }
+    server.abort();
+}
+
+#[tokio::test]
 async fn a_device_that_blots_out_greeting_and_starttls_is_noticed() {
     let entries = [
         ("", "220 **********************0*2******\r\n"),
