@@ -265,6 +265,17 @@ mod tests {
     }
 
     #[test]
+    fn a_mechanism_that_nobody_speaks_is_a_mistake_of_the_route() {
+        let problems = |mechanism: &str| {
+            let text =
+                format!(r#"{{"kind":"smarthost","host":"smtp.example","username":"u","mechanism":"{mechanism}"}}"#);
+            serde_json::from_str::<RouteRecord>(&text).unwrap().problems(true).len()
+        };
+        assert_eq!(problems("SCRAM-SHA-256"), 0);
+        assert_eq!(problems("GSSAPI"), 1);
+    }
+
+    #[test]
     fn a_password_never_crosses_in_clear_by_accident() {
         let record: RouteRecord =
             serde_json::from_str(r#"{"kind":"smarthost","host":"smtp.example","tls":"none","username":"u"}"#).unwrap();

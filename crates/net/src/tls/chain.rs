@@ -29,7 +29,7 @@ const MIN_RSA_BITS: usize = 2048;
 
 /// The chain as sent. A certificate that cannot be read has empty texts, and its hash.
 pub(super) fn fact(chain: &[CertificateDer<'_>]) -> Fact {
-    let certificates = bounded(chain).map(|der| describe(der)).collect();
+    let certificates = bounded(chain).map(describe).collect();
     Fact::Chain { certificates }
 }
 

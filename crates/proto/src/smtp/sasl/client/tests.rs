@@ -1,3 +1,5 @@
+//! The choice of a mechanism, and exchanges line by line.
+
 use super::*;
 
 fn names(names: &[&str]) -> Vec<String> {
