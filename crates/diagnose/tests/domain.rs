@@ -675,3 +675,15 @@ async fn the_schema_names_every_field_of_the_result() {
         assert!(audit.get(name.as_str().unwrap()).is_some(), "{name} is missing");
     }
 }
+
+#[tokio::test]
+async fn name_servers_that_cannot_be_asked_from_here_are_no_fault_of_the_zone() {
+    let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut rig = Rig::with(&[], &[]).await;
+    rig.plan.redirects.insert("192.0.2.53:53".parse().unwrap(), closed.local_addr().unwrap());
+    rig.plan.timeout = std::time::Duration::from_millis(500);
+    rig.only(&[Ns]);
+    let audit = rig.audit("example.com").await;
+    assert_eq!(signs(&audit), BTreeSet::new());
+    assert!(audit.section(Ns).unwrap().details.iter().any(|line| line.contains("cannot be asked from here")));
+}

@@ -139,19 +139,26 @@ async fn compare(scene: Scene<'_>, zone: &str, this: &mut Servers) {
         let said = join_all(chosen.map(|ip| server(scene, zone, host, ip))).await;
         (host.clone(), said)
     });
+    let answers = join_all(asked).await;
+    // Silence of every server is more likely a firewall on our side than the end of the zone: the resolver had answers.
+    let reached = answers.iter().flat_map(|(_, said)| said).any(|(_, said)| match said {
+        Ok(_) => true,
+        Err(problem) => !is_silence(problem),
+    });
     let mut all: Vec<Said> = Vec::new();
-    for (host, said) in join_all(asked).await {
+    for (host, said) in answers {
         if said.is_empty() {
             this.notes.sign("ns_unresolvable", [("domain", zone), ("host", &host)]);
         }
         for (ip, said) in said {
             match said {
                 Ok(said) => {
-                    this.notes.detail(format!(
-                        "{host} ({ip}): serial {}",
-                        said.serial.map_or("none".into(), |n| n.to_string())
-                    ));
+                    let serial = said.serial.map_or_else(|| "none".to_owned(), |serial| serial.to_string());
+                    this.notes.detail(format!("{host} ({ip}): serial {serial}"));
                     all.push(said);
+                }
+                Err(problem) if !reached => {
+                    this.notes.detail(format!("{host} ({ip}) cannot be asked from here: {problem}"))
                 }
                 Err(problem) => {
                     let ip = ip.to_string();
@@ -189,6 +196,12 @@ async fn server(scene: Scene<'_>, zone: &str, host: &str, ip: IpAddr) -> (IpAddr
         }
     }
     (ip, Ok(Said { host: host.to_owned(), serial, records }))
+}
+
+/// No answer of a server, but of the network.
+fn is_silence(problem: &str) -> bool {
+    const ANSWERS: [&str; 6] = ["REFUSED", "SERVFAIL", "NOTAUTH", "NOTIMP", "FORMERR", "NXDOMAIN"];
+    !problem.contains("referral") && !ANSWERS.iter().any(|answer| problem.contains(answer))
 }
 
 fn differences(zone: &str, all: &[Said], notes: &mut Notes) {
