@@ -35,7 +35,7 @@ impl std::fmt::Debug for Auditor {
 
 /// Why a name cannot be audited.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
+pub(super) enum NameError {
     /// It is no domain name.
     #[error("{0} is no domain name")]
     NotADomain(String),

@@ -33,9 +33,7 @@ pub(super) enum Miss {
 /// A host that greets.
 #[derive(Debug)]
 pub(super) struct Seen {
-    /// It offers STARTTLS.
-    pub(super) starttls: bool,
-    /// What became of the handshake, if there was one.
+    /// What became of the handshake; `None` if the host does not offer STARTTLS.
     pub(super) tls: Option<Result<Shaken, String>>,
 }
 
@@ -80,14 +78,14 @@ async fn talk(net: &Net, mut tcp: TcpStream, helo: &str, host: &str, limit: Dura
     });
     if !starttls {
         let _ = tcp.write_all(b"QUIT\r\n").await;
-        return Ok(Seen { starttls, tls: None });
+        return Ok(Seen { tls: None });
     }
     let tls = match command(&mut tcp, &mut reader, "STARTTLS\r\n", limit).await {
         Ok(reply) if reply.code == 220 => shake(net, tcp, host, limit).await,
         Ok(reply) => Err(words(&reply)),
         Err(problem) => Err(problem),
     };
-    Ok(Seen { starttls, tls: Some(tls) })
+    Ok(Seen { tls: Some(tls) })
 }
 
 async fn shake(net: &Net, tcp: TcpStream, host: &str, limit: Duration) -> Result<Shaken, String> {
