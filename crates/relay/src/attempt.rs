@@ -14,6 +14,7 @@ use crate::config::Keep;
 use crate::connection::Worker;
 use crate::schedule::Job;
 use crate::settle::{self, Ended};
+use crate::verdict::Peer;
 
 /// How long a recipient waits whose content cannot be read for a passing reason, milliseconds.
 const STORE_PAUSE_MS: i64 = 5_000;
@@ -213,8 +214,8 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
             Fate::Postponed => postponed.push(recipient.clone()),
             Fate::Failed(stage, failure) => {
                 trouble = Some(stage);
-                let host = Some(worker.connection.host());
-                let judgement = settle::judged(&shared, &job.claim, host, stage, &failure);
+                let peer = Peer { host: Some(worker.connection.host()), transcript: worker.prelude.as_ref() };
+                let judgement = settle::judged(&shared, &job.claim, peer, stage, &failure);
                 outcomes.push((recipient.n, settle::outcome_of(&shared, &job.claim, recipient, judgement)));
             }
         }

@@ -12,7 +12,7 @@ use store::{Attempt, Claim, Lane, LeasedRecipient, Outcome, Pending, Settlement,
 
 use crate::route::{Route, RouteKind};
 use crate::shared::Shared;
-use crate::verdict::{Judgement, Verdict, judge};
+use crate::verdict::{Judgement, Peer, Verdict, judge};
 
 /// Pause between two offers of a settlement.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -134,13 +134,13 @@ pub(crate) fn delivered(recipient: &LeasedRecipient, told_by_next_hop: bool) -> 
     }
 }
 
-/// What a failure in a claim's conversation means. `host`: who was spoken with, or the smart host that was meant.
-pub(crate) fn judged(shared: &Shared, claim: &Claim, host: Option<&str>, stage: Stage, failure: &Failure) -> Judgement {
+/// What a failure in a claim's conversation means. Where nobody was spoken with, the smart host that was meant counts.
+pub(crate) fn judged(shared: &Shared, claim: &Claim, peer: Peer<'_>, stage: Stage, failure: &Failure) -> Judgement {
     let directory = shared.directory();
     let route = directory.route(&claim.lane.key.route);
     let kind = route.map_or(RouteKind::Smarthost, |route| route.record.kind);
-    let host = host.or_else(|| route.and_then(|route| route.record.host.as_deref()));
-    judge(&shared.rules(), kind, host, stage, failure)
+    let host = peer.host.or_else(|| route.and_then(|route| route.record.host.as_deref()));
+    judge(&shared.rules(), kind, Peer { host, ..peer }, stage, failure)
 }
 
 /// How long before its expiry a message's last attempt is made.
@@ -170,7 +170,8 @@ pub(crate) fn unconnected(route: &Arc<str>, started_ms: i64, stage: Option<Stage
 
 /// The same failure for all recipients.
 pub(crate) fn all_failed(shared: &Shared, claim: &Claim, attempt: Attempt, stage: Stage, failure: &Failure) -> Ended {
-    let judgement = judged(shared, claim, None, stage, failure);
+    let peer = Peer { host: None, transcript: attempt.transcript.as_ref() };
+    let judgement = judged(shared, claim, peer, stage, failure);
     let outcomes = claim
         .recipients
         .iter()

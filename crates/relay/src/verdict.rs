@@ -7,7 +7,7 @@
 
 use explain::{Finding, Query, Retry, Rule, RuleBase, Scope};
 use proto::smtp::reply::{EnhancedCode, Reply};
-use proto::transcript::{Failure, Stage};
+use proto::transcript::{Failure, Stage, Transcript};
 use store::Cause;
 
 use crate::route::RouteKind;
@@ -35,9 +35,31 @@ pub struct Judgement {
     pub cause: Cause,
 }
 
-/// Judges one failure, of a conversation with `host` if there was one.
-pub fn judge(rules: &RuleBase, kind: RouteKind, host: Option<&str>, stage: Stage, failure: &Failure) -> Judgement {
-    let provider = host.and_then(|host| rules.provider_of_host(host)).map(|provider| provider.id.as_str());
+/// Who was spoken with, as far as it came to that.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Peer<'a> {
+    /// Name of the host.
+    pub host: Option<&'a str>,
+    /// What was said at the connection.
+    pub transcript: Option<&'a Transcript>,
+}
+
+impl Peer<'_> {
+    /// Id of the provider or program: known by its name, or else by its greeting.
+    fn provider<'r>(&self, rules: &'r RuleBase) -> Option<&'r str> {
+        let by_host = self.host.and_then(|host| rules.provider_of_host(host));
+        let greeting = || {
+            let steps = self.transcript?.steps.iter();
+            let reply = steps.filter(|step| step.stage == Stage::Banner).find_map(|step| step.reply.as_ref())?;
+            rules.provider_of_banner(&reply.text())
+        };
+        by_host.or_else(greeting).map(|provider| provider.id.as_str())
+    }
+}
+
+/// Judges one failure.
+pub fn judge(rules: &RuleBase, kind: RouteKind, peer: Peer<'_>, stage: Stage, failure: &Failure) -> Judgement {
+    let provider = peer.provider(rules);
     let finding = rules.judge(&Query::failure(stage, failure).at(provider));
     let rule = finding.as_ref().and_then(|finding| rules.rule(&finding.rule));
     let by_class = by_class(kind, stage, failure);
@@ -105,7 +127,7 @@ mod tests {
     use super::*;
 
     fn judge(kind: RouteKind, stage: Stage, failure: &Failure) -> Verdict {
-        super::judge(RuleBase::builtin(), kind, None, stage, failure).verdict
+        super::judge(RuleBase::builtin(), kind, Peer::default(), stage, failure).verdict
     }
 
     const USER: &str = r#"
@@ -138,7 +160,7 @@ mod tests {
     #[test]
     fn a_rule_softens_a_5yz_reply_only_where_its_author_said_so_and_never_hardens_a_4yz() {
         let rules = RuleBase::with_user_rules(&[("own.toml", USER)]).unwrap();
-        let verdict = |kind, code, text| super::judge(&rules, kind, None, Stage::Sender, &refused(code, text)).verdict;
+        let verdict = |kind, code, text| super::judge(&rules, kind, Peer::default(), Stage::Sender, &refused(code, text)).verdict;
         assert_eq!(verdict(RouteKind::Smarthost, 550, "5.7.1 contract number pending"), Verdict::Transient);
         assert_eq!(verdict(RouteKind::Mx, 550, "5.7.1 contract number pending"), Verdict::Permanent);
         assert_eq!(verdict(RouteKind::Smarthost, 550, "5.7.1 contract number refused"), Verdict::Permanent);
@@ -154,7 +176,7 @@ mod tests {
                 let explain::SampleWhat::Reply(reply) = &sample.what else { continue };
                 let stage = sample.stage.unwrap_or(Stage::Recipient);
                 let failure = Failure::Refused(reply.clone());
-                let found = super::judge(rules, RouteKind::Smarthost, None, stage, &failure);
+                let found = super::judge(rules, RouteKind::Smarthost, Peer::default(), stage, &failure);
                 let softened = rules.rule(found.cause.rule.as_deref().unwrap()).unwrap().softens;
                 let hard = reply.class() == 5 && by_class(RouteKind::Smarthost, stage, &failure) == Verdict::Permanent;
                 assert_eq!(found.verdict == Verdict::Permanent, hard && !softened, "{}: {reply}", rule.id);
@@ -166,13 +188,14 @@ mod tests {
 
     #[test]
     fn the_cause_names_rule_and_provider_and_the_wait_the_server_asked_for() {
+        let host = |name| Peer { host: Some(name), transcript: None };
         let failure = refused(450, "4.2.0 Greylisted, please try again in 300 seconds");
         let found =
-            super::judge(RuleBase::builtin(), RouteKind::Mx, Some("mx1.example.net"), Stage::Recipient, &failure);
+            super::judge(RuleBase::builtin(), RouteKind::Mx, host("mx1.example.net"), Stage::Recipient, &failure);
         assert_eq!((found.verdict, found.wait_s), (Verdict::Transient, Some(300)));
         assert!(found.cause.rule.is_some() && found.cause.provider.is_none(), "{found:?}");
-        let host = Some("gmail-smtp-in.l.google.com");
-        let found = super::judge(RuleBase::builtin(), RouteKind::Mx, host, Stage::Recipient, &refused(550, "5.1.1 no"));
+        let google = host("gmail-smtp-in.l.google.com");
+        let found = super::judge(RuleBase::builtin(), RouteKind::Mx, google, Stage::Recipient, &refused(550, "5.1.1 no"));
         assert_eq!(found.cause.provider.as_deref(), Some("google"));
     }
 

@@ -15,6 +15,7 @@ mod intake;
 mod notices;
 mod operators;
 mod recipients;
+mod rules;
 mod senders;
 mod settings;
 mod smarthost;

@@ -176,6 +176,8 @@ pub struct SinkOptions {
     pub users: Vec<(String, String)>,
     /// What EHLO offers.
     pub extensions: Extensions,
+    /// The greeting behind its code; `sink.test ESMTP` if not given.
+    pub greeting: Option<String>,
     /// Rules from the start.
     pub rules: Vec<Rule>,
     /// A file that gets one synced JSON line per accepted message before its 250; see [`crate::ledger`].

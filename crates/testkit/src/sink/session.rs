@@ -99,7 +99,9 @@ impl Session {
     }
 
     async fn run(&mut self) -> Result<(), Over> {
-        self.step(Stage::Connect, "", "220 sink.test ESMTP").await?;
+        let greeting = self.shared.options.greeting.as_deref().unwrap_or("sink.test ESMTP");
+        let greeting = format!("220 {greeting}");
+        self.step(Stage::Connect, "", &greeting).await?;
         loop {
             let line = self.line().await?;
             let (verb, rest) = line.split_once(' ').unwrap_or((line.as_str(), ""));
