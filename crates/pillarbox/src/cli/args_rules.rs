@@ -13,6 +13,9 @@ pub struct ExplainArgs {
     /// Provider or program that spoke, if known, as `pillarbox rules list` names it.
     #[arg(long, value_name = "ID")]
     pub provider: Option<String>,
+    /// Where in the conversation it was said, if the text does not show it: some words mean another thing elsewhere.
+    #[arg(long, value_name = "STAGE", value_parser = ["banner", "ehlo", "tls", "auth", "sender", "recipient", "message"])]
+    pub stage: Option<String>,
 }
 
 /// Commands on the rules.

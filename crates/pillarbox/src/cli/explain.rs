@@ -55,6 +55,7 @@ pub fn run(global: &Global, args: &ExplainArgs) -> Result<(), Fault> {
         return if report.has_unknown() { Err(Fault::Told) } else { Ok(()) };
     }
     let mut tally = Tally::new(&base, provider);
+    tally.set_stage(args.stage.as_deref().and_then(|word| serde_json::from_value(word.into()).ok()));
     let recognised = count(&mut lines, &mut tally, size)?;
     finish(global, recognised, tally)
 }

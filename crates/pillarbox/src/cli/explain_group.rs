@@ -199,6 +199,8 @@ struct Verdict {
 pub struct Tally<'b> {
     base: &'b RuleBase,
     provider: Option<&'b str>,
+    /// Where things were said, unless they show it themselves.
+    stage: Option<Stage>,
     memory: Memory<Verdict>,
     providers: Memory<Option<&'b str>>,
     key: Vec<u8>,
@@ -223,6 +225,7 @@ impl<'b> Tally<'b> {
         Self {
             base,
             provider,
+            stage: None,
             memory: Memory::default(),
             providers: Memory::default(),
             key: Vec::new(),
@@ -245,6 +248,11 @@ impl<'b> Tally<'b> {
     /// The rules it judges by.
     pub const fn base(&self) -> &'b RuleBase {
         self.base
+    }
+
+    /// Where things were said, unless they show it themselves.
+    pub const fn set_stage(&mut self, stage: Option<Stage>) {
+        self.stage = stage;
     }
 
     /// Who spoke, where the caller knows it.
@@ -325,7 +333,7 @@ impl<'b> Tally<'b> {
             Words::Line(_) => What::Text(&text),
             Words::Reply(reply) => What::Reply(reply),
         };
-        let query = Query { stage: said.stage, provider, what };
+        let query = Query { stage: said.stage.or(self.stage), provider, what };
         let finding = judge(self.base, &query, said.dsn, &text);
         let known = finding.as_ref().is_some_and(|finding| !finding.is_by_class());
         let rule = finding.as_ref().map(|finding| finding.rule.clone());
