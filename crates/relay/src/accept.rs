@@ -1,6 +1,6 @@
 //! The one door in: a submission is checked, completed, routed and made durable before anyone hears 250 or 202.
 //!
-//! Outline: sender's rights → header → completion (after this the octets never change) → lanes → room in memory →
+//! Outline: sender's rights → header → completion → seal (after this the octets never change) → lanes → room in memory →
 //! one store transaction → schedule. What found no room in memory waits in the store.
 
 use std::net::IpAddr;
@@ -13,6 +13,7 @@ use store::{Accepted, Committed, Idempotency, Message, MessageDetails, MessageId
 
 use crate::admission::Admission;
 use crate::directory::Directory;
+use crate::domain::seal;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::sender::Sender;
 use crate::shared::Shared;
@@ -123,8 +124,13 @@ impl Door {
         let stream = stream_of(&submission, &scan)?;
         submission.sender.take_from_rate(now_ms).map_err(too_fast)?;
         let id = shared.store.next_id(now_ms);
+        let directory = shared.directory();
         let content = complete(shared, &submission, &scan, id, now_ms);
-        let message = describe(shared, &submission, &scan, &content, Stamp { id, now_ms, stream });
+        // A long line needs the same treatment as 8-bit octets: encoding, unless the next hop takes it as it is.
+        let eight_bit = submission.eight_bit || submission.longest_line > MAX_LINE;
+        let from = scan.from(&submission.content);
+        let (content, eight_bit) = seal(&shared.sealer, &directory, from, content, eight_bit, now_ms).await?;
+        let message = describe(shared, &submission, &scan, &content, Stamp { id, now_ms, stream, eight_bit });
         let recipients = submission.envelope.recipients.len();
         let idempotency = submission.idempotency.map(|(key, fingerprint)| Idempotency {
             sender: submission.sender.name.clone(),
@@ -132,7 +138,6 @@ impl Door {
             fingerprint,
             answer: id.to_string(),
         });
-        let directory = shared.directory();
         let (new_recipients, admission) =
             Admission::plan(shared, &directory, &message, &content, submission.envelope.recipients)?;
         let new = NewMessage { message, content, recipients: new_recipients, by: shared.run, idempotency };
@@ -243,7 +248,7 @@ fn stream_of(submission: &Submission, scan: &HeaderScan) -> Result<Arc<str>, Ref
 }
 
 /// The message as it is stored and sent: trace and required fields added, private ones removed.
-fn complete(shared: &Shared, submission: &Submission, scan: &HeaderScan, id: MessageId, now_ms: i64) -> Bytes {
+fn complete(shared: &Shared, submission: &Submission, scan: &HeaderScan, id: MessageId, now_ms: i64) -> Vec<u8> {
     let id = id.to_string();
     let date = message::rfc5322_date(now_ms);
     let host = &shared.config.hostname;
@@ -263,7 +268,7 @@ fn complete(shared: &Shared, submission: &Submission, scan: &HeaderScan, id: Mes
     let message_id = if scan.has_message_id { String::new() } else { made_message_id(&id, host) };
     let completion =
         Completion { received: &received, date_rfc5322: &date, message_id: &message_id, strip: &PRIVATE_HEADERS };
-    message::complete(&submission.content, scan, &completion).into()
+    message::complete(&submission.content, scan, &completion)
 }
 
 /// The Message-ID of a message that came without one.
@@ -276,6 +281,7 @@ struct Stamp {
     id: MessageId,
     now_ms: i64,
     stream: Arc<str>,
+    eight_bit: bool,
 }
 
 fn describe(
@@ -283,7 +289,7 @@ fn describe(
     submission: &Submission,
     scan: &HeaderScan,
     content: &Bytes,
-    Stamp { id, now_ms, stream }: Stamp,
+    Stamp { id, now_ms, stream, eight_bit }: Stamp,
 ) -> Arc<Message> {
     let octets = &submission.content;
     let (priority, deadline_s) = shared.stream_settings(&stream);
@@ -311,8 +317,7 @@ fn describe(
         reverse_path: submission.envelope.reverse_path.clone(),
         parameters: submission.envelope.parameters.clone(),
         size: u32::try_from(content.len()).unwrap_or(u32::MAX),
-        // A long line needs the same treatment as 8-bit octets: encoding, unless the next hop takes it as it is.
-        eight_bit: submission.eight_bit || submission.longest_line > MAX_LINE,
+        eight_bit,
         not_before_ms: submission.send_at_ms.filter(|at| *at > now_ms),
         expires_ms: wished_ms.min(latest_ms),
         details: Arc::new(details),

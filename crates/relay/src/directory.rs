@@ -1,4 +1,4 @@
-//! A consistent picture of senders, routes and rules, read from the store and replaced as a whole when they change.
+//! A consistent picture of senders, routes, rules and signing domains, read from the store and replaced as a whole when they change.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use store::settings::{Document, Kind};
 use store::{Store, StoreError};
 
+use crate::domain::{DomainRecord, SigningDomain};
 use crate::route::{Route, RouteRecord, RuleRecord};
 use crate::sender::{Sender, SenderRecord};
 
@@ -25,6 +26,8 @@ pub struct Directory {
     trusting: Vec<Arc<Sender>>,
     routes: HashMap<Arc<str>, Arc<Route>>,
     rules: Vec<(String, RuleRecord)>,
+    /// Domains with keys that sign.
+    domains: HashMap<Arc<str>, Arc<SigningDomain>>,
     /// What could not be read, in words for the log and the health page.
     pub problems: Vec<String>,
 }
@@ -47,6 +50,9 @@ impl Directory {
             directory.add_sender(document);
         }
         directory.trusting.sort_by(|a, b| a.name.cmp(&b.name));
+        for document in store.documents(Kind::Domain).await? {
+            directory.add_domain(document);
+        }
         Ok(directory)
     }
 
@@ -80,8 +86,45 @@ impl Directory {
         }
     }
 
-    /// Keeps senders that did not change, with what they have used of their rate.
+    fn add_domain(&mut self, document: Document) {
+        match serde_json::from_value::<DomainRecord>(document.body) {
+            Ok(record) => {
+                let name: Arc<str> = document.name.into();
+                for problem in record.problems() {
+                    self.problems.push(format!("domain {name}: {problem}"));
+                }
+                if record.active().next().is_some() {
+                    let domain = SigningDomain::new(name.clone(), document.version, record, document.secret);
+                    self.domains.insert(name, Arc::new(domain));
+                }
+            }
+            Err(error) => self.problems.push(format!("domain {}: {error}", document.name)),
+        }
+    }
+
+    /// Whether any mail is signed.
+    pub(crate) fn signs(&self) -> bool {
+        !self.domains.is_empty()
+    }
+
+    /// The domain whose keys sign mail from this domain: itself, or the nearest above it that signs for those below.
+    pub(crate) fn signer(&self, domain: &str) -> Option<&Arc<SigningDomain>> {
+        let mut at = domain;
+        loop {
+            if let Some(found) = self.domains.get(at).filter(|found| at == domain || found.record.subdomains) {
+                return Some(found);
+            }
+            at = at.split_once('.')?.1;
+        }
+    }
+
+    /// Keeps senders and domains that did not change, with what they have used of their rate, and their keys as read.
     pub(crate) fn keep_senders_of(&mut self, before: &Self) {
+        for domain in self.domains.values_mut() {
+            if let Some(known) = before.domains.get(&domain.name).filter(|known| known.version == domain.version) {
+                *domain = known.clone();
+            }
+        }
         let all = self.senders.values_mut().chain(self.keys.values_mut()).chain(&mut self.trusting);
         for sender in all {
             if let Some(known) = before.senders.get(&sender.name).filter(|known| known.version == sender.version) {

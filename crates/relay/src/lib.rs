@@ -13,6 +13,7 @@ mod connection;
 pub mod credential;
 pub mod directory;
 mod dispatch;
+pub mod domain;
 mod exchangers;
 mod notice;
 pub mod refusal;

@@ -18,6 +18,7 @@ use store::{Cause, Event, EventKind, Idempotency, Message, MessageDetails, Messa
 use store::{RecipientView, StoreError};
 
 use crate::admission::Admission;
+use crate::domain::seal;
 use crate::refusal::RefusalKind;
 use crate::shared::{Shared, default_stream};
 
@@ -266,7 +267,12 @@ async fn send(shared: &Arc<Shared>, view: &MessageView, to: Address, ends: &[End
         recipients: &recipients,
         original: cut(&content, about, action),
     };
-    let content: Bytes = compose(&notice).into();
+    let content = compose(&notice);
+    let eight_bit = !content.is_ascii();
+    let directory = shared.directory();
+    let sealed = seal(&shared.sealer, &directory, Some(from.as_bytes()), content, eight_bit, now_ms).await;
+    let (content, eight_bit) =
+        sealed.map_err(|refusal| Trouble::Store(StoreError::Unhealthy(refusal.reply.to_string())))?;
     let new = Arc::new(Message {
         id,
         accepted_ms: now_ms,
@@ -279,7 +285,7 @@ async fn send(shared: &Arc<Shared>, view: &MessageView, to: Address, ends: &[End
             ..MailParameters::default()
         },
         size: u32::try_from(content.len()).unwrap_or(u32::MAX),
-        eight_bit: !content.is_ascii(),
+        eight_bit,
         not_before_ms: None,
         expires_ms: now_ms.saturating_add(i64::try_from(shared.config.expiry_s).unwrap_or(0).saturating_mul(1_000)),
         details: Arc::new(MessageDetails {
@@ -297,7 +303,6 @@ async fn send(shared: &Arc<Shared>, view: &MessageView, to: Address, ends: &[End
         answer: id.to_string(),
     };
     let recipient = Recipient { address: to, parameters: RcptParameters::default() };
-    let directory = shared.directory();
     let plan = Admission::plan(shared, &directory, &new, &content, vec![recipient]);
     let (recipients, admission) = plan.map_err(|refusal| Trouble::Nowhere(refusal.reply.to_string()))?;
     let new = NewMessage { message: new, content, recipients, by: shared.run, idempotency: Some(idempotency) };

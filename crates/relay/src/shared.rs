@@ -44,6 +44,7 @@ pub(crate) struct Shared {
     /// Content that is being received.
     pub(crate) receiving: Arc<Budget>,
     pub(crate) exchangers: Exchangers,
+    pub(crate) sealer: crate::domain::Sealer,
     pub(crate) lookups: crate::dispatch::Lookups,
     /// Something in the store fell due earlier than the claim loop knew.
     pub(crate) claim_wake: Notify,
@@ -95,6 +96,7 @@ impl Shared {
             receiving: Budget::new(config.memory_in_flight),
             exchangers: Exchangers::new(net.clone(), config.hostname.clone()),
             gate: Gate::default(),
+            sealer: crate::domain::Sealer::default(),
             lookups: crate::dispatch::Lookups::default(),
             claim_wake: Notify::new(),
             tick_wake: Notify::new(),

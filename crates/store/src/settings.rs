@@ -1,4 +1,4 @@
-//! Settings that live in the store: senders, routes and routing rules. Each is in exactly one place.
+//! Settings that live in the store: senders, routes, routing rules and the keys of domains. Each is in exactly one place.
 //!
 //! A document is JSON without secrets; the secret beside it is encrypted at rest and never shown again.
 
@@ -15,6 +15,8 @@ pub enum Kind {
     Route,
     /// Which route a recipient takes.
     Rule,
+    /// A domain we sign for; the secret holds its private keys. Its name may be as long as a domain.
+    Domain,
 }
 
 /// A stored document.
@@ -22,7 +24,7 @@ pub enum Kind {
 pub struct Document {
     /// Kind.
     pub kind: Kind,
-    /// Name, unique within its kind; 1 to 64 characters of `a-z 0-9 . _ -`.
+    /// Name, unique within its kind; 1 to 64 characters of `a-z 0-9 . _ -` (253 for a domain).
     pub name: String,
     /// JSON, the shape is the reader's affair.
     pub body: serde_json::Value,

@@ -209,6 +209,18 @@ fn settings(scene: &mut Scene) {
     assert_eq!(documents[1].body, json!({"host": "b"}));
     assert_eq!(documents[1].secret.as_ref().map(|secret| secret.expose_secret()), Some("s3cret"));
     assert!(documents[0].secret.is_none() && documents[1].version == second);
+    let long = format!("{}.example", ["label"; 20].join("."));
+    let put_domain = |name: &str| {
+        let secret = SecretChange::Set(SecretString::from("keys"));
+        store.put_document(Kind::Domain, name.into(), json!({"keys": []}), secret, 5).wait()
+    };
+    put_domain(&long).unwrap();
+    assert!(matches!(put_domain(&"a".repeat(254)), Err(StoreError::Invalid(_))));
+    assert!(matches!(put(&long, json!({}), SecretChange::Keep), Err(StoreError::Invalid(_))));
+    let domains = store.documents(Kind::Domain).wait().unwrap();
+    assert_eq!((domains.len(), domains[0].name.as_str()), (1, long.as_str()));
+    assert_eq!(domains[0].secret.as_ref().map(|secret| secret.expose_secret()), Some("keys"));
+    assert_eq!(store.documents(Kind::Route).wait().unwrap().len(), 2);
     put("smart", json!({"host": "b"}), SecretChange::Clear).unwrap();
     assert!(store.documents(Kind::Sender).wait().unwrap().is_empty());
     let version = store.settings_version().wait().unwrap();

@@ -15,6 +15,7 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
         Kind::Sender => "sender",
         Kind::Route => "route",
         Kind::Rule => "rule",
+        Kind::Domain => "domain",
     }
 }
 
@@ -24,10 +25,11 @@ pub(super) fn identity(kind: Kind, name: &str) -> String {
 }
 
 /// Refuses names that could not be shown or typed everywhere.
-pub(super) fn check_name(name: &str) -> Result<(), StoreError> {
+pub(super) fn check_name(kind: Kind, name: &str) -> Result<(), StoreError> {
+    let most = if kind == Kind::Domain { 253 } else { 64 };
     let allowed = |octet: u8| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
-        return Err(StoreError::Invalid("a name has 1 to 64 characters of a-z 0-9 . _ -".into()));
+    if name.is_empty() || name.len() > most || !name.bytes().all(allowed) {
+        return Err(StoreError::Invalid(format!("a name has 1 to {most} characters of a-z 0-9 . _ -")));
     }
     Ok(())
 }

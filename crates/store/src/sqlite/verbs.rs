@@ -186,7 +186,7 @@ impl Settings for SqliteStore {
         now_ms: i64,
     ) -> Pending<i64> {
         let request = || -> Result<PutRequest, StoreError> {
-            settings::check_name(&name)?;
+            settings::check_name(kind, &name)?;
             let secret = match &secret {
                 SecretChange::Keep => SealedChange::Keep,
                 SecretChange::Clear => SealedChange::Clear,

@@ -4,10 +4,12 @@
 
 mod canonical;
 mod key;
+mod sign;
 mod signature;
 
 pub use canonical::{Canonical, body_octets, header_octets, header_of, relaxed_field};
 pub use key::{DkimKey, KeyAlgorithm, Service, is_record, parse_key, public_key_of};
+pub use sign::{Maker, Prepared, Unsigned, may_leave_out, prepare};
 pub use signature::{Field, Hash, Signature, SignatureAlgorithm, fields, parse_signature};
 
 /// The name of a key record.
