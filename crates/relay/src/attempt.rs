@@ -29,6 +29,16 @@ pub(crate) enum Next {
     Close(Option<Job>),
 }
 
+impl Next {
+    /// Recipients that were not tried.
+    pub(crate) fn left(&self) -> usize {
+        match self {
+            Self::Continue | Self::Close(None) => 0,
+            Self::Again(job) | Self::Close(Some(job)) => job.claim.recipients.len(),
+        }
+    }
+}
+
 /// Tries to deliver a job.
 pub(crate) async fn run(worker: &mut Worker, job: Job) -> Next {
     let shared = worker.shared.clone();

@@ -73,21 +73,29 @@ async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
     let wake = Arc::new(Notify::new());
     let mut messages = 0;
     while !shared.is_stopping() && messages < worker.route.messages_per_connection() && worker.is_current() {
-        let job = {
+        let (job, news) = {
             let mut schedule = shared.schedule.lock();
-            let job = schedule.take(destination);
+            let job = schedule.take(destination, shared.now_ms());
+            let news = schedule.take_news();
             if job.is_none() {
                 if schedule.is_starving() {
-                    return;
+                    drop(schedule);
+                    return shared.heed(news);
                 }
                 schedule.idle(destination, id, wake.clone());
             }
-            job
+            (job, news)
         };
+        shared.heed(news);
         match job {
-            Some(job) => {
+            Some((job, ticket)) => {
                 messages += 1;
-                match attempt::run(worker, job).await {
+                let next = attempt::run(worker, job).await;
+                if let Some(ticket) = ticket {
+                    let tried = ticket.tried(next.left());
+                    shared.schedule.lock().finish(&ticket, tried, shared.now_ms());
+                }
+                match next {
                     Next::Continue => {}
                     Next::Again(job) => put_back(&shared, destination, job),
                     Next::Close(job) => {

@@ -48,7 +48,12 @@ pub(crate) fn destination_of(route: &Route, exchange: &Exchange) -> Arc<str> {
 }
 
 fn add(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, job: Job) {
-    let action = shared.schedule.lock().add(destination, route.limits(), job, shared.now_ms());
+    let (action, news) = {
+        let mut schedule = shared.schedule.lock();
+        let action = schedule.add(destination, route.limits(destination), job, shared.now_ms());
+        (action, schedule.take_news())
+    };
+    shared.heed(news);
     shared.perform(action);
 }
 

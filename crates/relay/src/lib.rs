@@ -24,6 +24,7 @@ pub mod sender;
 mod settle;
 mod shared;
 pub mod smtp;
+mod usage;
 pub mod verdict;
 
 pub use accept::{Door, Receipt, Submission};

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use proto::smtp::sasl::client::Mechanism;
 use secrecy::SecretString;
+
+use crate::schedule::limit::Rates;
+use crate::schedule::{Account, Limits};
 use serde::{Deserialize, Serialize};
 
 /// How a route moves mail.
@@ -88,6 +91,12 @@ pub struct RouteRecord {
     /// Name in EHLO, by default the server's host name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helo: Option<String>,
+    /// How much the route may send, all destinations together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Rates>,
+    /// How much an MX route may send to each group of mail exchangers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination_rates: Option<Rates>,
 }
 
 fn yes() -> bool {
@@ -167,6 +176,13 @@ impl RouteRecord {
         say(self.connections == Some(0), "At least one connection is needed.");
         say(self.messages_per_connection == Some(0), "At least one message per connection is needed.");
         say(self.recipients_per_transaction == Some(0), "At least one recipient per transaction is needed.");
+        say(
+            self.kind != RouteKind::Mx && self.destination_rates.is_some(),
+            "Only an MX route has several destinations: limit the route itself.",
+        );
+        for rates in [&self.rates, &self.destination_rates].into_iter().flatten() {
+            problems.extend(rates.problems());
+        }
         problems
     }
 }
@@ -203,11 +219,21 @@ impl Route {
     }
 
     /// Limits of one of its destinations.
-    pub fn limits(&self) -> crate::schedule::Limits {
-        crate::schedule::Limits {
+    pub fn limits(&self, destination: &Arc<str>) -> Limits {
+        Limits {
             connections: self.record.connections.unwrap_or(DEFAULT_CONNECTIONS).max(1),
             recipients: self.record.recipients_per_transaction.unwrap_or(DEFAULT_RECIPIENTS).max(1) as usize,
+            accounts: self.accounts(destination),
         }
+    }
+
+    /// What is counted of a message to one of its destinations.
+    fn accounts(&self, destination: &Arc<str>) -> Option<Arc<[Account]>> {
+        let limited = |rates: &Option<Rates>| rates.clone().filter(|rates| !rates.is_unlimited());
+        let all = limited(&self.record.rates).map(|rates| Account { name: self.name.clone(), rates });
+        let each = limited(&self.record.destination_rates).map(|rates| Account { name: destination.clone(), rates });
+        let accounts: Vec<Account> = all.into_iter().chain(each).collect();
+        (!accounts.is_empty()).then(|| accounts.into())
     }
 
     /// Most messages on one connection.

@@ -12,9 +12,10 @@ use store::{Claim, ClaimRequest, Operation, Selector, State, Store, StoreError};
 use crate::accept::Door;
 use crate::config::RelayConfig;
 use crate::directory::Directory;
-use crate::schedule::{DestinationStatus, Job};
+use crate::schedule::{AccountStatus, DestinationStatus, Job};
 use crate::shared::Shared;
 use crate::smtp::SmtpFactory;
+use crate::usage;
 
 /// Longest sleep of a loop: a wall clock that was set must be noticed.
 const NAP_MS: i64 = 5_000;
@@ -64,6 +65,8 @@ pub struct Status {
     pub connections: u32,
     /// The destinations with most in memory.
     pub destinations: Vec<DestinationStatus>,
+    /// What accounts with limits have used of them.
+    pub accounts: Vec<AccountStatus>,
     /// Senders that exist.
     pub senders: usize,
     /// Routes that exist.
@@ -76,11 +79,14 @@ impl Relay {
         let (run, taken_back) = store.start_run(&config.node, net.clock.now_ms()).await?;
         let directory = Directory::load(&*store).await?;
         let problems = directory.problems.clone();
+        let saved = store.usage().await?;
         let shared = Arc::new(Shared::new(config, store, net, run, directory));
+        usage::restore(&shared, saved);
         shared.tasks.spawn(claims(shared.clone()));
         shared.tasks.spawn(ticks(shared.clone()));
         shared.tasks.spawn(settings(shared.clone()));
         shared.tasks.spawn(chores(shared.clone()));
+        shared.tasks.spawn(usage::run(shared.clone()));
         if shared.config.notices {
             shared.tasks.spawn(crate::notice::run(shared.clone()));
         }
@@ -124,7 +130,10 @@ impl Relay {
 
     /// The relay at this moment.
     pub fn status(&self) -> Status {
-        let schedule = self.shared.schedule.lock();
+        let now_ms = self.shared.now_ms();
+        let mut schedule = self.shared.schedule.lock();
+        let mut accounts = schedule.meters_mut().overview(now_ms);
+        accounts.truncate(SHOWN);
         let mut destinations = schedule.overview();
         destinations.truncate(SHOWN);
         let (senders, routes) = self.shared.directory().counts();
@@ -134,6 +143,7 @@ impl Relay {
             receiving_octets: self.shared.receiving.used(),
             connections: schedule.connections(),
             destinations,
+            accounts,
             senders,
             routes,
         }
@@ -151,6 +161,7 @@ impl Relay {
             shared.deadline.cancel();
             let _ = tokio::time::timeout(LAST_GRACE, shared.tasks.wait()).await;
         }
+        usage::close(shared).await;
         let mut jobs = shared.schedule.lock().evict(|_| true);
         jobs.extend(shared.lookups.drain());
         if let Err(error) = give_back(shared, &jobs, shared.now_ms()).await {
@@ -319,6 +330,10 @@ async fn ticks(shared: Arc<Shared>) {
             let mut schedule = shared.schedule.lock();
             (schedule.tick(now_ms), schedule.next_tick_ms())
         };
+        let news = shared.schedule.lock().take_news();
+        if news.hungry {
+            shared.usage_wake.notify_one();
+        }
         shared.perform(actions);
         let wait_ms = next.map_or(NAP_MS, |at| (at - now_ms).clamp(1, NAP_MS));
         tokio::select! {

@@ -21,7 +21,7 @@ use crate::credential::Gate;
 use crate::directory::Directory;
 use crate::exchangers::Exchangers;
 use crate::route::Route;
-use crate::schedule::{Action, ConnectionId, Job, Schedule, WindowLimits};
+use crate::schedule::{Action, ConnectionId, Job, News, Schedule, WindowLimits};
 
 /// Lanes whose names are remembered.
 const LANES: usize = 10_000;
@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) claim_wake: Notify,
     /// A destination was paused: the time of the next tick may have changed.
     pub(crate) tick_wake: Notify,
+    /// Mail waits until a block of its quota is written down.
+    pub(crate) usage_wake: Notify,
     /// No new work from here on.
     pub(crate) stopping: CancellationToken,
     /// Patience is over: what is in flight is cut.
@@ -100,6 +102,7 @@ impl Shared {
             lookups: crate::dispatch::Lookups::default(),
             claim_wake: Notify::new(),
             tick_wake: Notify::new(),
+            usage_wake: Notify::new(),
             route_nets: Mutex::default(),
             stopping: CancellationToken::new(),
             deadline: CancellationToken::new(),
@@ -191,6 +194,16 @@ impl Shared {
                     self.tasks.spawn(crate::connection::run(self.clone(), destination, id));
                 }
             }
+        }
+    }
+
+    /// Wakes the loops that the schedule has news for.
+    pub(crate) fn heed(&self, news: News) {
+        if news.hungry {
+            self.usage_wake.notify_one();
+        }
+        if news.sooner {
+            self.tick_wake.notify_one();
         }
     }
 

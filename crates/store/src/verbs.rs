@@ -116,6 +116,8 @@ pub trait Browse: Send + Sync {
     fn cursor(&self, name: &'static str) -> Pending<i64>;
     /// Queue by group, most pending first, at most `limit`.
     fn counts(&self, by: GroupBy, limit: u32) -> Pending<Vec<QueueCount>>;
+    /// What [`Maintain::save_usage`] wrote down, by account.
+    fn usage(&self) -> Pending<Vec<(String, String)>>;
     /// The capture mailbox, newest first, before the cursor.
     fn captured(&self, before: Option<MessageId>, limit: u32) -> Pending<Vec<MessageView>>;
 }
@@ -161,6 +163,8 @@ pub trait Maintain: Send + Sync {
     fn retain(&self, retention: Retention, now_ms: i64) -> Pending<u64>;
     /// Remembers where a reader of events stands: everything up to here is done with.
     fn move_cursor(&self, name: &'static str, seq: i64) -> Pending<u64>;
+    /// Writes down what accounts have used of their limits, text without meaning to the store; `None` forgets one.
+    fn save_usage(&self, rows: Vec<(String, Option<String>)>) -> Pending<u64>;
     /// A consistent copy while running, into a directory that does not exist or is empty.
     fn backup(&self, to: PathBuf) -> Pending<u64>;
     /// Checks structure (and every stored content, if `deep`); gives the problems found.

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::route_rates::RateOptions;
+
 /// Commands on senders.
 #[derive(Debug, Subcommand)]
 pub enum SenderCommand {
@@ -199,7 +201,7 @@ pub enum RouteCommand {
     },
     /// Change a route.
     #[command(
-        after_help = "Examples:\n  pillarbox route set provider --connections 5\n  pillarbox route set provider --password-from prompt\n  pillarbox route set provider --clear ca-file"
+        after_help = "Examples:\n  pillarbox route set provider --connections 5\n  pillarbox route set provider --per-minute 25 --recipients-per-day 10000\n  pillarbox route set provider --password-from prompt\n  pillarbox route set provider --clear ca-file"
     )]
     Set {
         /// Name.
@@ -295,6 +297,9 @@ pub struct RouteOptions {
     /// Name in EHLO.
     #[arg(long, value_name = "NAME")]
     pub helo: Option<String>,
+    /// Rates.
+    #[command(flatten)]
+    pub rates: RateOptions,
 }
 
 /// When TLS is used.
@@ -333,6 +338,10 @@ pub enum RouteClear {
     SourceAddress,
     /// Name in EHLO.
     Helo,
+    /// Rate limits of the route.
+    Rates,
+    /// Rate limits of each destination.
+    DestinationRates,
 }
 
 /// Commands on rules.

@@ -11,6 +11,7 @@ use super::args::Global;
 use super::args_settings::{RouteClear, RouteCommand, RouteKindArgs, RouteOptions, RuleCommand, Tls};
 use super::client::{Client, Need, escaped, read};
 use super::output::{clean, facts, json as print_json, print, short_time, table};
+use super::route_rates::words as rate_words;
 use super::secret;
 use crate::config::values::duration;
 use crate::http::api::routes::{RouteOut, RuleOut};
@@ -137,6 +138,7 @@ fn fields(options: &RouteOptions) -> Result<Map<String, Value>, Fault> {
     put("retry_s", retry.transpose()?.map(Into::into));
     put("source_address", options.source_address.map(|address| address.to_string().into()));
     put("helo", options.helo.clone().map(Into::into));
+    options.rates.put(&mut body);
     Ok(body)
 }
 
@@ -161,6 +163,8 @@ fn cleared(what: RouteClear) -> &'static [&'static str] {
         RouteClear::Retry => &["retry_s"],
         RouteClear::SourceAddress => &["source_address"],
         RouteClear::Helo => &["helo"],
+        RouteClear::Rates => &["rates"],
+        RouteClear::DestinationRates => &["destination_rates"],
     }
 }
 
@@ -217,6 +221,8 @@ fn show(global: &Global, value: Value) -> Result<(), Fault> {
         ("messages per connection", number(route.messages_per_connection)),
         ("recipients per transaction", number(route.recipients_per_transaction)),
         ("idle seconds", number(route.idle_s)),
+        ("at most", rate_words(route.rates.as_ref())),
+        ("at most to each destination", rate_words(route.destination_rates.as_ref())),
         ("retry", retry.unwrap_or_default()),
         ("from address", route.source_address.map(|address| address.to_string()).unwrap_or_default()),
         ("EHLO", route.helo.clone().unwrap_or_default()),

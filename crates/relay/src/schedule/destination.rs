@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use store::{Claim, Lane};
 
+use super::meters::Accounts;
 use super::pause::Pause;
 use super::{ConnectionId, Job};
 
@@ -21,6 +22,17 @@ pub struct Limits {
     pub connections: u32,
     /// Recipients in one transaction, at least 1.
     pub recipients: usize,
+    /// Accounts whose rates are limited; `None`: nothing is counted.
+    pub accounts: Option<Accounts>,
+}
+
+/// Which mail may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// All.
+    Any,
+    /// What may use the reserve of a quota.
+    Urgent,
 }
 
 /// Who shares a turn: all jobs of one sender and stream.
@@ -110,6 +122,8 @@ pub(super) struct Destination<W> {
     pub(super) pause: Pause,
     /// Set while it refuses further connections beside those it has.
     pub(super) crowd: Pause,
+    /// When its quota has room again, if it was used up.
+    pub(super) full_until: Option<i64>,
 }
 
 impl<W> Destination<W> {
@@ -123,6 +137,7 @@ impl<W> Destination<W> {
             idle: Vec::new(),
             pause: Pause::default(),
             crowd: Pause::default(),
+            full_until: None,
         }
     }
 
@@ -143,7 +158,11 @@ impl<W> Destination<W> {
     }
 
     /// Most urgent first, but a lower priority is never starved for ever.
-    pub(super) fn pop(&mut self) -> Option<Job> {
+    pub(super) fn pop(&mut self, turn: Turn, most: usize) -> Option<Job> {
+        let most = most.min(self.limits.recipients).max(1);
+        if turn == Turn::Urgent {
+            return self.priorities[0].pop(most);
+        }
         let first = self.priorities.iter().position(|turns| turns.jobs > 0)?;
         let lower = (first + 1..PRIORITIES).find(|i| self.priorities[*i].jobs > 0);
         let chosen = match lower {
@@ -160,8 +179,12 @@ impl<W> Destination<W> {
                 first
             }
         };
-        let most = self.limits.recipients.max(1);
         self.priorities[chosen].pop(most)
+    }
+
+    /// It has mail that may use the reserve of a quota.
+    pub(super) fn has_urgent(&self) -> bool {
+        self.priorities[0].jobs > 0
     }
 
     pub(super) fn peek(&self) -> Option<&Arc<Lane>> {

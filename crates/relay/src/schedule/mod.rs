@@ -8,6 +8,8 @@
 //! `W` is what wakes an idle connection: a handle in the relay, a number in the simulation.
 
 mod destination;
+pub mod limit;
+mod meters;
 mod pause;
 #[cfg(test)]
 mod simulation;
@@ -20,8 +22,10 @@ use store::{Claim, Lane};
 
 use crate::budget::Held;
 
-use destination::Destination;
 pub use destination::Limits;
+use destination::{Destination, Turn};
+use limit::Room;
+pub use meters::{Account, AccountStatus, Accounts, Meters, Permissions, SavedAccount, Ticket};
 pub use window::{Window, WindowLimits};
 
 /// Recipients of one message that can go in one transaction, in memory.
@@ -57,7 +61,15 @@ pub struct Schedule<W> {
     starved: BTreeSet<Arc<str>>,
     connections: u32,
     max_connections: u32,
+    meters: Meters,
+    /// Destinations whose mail waits until a block of their quota is written down.
+    unwritten: BTreeSet<Arc<str>>,
+    /// A destination is to be looked at again sooner than was known.
+    sooner: bool,
 }
+
+/// Connections that are woken or opened at once for one destination whose quota is free again.
+const AT_ONCE: u32 = 100;
 
 impl<W> Schedule<W> {
     /// An empty schedule; `max_connections` is for all destinations together.
@@ -69,7 +81,32 @@ impl<W> Schedule<W> {
             starved: BTreeSet::new(),
             connections: 0,
             max_connections,
+            meters: Meters::default(),
+            unwritten: BTreeSet::new(),
+            sooner: false,
         }
+    }
+
+    /// What is counted.
+    pub fn meters_mut(&mut self) -> &mut Meters {
+        &mut self.meters
+    }
+
+    /// What the loops beside the connections should hear of; said once.
+    pub fn take_news(&mut self) -> News {
+        News { hungry: self.meters.take_hunger(), sooner: std::mem::take(&mut self.sooner) }
+    }
+
+    /// What was to be written down is durable: mail that waited for it goes on.
+    pub fn written(&mut self, permissions: Permissions, now_ms: i64) -> Vec<Action<W>> {
+        self.meters.saved(permissions);
+        let waiting = std::mem::take(&mut self.unwritten);
+        waiting.iter().flat_map(|name| self.stir_all(name, now_ms)).collect()
+    }
+
+    /// A message that was handed out has ended: so many of its recipients were tried.
+    pub fn finish(&mut self, ticket: &Ticket, tried: u32, now_ms: i64) {
+        self.meters.finish(ticket, tried, now_ms);
     }
 
     /// The window's accounts.
@@ -90,6 +127,9 @@ impl<W> Schedule<W> {
     /// Adds a job whose recipients were reserved in the window before.
     pub fn add(&mut self, name: &Arc<str>, limits: Limits, job: Job, now_ms: i64) -> Option<Action<W>> {
         let destination = self.destinations.entry(name.clone()).or_insert_with(|| Destination::new(limits.clone()));
+        if let Some(accounts) = &limits.accounts {
+            self.meters.set(accounts);
+        }
         destination.limits = limits;
         destination.push_back(job);
         self.stir(name, now_ms)
@@ -101,9 +141,47 @@ impl<W> Schedule<W> {
         self.stir(name, now_ms)
     }
 
-    /// The next batch for an open connection, at most as many recipients as the destination takes in a transaction.
-    pub fn take(&mut self, name: &str) -> Option<Job> {
-        self.destinations.get_mut(name)?.pop()
+    /// The next batch for an open connection, at most as many recipients as the destination takes in a transaction and
+    /// as its quota has room for. With a ticket if that is counted: it goes to [`Schedule::finish`].
+    pub fn take(&mut self, name: &Arc<str>, now_ms: i64) -> Option<(Job, Option<Ticket>)> {
+        let destination = self.destinations.get_mut(name)?;
+        let Some(accounts) = destination.limits.accounts.clone() else {
+            return destination.pop(Turn::Any, usize::MAX).map(|job| (job, None));
+        };
+        if destination.queued() == 0 {
+            return None;
+        }
+        let (turn, most) = self.turn(name, &accounts, now_ms)?;
+        let job = self.destinations.get_mut(name)?.pop(turn, most as usize)?;
+        let ticket = self.meters.hand_out(&accounts, job.claim.recipients.len() as u32);
+        Some((job, Some(ticket)))
+    }
+
+    /// Whose turn it is at a destination with limits: anybody's, urgent mail's, or nobody's, and when it is looked at again.
+    fn turn(&mut self, name: &Arc<str>, accounts: &Accounts, now_ms: i64) -> Option<(Turn, u32)> {
+        let urgent = self.destinations.get(name)?.has_urgent();
+        let ordinary = self.meters.room(accounts, 1, now_ms);
+        if let Room::Open { recipients, .. } = ordinary {
+            return Some((Turn::Any, recipients));
+        }
+        let room = if urgent { self.meters.room(accounts, 0, now_ms) } else { ordinary };
+        match room {
+            Room::Open { recipients, .. } => return Some((Turn::Urgent, recipients)),
+            Room::Unwritten => drop(self.unwritten.insert(name.clone())),
+            Room::Full(until) => {
+                let until = match ordinary {
+                    Room::Full(at) => at.min(until),
+                    _ => until,
+                };
+                let destination = self.destinations.get_mut(name)?;
+                if destination.full_until.is_none_or(|known| known <= now_ms || until < known) {
+                    destination.full_until = Some(until);
+                    self.paused.insert((until, name.clone()));
+                    self.sooner = true;
+                }
+            }
+        }
+        None
     }
 
     /// The lane of the job that [`Schedule::take`] would give: a connection is opened for it.
@@ -175,7 +253,7 @@ impl<W> Schedule<W> {
                 }
                 self.paused.insert((destination.pause.failure(now_ms), name.clone()));
                 let all = destination.pause.is_long();
-                while let Some(job) = destination.pop() {
+                while let Some(job) = destination.pop(Turn::Any, usize::MAX) {
                     jobs.push(job);
                     if !all {
                         break;
@@ -194,7 +272,7 @@ impl<W> Schedule<W> {
                 break;
             }
             self.paused.remove(&(until, name.clone()));
-            actions.extend(self.stir(&name, now_ms));
+            actions.extend(self.stir_all(&name, now_ms));
             self.forget_if_empty(&name, now_ms);
         }
         actions
@@ -232,10 +310,26 @@ impl<W> Schedule<W> {
                 connections: destination.open,
                 idle: destination.idle.len(),
                 paused_until_ms: destination.pause.until(),
+                full_until_ms: destination.full_until,
             })
             .collect();
         all.sort_by(|a, b| b.queued.cmp(&a.queued).then_with(|| a.name.cmp(&b.name)));
         all
+    }
+
+    /// Wakes or opens as many connections as there is work for: several may have waited for the same.
+    fn stir_all(&mut self, name: &Arc<str>, now_ms: i64) -> Vec<Action<W>> {
+        let Some(destination) = self.destinations.get_mut(name) else { return Vec::new() };
+        destination.full_until = destination.full_until.filter(|until| *until > now_ms);
+        let Some(accounts) = destination.limits.accounts.clone() else {
+            return self.stir(name, now_ms).into_iter().collect();
+        };
+        let hands = match self.meters.room(&accounts, 0, now_ms) {
+            Room::Open { messages, .. } => messages.min(AT_ONCE),
+            // Asked once, so that it is known when to look again.
+            _ => 1,
+        };
+        (0..hands).map_while(|_| self.stir(name, now_ms)).collect()
     }
 
     /// Wakes or opens a connection if the destination has more jobs than hands.
@@ -244,6 +338,10 @@ impl<W> Schedule<W> {
         if destination.queued() == 0 {
             return None;
         }
+        if let Some(accounts) = destination.limits.accounts.clone() {
+            self.turn(name, &accounts, now_ms)?;
+        }
+        let destination = self.destinations.get_mut(name)?;
         if let Some((_, wake)) = destination.idle.pop() {
             return Some(Action::Wake(wake));
         }
@@ -287,6 +385,15 @@ impl<W> Schedule<W> {
     }
 }
 
+/// See [`Schedule::take_news`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct News {
+    /// Mail waits for [`Meters::save`].
+    pub hungry: bool,
+    /// [`Schedule::next_tick_ms`] may be earlier.
+    pub sooner: bool,
+}
+
 /// A destination as status pages show it.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct DestinationStatus {
@@ -300,4 +407,6 @@ pub struct DestinationStatus {
     pub idle: usize,
     /// Not tried before, Unix milliseconds.
     pub paused_until_ms: Option<i64>,
+    /// When a quota that is used up has room again, Unix milliseconds.
+    pub full_until_ms: Option<i64>,
 }

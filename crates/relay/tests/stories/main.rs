@@ -12,6 +12,7 @@ mod content;
 mod exchangers;
 mod faults;
 mod intake;
+mod limits;
 mod notices;
 mod operators;
 mod recipients;

@@ -13,6 +13,7 @@ pub(super) const STORIES: &[Story] = &[
     ("everything answered for survives a restart", restart),
     ("events have one order and a cursor that never goes back", cursor),
     ("what somebody has to be told of is found behind a cursor that survives", notable),
+    ("what accounts have used of their limits survives a restart", usage),
     ("a content that a notice may return outlives its last recipient", returned),
     ("retention removes what is past its time and nothing else", retention),
     ("a damaged content is set aside, kept and reported", damage),
@@ -93,6 +94,21 @@ fn notable(scene: &mut Scene) {
     scene.store.move_cursor("others", 3).wait().unwrap();
     scene.restart();
     assert_eq!(scene.store.cursor("notices").wait().unwrap(), 7);
+}
+
+fn usage(scene: &mut Scene) {
+    let row = |name: &str, body: &str| (name.to_owned(), body.to_owned());
+    let save = |scene: &Scene, rows: &[(&str, Option<&str>)]| {
+        let rows = rows.iter().map(|(name, body)| ((*name).to_owned(), body.map(str::to_owned))).collect();
+        scene.store.save_usage(rows).wait().unwrap()
+    };
+    assert_eq!(scene.store.usage().wait().unwrap(), []);
+    save(scene, &[("provider", Some("1")), ("direct", Some("2"))]);
+    save(scene, &[("provider", Some("3")), ("never", None)]);
+    scene.restart();
+    assert_eq!(scene.store.usage().wait().unwrap(), [row("direct", "2"), row("provider", "3")]);
+    save(scene, &[("direct", None)]);
+    assert_eq!(scene.store.usage().wait().unwrap(), [row("provider", "3")]);
 }
 
 fn returned(scene: &mut Scene) {

@@ -92,6 +92,8 @@ pub(super) enum Upkeep {
     Lanes { before_ms: i64 },
     /// Remembers where a reader of events stands.
     Cursor { name: &'static str, seq: i64 },
+    /// Writes down what accounts have used of their limits.
+    Usage { rows: Vec<(String, Option<String>)> },
     /// Copies contents to the current segment.
     Move { from: i64, contents: Vec<Moved> },
 }

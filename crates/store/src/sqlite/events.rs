@@ -153,6 +153,13 @@ pub(super) fn notable_after(connection: &Connection, seq: i64, limit: u32) -> Re
     Ok(Notable { events, upto })
 }
 
+/// What accounts have used of their limits.
+pub(super) fn usage(connection: &Connection) -> Result<Vec<(String, String)>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT account, body FROM usage ORDER BY account")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
 /// Where a reader of events stands.
 pub(super) fn cursor(connection: &Connection, name: &str) -> Result<i64, Fault> {
     let found = connection

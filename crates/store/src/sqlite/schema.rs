@@ -7,7 +7,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::StoreError;
 
 /// All migrations, oldest first; the position is the version.
-const MIGRATIONS: &[(&str, &str)] = &[("0001_queue", include_str!("migrations/0001_queue.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_queue", include_str!("migrations/0001_queue.sql")),
+    ("0002_usage", include_str!("migrations/0002_usage.sql")),
+];
 
 /// Version this program writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;

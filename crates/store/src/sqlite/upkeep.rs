@@ -24,6 +24,7 @@ impl Work<'_> {
             Upkeep::Keys { before_ms } => self.remove_keys(*before_ms),
             Upkeep::Lanes { before_ms } => self.remove_lanes(*before_ms),
             Upkeep::Cursor { name, seq } => self.move_cursor(name, *seq),
+            Upkeep::Usage { rows } => self.save_usage(rows),
             Upkeep::Move { from, contents } => self.move_contents(*from, contents),
         }
     }
@@ -36,6 +37,22 @@ impl Work<'_> {
                  ON CONFLICT(name) DO UPDATE SET value = ?2 WHERE value < ?2",
             )?
             .execute(params![name, seq])?;
+        Ok(changed as u64)
+    }
+
+    fn save_usage(&mut self, rows: &[(String, Option<String>)]) -> Result<u64, Fault> {
+        let mut changed = 0;
+        for (account, body) in rows {
+            changed += match body {
+                Some(body) => self
+                    .connection
+                    .prepare_cached(
+                        "INSERT INTO usage(account, body) VALUES (?1, ?2) ON CONFLICT(account) DO UPDATE SET body = ?2",
+                    )?
+                    .execute(params![account, body])?,
+                None => self.connection.prepare_cached("DELETE FROM usage WHERE account = ?1")?.execute([account])?,
+            };
+        }
         Ok(changed as u64)
     }
 

@@ -166,6 +166,10 @@ impl Browse for SqliteStore {
         self.shared.readers.ask(move |connection| Ok(browse::counts(connection, &shared, by, limit)?))
     }
 
+    fn usage(&self) -> Pending<Vec<(String, String)>> {
+        self.shared.readers.ask(move |connection| Ok(events::usage(connection)?))
+    }
+
     fn captured(&self, before: Option<MessageId>, limit: u32) -> Pending<Vec<MessageView>> {
         self.shared.readers.ask(move |connection| Ok(browse::captured(connection, before, limit)?))
     }
@@ -224,6 +228,12 @@ impl Maintain for SqliteStore {
 
     fn move_cursor(&self, name: &'static str, seq: i64) -> Pending<u64> {
         let (job, pending) = Job::new(Upkeep::Cursor { name, seq });
+        self.shared.queue.push(Command::Upkeep(job));
+        pending
+    }
+
+    fn save_usage(&self, rows: Vec<(String, Option<String>)>) -> Pending<u64> {
+        let (job, pending) = Job::new(Upkeep::Usage { rows });
         self.shared.queue.push(Command::Upkeep(job));
         pending
     }
