@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use aho_corasick::{AhoCorasick, MatchKind};
-
 use crate::embedded;
 use crate::error::RulesError;
 use crate::model::Rule;
+use crate::prefilter::Prefilter;
 use crate::provider::{Provider, Submission, is_slip};
-use crate::raw;
+use crate::raw::{self, RawFile};
 use crate::reason::{Reason, ReasonText};
 
 /// Who wrote a rule.
@@ -28,10 +27,7 @@ pub struct RuleBase {
     reasons: Vec<ReasonText>,
     providers: Vec<Provider>,
     by_id: HashMap<String, usize>,
-    /// Finds the longest literal of every text of every rule in one pass.
-    prefilter: AhoCorasick,
-    /// Rule of each literal of the prefilter.
-    prefilter_rules: Vec<u32>,
+    prefilter: Prefilter,
     /// Rules without texts: few, looked at one by one.
     without_text: Vec<u32>,
     /// Rules of each sign.
@@ -59,27 +55,32 @@ impl RuleBase {
     /// # Errors
     /// A user's file that is not TOML, has unknown fields or values, or an id that exists already.
     pub fn with_user_rules(files: &[(&str, &str)]) -> Result<Self, RulesError> {
+        let mut parsed: Vec<_> =
+            embedded::rule_files().into_iter().map(|(name, file)| (name, file, Origin::BuiltIn)).collect();
+        for &(name, text) in files {
+            parsed.push((name.to_owned(), raw::parse(name, text)?, Origin::User));
+        }
+        Self::of_files(parsed)
+    }
+
+    fn of_files(mut files: Vec<(String, RawFile, Origin)>) -> Result<Self, RulesError> {
         let mut reasons = Vec::new();
         let mut providers = Vec::new();
-        let mut parsed = Vec::new();
-        let embedded = embedded::FILES.iter().map(|file| (file, Origin::BuiltIn));
-        for (&(name, text), origin) in embedded.chain(files.iter().map(|file| (file, Origin::User))) {
-            let mut file = raw::parse(name, text)?;
+        for (_, file, _) in &mut files {
             reasons.extend(file.reason.drain(..).map(raw::RawReason::check));
             providers.append(&mut file.provider);
-            parsed.push((name, file, origin));
         }
         let mut rules = Vec::new();
         let mut by_id = HashMap::new();
-        for (name, file, origin) in parsed {
-            for rule in file.rules(name, &reasons)? {
+        for (name, file, origin) in files {
+            for rule in file.rules(&name, origin, &reasons)? {
                 if by_id.insert(rule.id.clone(), rules.len()).is_some() {
-                    return Err(RulesError::Duplicate { file: name.to_owned(), rule: rule.id });
+                    return Err(RulesError::Duplicate { file: name, rule: rule.id });
                 }
                 rules.push((rule, origin));
             }
         }
-        Self::index(rules, reasons, providers, by_id)
+        Ok(Self::index(rules, reasons, providers, by_id))
     }
 
     fn index(
@@ -87,17 +88,11 @@ impl RuleBase {
         reasons: Vec<ReasonText>,
         providers: Vec<Provider>,
         by_id: HashMap<String, usize>,
-    ) -> Result<Self, RulesError> {
-        let mut literals = Vec::new();
-        let mut prefilter_rules = Vec::new();
+    ) -> Self {
+        let numbered = || rules.iter().map(|(rule, _)| rule).zip(0_u32..);
         let mut without_text = Vec::new();
         let mut by_sign: HashMap<String, Vec<u32>> = HashMap::new();
-        for (index, (rule, _)) in rules.iter().enumerate() {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
-            for text in &rule.texts {
-                literals.push(text.longest_literal());
-                prefilter_rules.push(index);
-            }
+        for (rule, index) in numbered() {
             for sign in &rule.signs {
                 by_sign.entry(sign.clone()).or_default().push(index);
             }
@@ -106,16 +101,9 @@ impl RuleBase {
                 without_text.push(index);
             }
         }
-        let prefilter = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::Standard)
-            .build(&literals)
-            .map_err(|error| RulesError::Rule {
-                file: "all".into(),
-                rule: "all".into(),
-                problem: format!("texts cannot be indexed: {error}"),
-            })?;
-        Ok(Self { rules, reasons, providers, by_id, prefilter, prefilter_rules, without_text, by_sign })
+        let texts = numbered().flat_map(|(rule, index)| rule.texts.iter().map(move |text| (text, index)));
+        let prefilter = Prefilter::new(texts);
+        Self { rules, reasons, providers, by_id, prefilter, without_text, by_sign }
     }
 
     /// All rules, in the order of their files.
@@ -175,16 +163,9 @@ impl RuleBase {
         fitting.max_by_key(|(length, _)| *length).map(|(_, provider)| provider)
     }
 
-    /// Rules whose texts may stand in `text`, in order and once each.
-    pub(crate) fn candidates_by_text(&self, text: &str) -> Vec<u32> {
-        let mut found: Vec<u32> = self
-            .prefilter
-            .find_overlapping_iter(text)
-            .filter_map(|hit| self.prefilter_rules.get(hit.pattern().as_usize()).copied())
-            .collect();
-        found.sort_unstable();
-        found.dedup();
-        found
+    /// Rules whose texts may stand in a text in lower case, in order and once each.
+    pub(crate) fn candidates_by_text(&self, lower: &str) -> Vec<u32> {
+        self.prefilter.find(lower)
     }
 
     /// Rules that may fit without any text.
@@ -204,5 +185,33 @@ impl RuleBase {
 
     pub(crate) fn rule_at(&self, index: u32) -> Option<(&Rule, Origin)> {
         self.rules.get(index as usize).map(|(rule, origin)| (rule, *origin))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The files as they are written, samples and all.
+    fn of_toml() -> RuleBase {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let files = embedded::rule_files().into_iter().map(|(name, _)| {
+            let text = std::fs::read_to_string(root.join(&name)).unwrap();
+            let file = raw::parse(&name, &text).unwrap();
+            (name, file, Origin::User)
+        });
+        RuleBase::of_files(files.collect()).unwrap()
+    }
+
+    #[test]
+    fn the_rules_inside_the_program_are_those_of_the_files() {
+        let (inside, written) = (RuleBase::builtin(), of_toml());
+        assert_eq!(inside.rules().len(), written.rules().len());
+        for (a, b) in inside.rules().zip(written.rules()) {
+            assert!(!b.samples().is_empty() && a.samples() == b.samples(), "{}", b.id);
+            assert_eq!(format!("{a:?}"), format!("{b:?}"));
+        }
+        assert_eq!(format!("{:?}", inside.reasons), format!("{:?}", written.reasons));
+        assert_eq!(inside.providers, written.providers);
     }
 }

@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::embedded;
 use crate::values::Values;
 use shape::Shape;
 
@@ -114,10 +115,7 @@ struct Data {
     key: Vec<Key>,
 }
 
-static DATA: LazyLock<Data> = LazyLock::new(|| {
-    #[expect(clippy::expect_used, reason = "the embedded file is checked by the tests")]
-    toml::from_str(include_str!("../data/credentials.toml")).expect("the credential shapes are valid")
-});
+static DATA: LazyLock<Data> = LazyLock::new(|| embedded::data!("credentials"));
 
 /// Signs that this file's neighbours may give, besides those of `data/credentials.toml`.
 #[cfg(test)]

@@ -1,41 +1,40 @@
-//! The rule files inside the program, by name. A test compares this list with the directory.
+//! The rule and data files inside the program, in the form the build script gives them. Tests compare them with the
+//! files as they are written.
 
-macro_rules! files {
-    ($($path:literal,)+) => {
-        &[$(($path, include_str!(concat!("../", $path))),)+]
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use proto::transcript::Stage;
+use serde::de::DeserializeOwned;
+
+use crate::raw::RawFile;
+use crate::sample::Sample;
+
+/// A file of `data/`, by its name without ending.
+macro_rules! data {
+    ($name:literal) => {
+        $crate::embedded::parse(include_str!(concat!(env!("OUT_DIR"), "/", $name, ".json")))
     };
 }
+pub(crate) use data;
 
-/// Name and TOML text of each file.
-pub(crate) const FILES: &[(&str, &str)] = files![
-    "rules/blocklists.toml",
-    "rules/check.toml",
-    "rules/client.toml",
-    "rules/compare.toml",
-    "rules/credentials.toml",
-    "rules/domain.toml",
-    "rules/exchange.toml",
-    "rules/generic.toml",
-    "rules/headers.toml",
-    "rules/programs.toml",
-    "rules/providers.toml",
-    "rules/providers/apple.toml",
-    "rules/providers/brevo.toml",
-    "rules/providers/filters.toml",
-    "rules/providers/google.toml",
-    "rules/providers/mailgun.toml",
-    "rules/providers/mailjet.toml",
-    "rules/providers/microsoft.toml",
-    "rules/providers/postmark.toml",
-    "rules/providers/regional.toml",
-    "rules/providers/sendgrid.toml",
-    "rules/providers/ses.toml",
-    "rules/providers/smtp2go.toml",
-    "rules/providers/sparkpost.toml",
-    "rules/providers/submission.toml",
-    "rules/providers/yahoo.toml",
-    "rules/providers/zoho.toml",
-    "rules/reasons.toml",
-    "rules/returned.toml",
-    "rules/rfc.toml",
-];
+static SAMPLES: LazyLock<HashMap<String, Vec<String>>> =
+    LazyLock::new(|| parse(include_str!(concat!(env!("OUT_DIR"), "/samples.json"))));
+
+/// Reads a file that the build script wrote.
+pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> T {
+    #[expect(clippy::expect_used, reason = "the embedded files are checked by the tests")]
+    serde_json::from_str(json).expect("the files inside the program are valid")
+}
+
+/// Name and content of each rule file, without samples.
+pub(crate) fn rule_files() -> Vec<(String, RawFile)> {
+    parse(include_str!(concat!(env!("OUT_DIR"), "/rules.json")))
+}
+
+/// Samples of a rule inside the program; `stage` is the rule's first.
+pub(crate) fn samples(rule: &str, stage: Option<Stage>) -> Vec<Sample> {
+    let texts = SAMPLES.get(rule).map(Vec::as_slice).unwrap_or_default();
+    #[expect(clippy::expect_used, reason = "the embedded files are checked by the tests")]
+    texts.iter().map(|text| Sample::parse(text, stage).expect("the samples inside the program are valid")).collect()
+}

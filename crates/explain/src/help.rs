@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use crate::embedded;
+
 /// All help texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,10 +87,7 @@ pub struct Support {
     pub run: Option<String>,
 }
 
-static HELP: LazyLock<Help> = LazyLock::new(|| {
-    #[expect(clippy::expect_used, reason = "the embedded file is checked by the tests")]
-    toml::from_str(include_str!("../data/help.toml")).expect("the texts of the help pages are valid")
-});
+static HELP: LazyLock<Help> = LazyLock::new(|| embedded::data!("help"));
 
 /// The help texts.
 pub fn help() -> &'static Help {

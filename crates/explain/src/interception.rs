@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-const DATA: &str = include_str!("../data/interception.toml");
+use crate::embedded;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,9 +24,10 @@ struct Product {
     words: Vec<String>,
 }
 
-/// A mistake in the file is found by the test below; without the file nothing is recognised.
-static PRODUCTS: LazyLock<Vec<Product>> =
-    LazyLock::new(|| toml::from_str::<File>(DATA).map(|file| file.product).unwrap_or_default());
+static PRODUCTS: LazyLock<Vec<Product>> = LazyLock::new(|| {
+    let file: File = embedded::data!("interception");
+    file.product
+});
 
 /// The product that inspects TLS and signs as this issuer (a distinguished name as text), if it is a known one.
 pub fn interception(issuer: &str) -> Option<&'static str> {
@@ -50,8 +51,7 @@ mod tests {
 
     #[test]
     fn the_file_can_be_read_and_each_of_its_words_finds_its_product() {
-        let file: File = toml::from_str(DATA).expect("data/interception.toml");
-        for product in &file.product {
+        for product in PRODUCTS.iter() {
             assert!(!product.words.is_empty(), "{}", product.name);
             for word in &product.words {
                 assert_eq!(*word, word.to_lowercase());

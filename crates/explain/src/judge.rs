@@ -272,7 +272,7 @@ impl RuleBase {
             let rules = indices.filter_map(|&index| self.rule_at(index));
             return rules.filter_map(|(rule, origin)| fit(rule, origin, facts)).collect();
         }
-        let by_text = facts.text.map(|text| self.candidates_by_text(text)).unwrap_or_default();
+        let by_text = facts.text.map(|_| self.candidates_by_text(&facts.lower)).unwrap_or_default();
         let others = self.candidates_without_text().iter().filter(|index| by_text.binary_search(index).is_err());
         let all = by_text.iter().chain(others);
         all.filter_map(|&index| self.rule_at(index)).filter_map(|(rule, origin)| fit(rule, origin, facts)).collect()

@@ -18,6 +18,7 @@ mod normal;
 mod pattern;
 mod play;
 mod ports;
+mod prefilter;
 mod provider;
 mod raw;
 mod reason;

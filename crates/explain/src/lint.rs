@@ -65,7 +65,7 @@ impl RuleBase {
     /// Judges the samples of a rule: with its provider known, and without where its texts are its own.
     pub fn test(&self, rule: &Rule) -> Vec<SampleCheck> {
         let mut checks = Vec::new();
-        for sample in &rule.samples {
+        for sample in rule.samples() {
             checks.push(self.test_sample(rule, sample, rule.provider.as_deref()));
             if sample.stage.is_none() && matches!(sample.what, SampleWhat::Reply(_)) && !rule.texts.is_empty() {
                 let played = Sample { stage: Some(Stage::Message), ..sample.clone() };
@@ -142,7 +142,7 @@ impl RuleBase {
 }
 
 fn lint_parts(rule: &Rule, problems: &mut Vec<String>) {
-    if rule.samples.is_empty() {
+    if rule.samples().is_empty() {
         problems.push("no samples".into());
     }
     if rule.source.name.is_empty() {
@@ -175,7 +175,7 @@ fn lint_texts(rule: &Rule, problems: &mut Vec<String>) {
     let in_texts = |name: &str| rule.texts.iter().any(|text| text.names().any(|own| own == name));
     // What a sign has is what the samples show of it.
     let in_signs = |name: &str| {
-        let mut signs = rule.samples.iter().filter_map(|sample| match &sample.what {
+        let mut signs = rule.samples().iter().filter_map(|sample| match &sample.what {
             SampleWhat::Sign(_, values) => Some(values),
             _ => None,
         });
@@ -189,7 +189,7 @@ fn lint_texts(rule: &Rule, problems: &mut Vec<String>) {
     }
     for pattern in &rule.texts {
         let hit = rule
-            .samples
+            .samples()
             .iter()
             .any(|sample| text_of(sample).iter().any(|text| pattern.find(text, &text.to_ascii_lowercase()).is_some()));
         if !hit {
@@ -199,7 +199,7 @@ fn lint_texts(rule: &Rule, problems: &mut Vec<String>) {
 }
 
 fn lint_retry(rule: &Rule, problems: &mut Vec<String>) {
-    let mut classes = rule.samples.iter().filter_map(|sample| match &sample.what {
+    let mut classes = rule.samples().iter().filter_map(|sample| match &sample.what {
         SampleWhat::Reply(reply) => Some(reply.class()),
         _ => None,
     });

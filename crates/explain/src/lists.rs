@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use crate::embedded;
+
 /// What a list is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -171,12 +173,8 @@ struct SelectorFile {
     common: Vec<String>,
 }
 
-#[expect(clippy::expect_used, reason = "the embedded file is checked by the tests")]
-static FILE: LazyLock<ListFile> =
-    LazyLock::new(|| toml::from_str(include_str!("../data/blocklists.toml")).expect("a valid file"));
-#[expect(clippy::expect_used, reason = "the embedded file is checked by the tests")]
-static SELECTORS: LazyLock<SelectorFile> =
-    LazyLock::new(|| toml::from_str(include_str!("../data/dkim_selectors.toml")).expect("a valid file"));
+static FILE: LazyLock<ListFile> = LazyLock::new(|| embedded::data!("blocklists"));
+static SELECTORS: LazyLock<SelectorFile> = LazyLock::new(|| embedded::data!("dkim_selectors"));
 
 /// All lists, those that were closed too.
 pub fn blocklists() -> &'static [Blocklist] {

@@ -199,7 +199,7 @@ fn is_by_codes(rule: &Rule) -> bool {
 
 /// The samples as people meet them.
 fn shown(rule: &Rule) -> Vec<String> {
-    let samples = rule.samples.iter().filter_map(|sample| match &sample.what {
+    let samples = rule.samples().iter().filter_map(|sample| match &sample.what {
         SampleWhat::Reply(_) | SampleWhat::Text(_) => {
             let body = if sample.source.starts_with('@') { sample.source.split_once(' ')?.1 } else { &sample.source };
             Some(short(&body.replace('\n', " / ")))
@@ -211,7 +211,7 @@ fn shown(rule: &Rule) -> Vec<String> {
 
 /// The values of a sign come from its first sample; those of a reply have their stand-ins.
 fn example(rule: &Rule) -> Values {
-    let values = rule.samples.iter().find_map(|sample| match &sample.what {
+    let values = rule.samples().iter().find_map(|sample| match &sample.what {
         SampleWhat::Sign(_, values) => Some(values.clone()),
         _ => None,
     });

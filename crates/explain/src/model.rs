@@ -1,11 +1,13 @@
 //! One rule and the closed lists of what it may say. Reading TOML is [`crate::raw`]'s work, matching [`crate::judge`]'s.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use proto::smtp::reply::EnhancedCode;
 use proto::transcript::Stage;
 use serde::{Deserialize, Serialize};
 
+use crate::embedded;
 use crate::pattern::Pattern;
 use crate::reason::Reason;
 use crate::sample::Sample;
@@ -272,11 +274,16 @@ pub struct Rule {
     pub dated: Option<String>,
     /// Where it is from.
     pub source: Source,
-    /// Real texts that must hit this rule.
-    pub samples: Vec<Sample>,
+    /// Filled at the first use for a rule inside the program.
+    pub(crate) samples: OnceLock<Vec<Sample>>,
 }
 
 impl Rule {
+    /// Real texts that must hit this rule.
+    pub fn samples(&self) -> &[Sample] {
+        self.samples.get_or_init(|| embedded::samples(&self.id, self.stages.first().copied()))
+    }
+
     /// The advice for a reply of class `class` at `stage`; `None` for a failure without a reply.
     ///
     /// A refusal of sender, recipient or message by 5yz keeps the meaning of its class (RFC 5321 §4.2.1) unless this

@@ -104,8 +104,7 @@ impl Pattern {
         &self.source
     }
 
-    /// The longest literal, in lower case: what a prefilter looks for.
-    pub fn longest_literal(&self) -> &str {
+    fn longest_literal(&self) -> &str {
         self.literals().max_by_key(|literal| literal.len()).unwrap_or_default()
     }
 
@@ -123,7 +122,8 @@ impl Pattern {
         })
     }
 
-    fn literals(&self) -> impl Iterator<Item = &str> {
+    /// What stands between gaps and values, in lower case.
+    pub(crate) fn literals(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Literal(literal) => Some(literal.as_str()),
             _ => None,

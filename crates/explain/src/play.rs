@@ -23,7 +23,7 @@ pub struct Played<'a> {
 impl RuleBase {
     /// Every sample with its rule, in the order of the files.
     pub fn samples(&self) -> impl Iterator<Item = (&Rule, &Sample)> {
-        self.rules().flat_map(|rule| rule.samples.iter().map(move |sample| (rule, sample)))
+        self.rules().flat_map(|rule| rule.samples().iter().map(move |sample| (rule, sample)))
     }
 
     /// The samples that are replies, as a scripted server plays them. Where a rule says that its words mean this only

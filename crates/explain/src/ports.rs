@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use crate::embedded;
+
 /// A cloud, hoster, internet provider or kind of network, and what it does to outbound mail ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,8 +55,8 @@ struct File {
 }
 
 static PLACES: LazyLock<Vec<PortBlock>> = LazyLock::new(|| {
-    #[expect(clippy::expect_used, reason = "the embedded file is checked by the tests")]
-    toml::from_str::<File>(include_str!("../data/ports.toml")).expect("the data of ports is valid").place
+    let file: File = embedded::data!("ports");
+    file.place
 });
 
 /// Every place known, the clouds first.

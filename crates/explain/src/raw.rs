@@ -1,8 +1,11 @@
 //! Rule files as they are written: TOML shapes, and their way into checked rules.
 
+use std::sync::OnceLock;
+
 use proto::transcript::Stage;
 use serde::Deserialize;
 
+use crate::base::Origin;
 use crate::error::RulesError;
 use crate::model::{Code, EnhancedPattern, Fix, Owner, ResultWord, Retry, Rule, Scope, Severity, Source};
 use crate::pattern::Pattern;
@@ -133,12 +136,12 @@ fn fixes(raw: Vec<RawFix>, owner: Owner) -> Vec<Fix> {
 
 impl RawFile {
     /// The rules, checked and completed by the texts of their reasons.
-    pub(crate) fn rules(self, file: &str, reasons: &[ReasonText]) -> Result<Vec<Rule>, RulesError> {
+    pub(crate) fn rules(self, file: &str, origin: Origin, reasons: &[ReasonText]) -> Result<Vec<Rule>, RulesError> {
         let Self { file: about, rule, .. } = self;
         rule.into_iter()
             .map(|raw| {
                 let id = raw.id.clone();
-                raw.check(&about, file, reasons).map_err(|problem| RulesError::Rule {
+                raw.check(&about, file, origin, reasons).map_err(|problem| RulesError::Rule {
                     file: file.to_owned(),
                     rule: id,
                     problem,
@@ -149,7 +152,7 @@ impl RawFile {
 }
 
 impl RawRule {
-    fn check(self, about: &RawAbout, file: &str, reasons: &[ReasonText]) -> Result<Rule, String> {
+    fn check(self, about: &RawAbout, file: &str, origin: Origin, reasons: &[ReasonText]) -> Result<Rule, String> {
         let text = reasons
             .iter()
             .find(|text| text.reason == self.reason)
@@ -192,7 +195,8 @@ impl RawRule {
                 name: self.source.or_else(|| about.source.clone()).unwrap_or_default(),
                 checked: self.checked.or_else(|| about.checked.clone()).unwrap_or_default(),
             },
-            samples,
+            // Those inside the program are read when somebody asks for them.
+            samples: if origin == Origin::User { OnceLock::from(samples) } else { OnceLock::new() },
         })
     }
 

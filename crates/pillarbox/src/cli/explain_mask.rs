@@ -181,7 +181,7 @@ mod tests {
     fn no_two_samples_with_one_key_have_two_rules() {
         let base = explain::RuleBase::builtin();
         let mut seen: HashMap<Vec<u8>, (String, &str)> = HashMap::new();
-        for sample in base.rules().flat_map(|rule| &rule.samples) {
+        for sample in base.rules().flat_map(|rule| rule.samples()) {
             let source = sample.source.as_str();
             if source.starts_with(['!', '@', '?']) {
                 continue;

@@ -90,7 +90,7 @@ fn show(global: &Global, id: &str) -> Result<(), Fault> {
         std::iter::once(format!("[{}] {}", fix.who, fix.text)).chain(run).collect::<Vec<_>>()
     };
     part("Fixes", rule.fixes.iter().flat_map(fix).collect());
-    part("Samples", rule.samples.iter().map(|sample| sample.source.replace('\n', " / ")).collect());
+    part("Samples", rule.samples().iter().map(|sample| sample.source.replace('\n', " / ")).collect());
     print(&out)
 }
 
@@ -104,7 +104,7 @@ fn all(rule: &Rule) -> Value {
         "reason": rule.reason, "result": rule.result, "scope": rule.scope, "owner": rule.owner, "retry": rule.retry,
         "softens": rule.softens, "means": rule.meaning, "causes": rule.causes, "fixes": fixes.collect::<Vec<_>>(),
         "dated": rule.dated, "source": { "name": rule.source.name, "checked": rule.source.checked },
-        "samples": rule.samples.iter().map(|sample| &sample.source).collect::<Vec<_>>(),
+        "samples": rule.samples().iter().map(|sample| &sample.source).collect::<Vec<_>>(),
     })
 }
 

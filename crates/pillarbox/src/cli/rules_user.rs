@@ -258,7 +258,7 @@ async fn of_store(
 fn samples(before: &RuleBase, after: &RuleBase) -> Vec<Change> {
     let mut changes = Vec::new();
     for rule in before.rules() {
-        for sample in &rule.samples {
+        for sample in rule.samples() {
             let asked = sample.query(rule.provider.as_deref());
             let found = |base: &RuleBase| base.judge(&asked).map(|finding| finding.rule);
             let (old, new) = (found(before), found(after));
