@@ -3,6 +3,7 @@
 //! Everything that waits for a network is here; nothing here decides what a failure means for a message, and
 //! nothing here knows of the queue.
 
+pub mod authority;
 pub mod cidr;
 pub mod client;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod tls;
 mod socket;
 mod timer;
 
+pub use authority::Authority;
 pub use cidr::Cidr;
 pub use clock::Clock;
 pub use lookup::{Answer, Outcome, Proof};
