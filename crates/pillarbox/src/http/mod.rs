@@ -62,6 +62,8 @@ pub struct App {
     pub rules_dir: Option<PathBuf>,
     /// Checks of mail servers.
     pub checks: api::checks::Checks,
+    /// Keys of domains.
+    pub domains: Arc<crate::serve::domains::Domains>,
 }
 
 /// The handlers' state.

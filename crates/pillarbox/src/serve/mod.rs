@@ -3,6 +3,7 @@
 //! Outline: configuration → store → first settings → listeners bound → relay → listeners served → `ready` → signals →
 //! listeners closed → relay stopped → store closed.
 
+pub mod domains;
 pub mod first;
 pub mod logging;
 pub mod notify;
@@ -134,6 +135,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
         tasks.spawn(bound.serve(factory.clone(), closing.clone()));
     }
     serve_http(&tasks, &closing, app.clone(), web, control_listener);
+    tasks.spawn(domains::run(app.clone(), closing.clone()));
 
     let facts = report::Facts {
         config,
@@ -163,6 +165,7 @@ pub fn app(config: &Config, store: Arc<dyn Store>, relay: Option<Arc<Relay>>, cl
         rules_dir: config.rules_dir.clone(),
         checks: http::api::checks::Checks::new(config.clone(), clock.clone()),
         clock,
+        domains: domains::of(config),
         hostname: config.hostname.clone(),
         data_dir: std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone()),
         room: http::body::Room::new(config.limits.message_size, config.limits.memory),

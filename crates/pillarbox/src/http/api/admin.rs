@@ -25,6 +25,9 @@ pub struct StatusOut {
     pub data_dir: PathBuf,
     /// The relay's own figures; absent while no server runs.
     pub relay: Option<serde_json::Value>,
+    /// What an operator should know, in sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// The status.
@@ -45,6 +48,7 @@ pub fn overview(app: &Shared) -> StatusOut {
         hostname: app.hostname.clone(),
         data_dir: app.data_dir.clone(),
         relay: app.relay.as_ref().and_then(|relay| serde_json::to_value(relay.status()).ok()),
+        notes: app.domains.notes(),
     }
 }
 

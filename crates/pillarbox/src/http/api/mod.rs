@@ -4,6 +4,7 @@ pub mod admin;
 pub mod captured;
 pub mod checks;
 pub mod compose;
+pub mod domains;
 pub mod input;
 pub mod messages;
 pub mod queue;
@@ -43,6 +44,12 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/routes/{name}", get(routes::show).patch(routes::change).delete(routes::remove))
         .route("/rules", get(routes::list_rules))
         .route("/rules/{name}", get(routes::show_rule).put(routes::put_rule).delete(routes::remove_rule))
+        .route("/domains", get(domains::list).post(domains::add))
+        .route("/domains/{name}", get(domains::show).patch(domains::change).delete(domains::remove))
+        .route("/domains/{name}/check", post(domains::check))
+        .route("/domains/{name}/activate", post(domains::activate))
+        .route("/domains/{name}/rotate", post(domains::rotate))
+        .route("/domains/{name}/keys/{selector}", delete(domains::remove_key))
         .route("/captured", get(captured::list))
         .route("/captured/{id}", get(captured::show))
         .route("/captured/{id}/raw", get(captured::raw))
