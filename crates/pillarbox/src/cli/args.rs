@@ -93,7 +93,7 @@ pub enum Command {
         after_help = "Examples:\n  pillarbox spf 192.0.2.7 mail.example.com ann@example.com\n  pillarbox spf 2001:db8::7 mail.example.com '<>' --json\n  pillarbox spf 192.0.2.7 mail.example.com ann@example.com --resolver 127.0.0.1:5353 --timeout 2\n\nExit codes: 0 pass, 1 any other result, 2 wrong usage, 3 could not run."
     )]
     Spf(SpfArgs),
-    /// Verify DKIM signatures and look at keys.
+    /// Sign with DKIM: keys of domains and their rotation; verify signatures, look at keys.
     #[command(subcommand)]
     Dkim(DkimCommand),
     /// Find the DMARC policy of a domain, or judge a message by it.

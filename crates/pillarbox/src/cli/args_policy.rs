@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::args_dkim::{
+    ADD_EXAMPLES, CHECK_EXAMPLES, DkimActivateArgs, DkimAddArgs, DkimRemoveArgs, DkimRotateArgs, DkimSetArgs,
+    ROTATE_EXAMPLES,
+};
+
 /// Whom to ask, and how long.
 #[derive(Debug, Clone, Args)]
 pub struct ResolverArgs {
@@ -78,6 +83,42 @@ pub enum DkimCommand {
         #[command(flatten)]
         resolver: ResolverArgs,
     },
+    /// Make or import keys for a domain, and see the records to publish.
+    #[command(after_help = ADD_EXAMPLES)]
+    Add(DkimAddArgs),
+    /// List the keys of all domains.
+    #[command(after_help = "Examples:\n  pillarbox dkim ls\n  pillarbox dkim ls --json")]
+    Ls,
+    /// Show the keys of a domain with their records, ready to paste.
+    #[command(after_help = "Examples:\n  pillarbox dkim show example.com\n  pillarbox dkim show example.com --json")]
+    Show {
+        /// The domain.
+        domain: String,
+    },
+    /// Ask every authoritative name server for the keys of a domain.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check {
+        /// The domain.
+        domain: String,
+    },
+    /// Sign with new keys, if every authoritative name server has them.
+    #[command(
+        after_help = "Examples:\n  pillarbox dkim activate example.com\n  pillarbox dkim activate example.com --selector mail2026 --force\n\nExit codes: 0 done, 1 refused, 2 wrong usage, 3 could not run."
+    )]
+    Activate(DkimActivateArgs),
+    /// Replace the keys that sign, without a gap.
+    #[command(after_help = ROTATE_EXAMPLES)]
+    Rotate(DkimRotateArgs),
+    /// Change how a domain signs.
+    #[command(
+        after_help = "Examples:\n  pillarbox dkim set example.com --leave-out message-id,date\n  pillarbox dkim set example.com --leave-out none\n  pillarbox dkim set example.com --subdomains false"
+    )]
+    Set(DkimSetArgs),
+    /// Remove a domain, or one of its keys.
+    #[command(
+        after_help = "Examples:\n  pillarbox dkim rm example.com --selector pb20261121-rsa\n  pillarbox dkim rm example.com --force"
+    )]
+    Rm(DkimRemoveArgs),
 }
 
 /// A domain, or a message's identities.

@@ -1,4 +1,4 @@
-//! `pillarbox dkim`: verifies the signatures of a message, and looks at keys.
+//! `pillarbox dkim`: verifies the signatures of a message, and looks at keys. Own keys are `dkim_keys`'s.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -52,6 +52,7 @@ pub async fn run(global: &Global, command: &DkimCommand) -> Result<(), Fault> {
             verify(global, file, u64::try_from(now).unwrap_or(0), resolver).await
         }
         DkimCommand::Key { selector, domain, resolver } => key(global, selector, domain, resolver).await,
+        _ => super::dkim_keys::run(global, command).await,
     }
 }
 

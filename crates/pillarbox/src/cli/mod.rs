@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod args_check;
+pub mod args_dkim;
 pub mod args_domain;
 pub mod args_policy;
 pub mod args_rules;
@@ -18,6 +19,7 @@ mod check_words;
 mod client;
 mod config;
 mod dkim;
+mod dkim_keys;
 mod dkim_verify;
 mod dmarc;
 mod domain;

@@ -240,7 +240,10 @@ fn lost(domain: &str, record: &DomainRecord) -> Vec<String> {
         .filter(|(_, checked)| !checked.problems.is_empty())
         .map(|(key, checked)| {
             let name = key_name(&key.selector, domain);
-            format!("Mail of {domain} is signed with {name}, which receivers may not find: {}", checked.problems.join("; "))
+            format!(
+                "Mail of {domain} is signed with {name}, which receivers may not find: {}",
+                checked.problems.join("; ")
+            )
         })
         .collect()
 }
@@ -277,7 +280,14 @@ pub async fn run(app: Shared, closing: CancellationToken) {
 async fn round(app: &Shared) -> Result<(), Problem> {
     use futures_util::StreamExt as _;
     let now_ms = app.clock.now_ms();
-    let due: Vec<String> = app.store.documents(Kind::Domain).await?.into_iter().filter(|one| is_due(one, now_ms)).map(|one| one.name).collect();
+    let due: Vec<String> = app
+        .store
+        .documents(Kind::Domain)
+        .await?
+        .into_iter()
+        .filter(|one| is_due(one, now_ms))
+        .map(|one| one.name)
+        .collect();
     futures_util::stream::iter(due)
         .for_each_concurrent(AT_ONCE, async |name| {
             if let Err(problem) = check(app, &name).await {

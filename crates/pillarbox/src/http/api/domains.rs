@@ -362,7 +362,9 @@ fn chosen(record: &DomainRecord, wanted: &[String]) -> Result<Vec<String>, Probl
     let waiting = |key: &&KeyRecord| matches!(key.state, KeyState::Prepared | KeyState::Published);
     let found: Vec<&KeyRecord> = record.keys.iter().filter(waiting).collect();
     // Two of a kind: one would replace the other at once.
-    if let Some(twice) = found.iter().enumerate().find(|(n, key)| found[..*n].iter().any(|other| other.kind == key.kind)) {
+    if let Some(twice) =
+        found.iter().enumerate().find(|(n, key)| found[..*n].iter().any(|other| other.kind == key.kind))
+    {
         return conflict(format!("there are several new keys of the kind {}: name the selectors", twice.1.kind.name()));
     }
     match found.is_empty() {
