@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use proto::smtp::reply::Reply;
-use proto::transcript::{CertificateProblem, Failure, Stage};
+use proto::transcript::{CertificateProblem, Failure, PolicyProblem, Stage, TransportPolicy};
 
 use crate::values::Values;
 
@@ -125,6 +125,12 @@ pub(crate) const FAILURE_KINDS: &[&str] = &[
     "auth_needs_tls",
     "missing_extension",
     "too_large",
+    "policy_host_not_listed",
+    "policy_no_tls",
+    "policy_certificate",
+    "policy_lookup",
+    "policy_requiretls",
+    "private_address",
     "local",
 ];
 
@@ -161,8 +167,21 @@ pub(crate) fn kind_of(failure: &Failure) -> Option<(&'static str, Option<&str>)>
         Failure::AuthNeedsTls => ("auth_needs_tls", None),
         Failure::MissingExtension { .. } => ("missing_extension", None),
         Failure::TooLarge { .. } => ("too_large", None),
+        Failure::Policy { policy, problem, reason, .. } => (policy_kind(*policy, *problem), Some(reason)),
+        Failure::PrivateAddress { .. } => ("private_address", None),
         Failure::Local { reason } => ("local", Some(reason)),
     })
+}
+
+/// The kind of a demand that is not met.
+fn policy_kind(policy: TransportPolicy, problem: PolicyProblem) -> &'static str {
+    match (policy, problem) {
+        (TransportPolicy::RequireTls, _) | (_, PolicyProblem::NotOffered) => "policy_requiretls",
+        (_, PolicyProblem::HostNotListed) => "policy_host_not_listed",
+        (_, PolicyProblem::NoTls) => "policy_no_tls",
+        (_, PolicyProblem::Certificate) => "policy_certificate",
+        (_, PolicyProblem::Lookup) => "policy_lookup",
+    }
 }
 
 /// A failure of a kind, with documentation values.
@@ -171,6 +190,7 @@ fn failure_of(kind: &str, words: &str) -> Option<Failure> {
     let name = || "mail.example.net".to_owned();
     let certificate = |problem| Failure::Certificate { problem, names: vec![name()], not_after: Some(1_767_225_600) };
     let reason = words.to_owned();
+    let demand = |policy, problem| Failure::Policy { policy, problem, host: name(), reason: words.to_owned() };
     Some(match kind {
         "name_not_found" => Failure::NameNotFound { name: name() },
         "no_address" => Failure::NoAddress { name: name() },
@@ -185,6 +205,12 @@ fn failure_of(kind: &str, words: &str) -> Option<Failure> {
         "bad_reply" => Failure::BadReply { text: reason },
         "early_octets" => Failure::EarlyOctets,
         "start_tls_missing" => Failure::StartTlsMissing,
+        "policy_host_not_listed" => demand(TransportPolicy::MtaSts, PolicyProblem::HostNotListed),
+        "policy_no_tls" => demand(TransportPolicy::MtaSts, PolicyProblem::NoTls),
+        "policy_certificate" => demand(TransportPolicy::Dane, PolicyProblem::Certificate),
+        "policy_lookup" => demand(TransportPolicy::Dane, PolicyProblem::Lookup),
+        "policy_requiretls" => demand(TransportPolicy::RequireTls, PolicyProblem::NotOffered),
+        "private_address" => Failure::PrivateAddress { host: name(), address: "127.0.0.1".into() },
         "tls_handshake" => Failure::TlsHandshake { reason },
         "certificate_expired" => certificate(CertificateProblem::Expired),
         "certificate_not_yet_valid" => certificate(CertificateProblem::NotYetValid),

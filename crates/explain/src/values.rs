@@ -99,6 +99,15 @@ pub(crate) fn from_failure(values: &mut Values, failure: &Failure) {
             add(values, "size", &size.to_string());
             add(values, "limit", &limit.to_string());
         }
+        Failure::Policy { policy, host, reason, .. } => {
+            add(values, "policy", policy.name());
+            add(values, "host", host);
+            add(values, "reason", reason);
+        }
+        Failure::PrivateAddress { host, address } => {
+            add(values, "host", host);
+            add(values, "address", address);
+        }
         Failure::Disconnected
         | Failure::EarlyOctets
         | Failure::Refused(_)

@@ -3,14 +3,18 @@
 //! Everything that waits for a network is here; nothing here decides what a failure means for a message, and
 //! nothing here knows of the queue.
 
+pub mod address;
 pub mod authority;
 pub mod cidr;
 pub mod client;
 pub mod clock;
+pub mod dane;
 pub mod dial;
+pub mod https;
 pub mod lookup;
 pub mod resolver;
 pub mod server;
+pub mod sts;
 pub mod tls;
 
 mod socket;

@@ -188,12 +188,12 @@ async fn a_server_without_starttls_is_refused_if_it_is_required_and_used_if_not(
 }
 
 #[tokio::test]
-async fn opportunistic_tls_that_fails_is_followed_by_one_connection_in_the_clear() {
+async fn opportunistic_tls_that_fails_twice_is_followed_by_one_connection_in_the_clear_and_remembered() {
     local(async {
-        let (address, server) = serve(2, async |number, mut conn| {
+        let (address, server) = serve(4, async |number, mut conn| {
             conn.send("220 mx.test\r\n").await;
             conn.answer("EHLO", OFFER).await;
-            if number == 0 {
+            if number < 2 {
                 conn.answer("STARTTLS", "220 go\r\n").await;
                 conn.read().await;
                 conn.send("this is no handshake\r\n").await;
@@ -206,9 +206,42 @@ async fn opportunistic_tls_that_fails_is_followed_by_one_connection_in_the_clear
         let mut connection = with(&net, address.port(), TlsMode::Opportunistic, &settings()).await.expect("connection");
         assert_eq!(connection.tls(), None);
         let failures: Vec<_> = connection.take_transcript().steps.into_iter().filter_map(|step| step.failure).collect();
-        assert!(matches!(&failures[..], [Failure::TlsHandshake { .. }]), "{failures:?}");
+        assert!(matches!(&failures[..], [Failure::TlsHandshake { .. }, Failure::TlsHandshake { .. }]), "{failures:?}");
         connection.quit().await;
-        assert_eq!(server.await.expect("server")[1], "QUIT\r\n");
+        let again = with(&net, address.port(), TlsMode::Opportunistic, &settings()).await.expect("connection");
+        assert_eq!(again.tls(), None, "nothing is tried again for a while");
+        again.quit().await;
+        assert_eq!(server.await.expect("server")[2..], ["QUIT\r\n", "QUIT\r\n"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_fails_at_a_long_handshake_gets_a_short_one_at_once_from_then_on() {
+    local(async {
+        let ca = Ca::new();
+        let issued = ca.issue(&["mx.test"]);
+        let (address, server) = serve(3, async move |number, mut conn| {
+            conn.send("220 mx.test\r\n").await;
+            conn.answer("EHLO", OFFER).await;
+            if number == 0 {
+                conn.answer("STARTTLS", "220 go\r\n").await;
+                conn.read().await;
+                return String::new();
+            }
+            conn.answer("STARTTLS", "220 go\r\n").await;
+            let Some(mut conn) = secure(conn, &issued).await else { return "no handshake".into() };
+            conn.answer("EHLO", "250 mx.test\r\n").await;
+            conn.line().await
+        })
+        .await;
+        let net = net_with(Some(&ca));
+        for _ in 0..2 {
+            let connection = with(&net, address.port(), TlsMode::Opportunistic, &settings()).await.expect("connection");
+            assert!(connection.tls().is_some_and(|tls| tls.starts_with("TLSv1.2")), "{:?}", connection.tls());
+            connection.quit().await;
+        }
+        assert_eq!(server.await.expect("server"), ["", "QUIT\r\n", "QUIT\r\n"]);
     })
     .await;
 }

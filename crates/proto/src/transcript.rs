@@ -87,6 +87,9 @@ pub enum Fact {
         /// Why it was not, when it was not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         problem: Option<String>,
+        /// By what it was verified, if not by the authorities we trust: "DANE".
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// The certificates as the server sent them, its own first, at most 10.
     Chain {
@@ -230,11 +233,68 @@ pub enum Failure {
         /// Theirs, octets.
         limit: u64,
     },
+    /// What the receiving domain, or the message, demands of the transport cannot be had; nothing was sent.
+    Policy {
+        /// Who demands it.
+        policy: TransportPolicy,
+        /// What is not so.
+        problem: PolicyProblem,
+        /// The mail host.
+        host: String,
+        /// The circumstances, in a few words.
+        reason: String,
+    },
+    /// A domain's mail host has no address in the public network, and the route does not go to others.
+    PrivateAddress {
+        /// The mail host.
+        host: String,
+        /// Its first address.
+        address: String,
+    },
     /// Our own side failed: store, memory, shutdown.
     Local {
         /// What.
         reason: String,
     },
+}
+
+/// Who demands something of the transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransportPolicy {
+    /// The domain, by a policy file (RFC 8461).
+    MtaSts,
+    /// The domain, by signed TLSA records (RFC 7672).
+    Dane,
+    /// The message (RFC 8689).
+    RequireTls,
+}
+
+impl TransportPolicy {
+    /// `MTA-STS`, `DANE`, `REQUIRETLS`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MtaSts => "MTA-STS",
+            Self::Dane => "DANE",
+            Self::RequireTls => "REQUIRETLS",
+        }
+    }
+}
+
+/// Why a demand on the transport is not met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyProblem {
+    /// The policy does not list the host.
+    HostNotListed,
+    /// TLS is not offered, or was refused, or did not come about.
+    NoTls,
+    /// The certificate does not fit.
+    Certificate,
+    /// Whether there is a demand could not be found out.
+    Lookup,
+    /// The next hop does not offer REQUIRETLS.
+    NotOffered,
 }
 
 /// What is wrong with a certificate.

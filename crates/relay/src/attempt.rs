@@ -178,7 +178,10 @@ fn attempt_of(worker: &Worker, started_ms: i64, stage: Option<Stage>) -> Attempt
     Attempt {
         route: worker.route.name.clone(),
         peer: Some(worker.peer.clone()),
-        tls: worker.connection.tls().map(str::to_owned),
+        tls: worker.connection.tls().map(|tls| match &worker.note {
+            Some(note) => format!("{tls}, {note}"),
+            None => tls.to_owned(),
+        }),
         started_ms,
         took_ms: u32::try_from(worker.shared.now_ms() - started_ms).unwrap_or(0),
         stage,

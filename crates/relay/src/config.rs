@@ -2,6 +2,8 @@
 
 use store::Retention;
 
+use crate::transport::TransportConfig;
+
 /// Which conversations are kept with their attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Keep {
@@ -60,6 +62,8 @@ pub struct RelayConfig {
     pub streams: Vec<StreamConfig>,
     /// Seconds that what is in flight may take at a stop.
     pub shutdown_s: u64,
+    /// What receiving domains may demand of the transport.
+    pub transport: TransportConfig,
 }
 
 impl Default for RelayConfig {
@@ -83,6 +87,7 @@ impl Default for RelayConfig {
             retention: Retention { content_ms: 0, events_ms: 30 * DAY_MS, captured_ms: 7 * DAY_MS },
             streams: Vec::new(),
             shutdown_s: 60,
+            transport: TransportConfig::default(),
         }
     }
 }

@@ -4,20 +4,24 @@
 //! durable while the next one is already under way, but always before that one's final dot: at most one transaction a
 //! connection can be repeated by a crash.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use net::Net;
 use net::client::{ClientAuth, ClientSettings, ConnectError, Connection, Endpoint, TlsMode};
-use proto::transcript::{Failure, Stage, Transcript};
+use proto::transcript::{Failure, PolicyProblem, Stage, Transcript};
 use store::{Attempt, Claim, Lane};
 use tokio::sync::Notify;
 
 use crate::attempt::{self, Next};
 use crate::dispatch::destination_of;
-use crate::exchangers;
+use crate::exchangers::{self, Exchange};
 use crate::route::{Route, RouteKind, RouteTls};
 use crate::schedule::{ConnectionId, Job};
 use crate::settle::{self, Settling};
 use crate::shared::Shared;
+use crate::transport::demand::Demand;
+use crate::transport::sources;
 
 /// An open connection with what it needs between messages.
 pub(crate) struct Worker {
@@ -30,6 +34,8 @@ pub(crate) struct Worker {
     pub(crate) peer: String,
     /// Steps of the connection itself, for the transcript of the first message that fails on it.
     pub(crate) prelude: Option<Transcript>,
+    /// What the transport is under, for the record of each attempt.
+    pub(crate) note: Option<String>,
     /// The last message's outcome, on its way to the disk.
     pub(crate) settling: Option<Settling>,
     /// A conversation was cut in the middle: no QUIT.
@@ -149,7 +155,7 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
         if has_moved(shared, &route, &lane, destination).await {
             return None;
         }
-        Some(open_route(shared, &route, &lane).await)
+        Some(open_route(shared, &route, &lane, destination).await)
     };
     let result = tokio::select! {
         result = opening => result,
@@ -161,16 +167,18 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
         return abandon(shared, destination);
     };
     match result {
-        Ok(mut connection) => {
+        Ok((mut connection, demand)) => {
             let peer = format!("{} [{}]:{}", connection.host(), connection.peer().ip(), connection.peer().port());
-            let prelude = Some(connection.take_transcript());
+            let prelude = connection.take_transcript();
+            let note = demand.note(&prelude);
             Some(Worker {
                 shared: shared.clone(),
                 route,
                 settings: directory.version,
                 connection,
                 peer,
-                prelude,
+                prelude: Some(prelude),
+                note,
                 settling: None,
                 broken: false,
             })
@@ -206,7 +214,7 @@ fn redispatch(shared: &Arc<Shared>, matches: impl FnMut(&Claim) -> bool) {
 async fn has_moved(shared: &Shared, route: &Route, lane: &Lane, destination: &Arc<str>) -> bool {
     match route.record.kind {
         RouteKind::Smarthost => route.name != *destination,
-        RouteKind::Mx => match shared.exchangers.find(&lane.key.domain).await {
+        RouteKind::Mx => match shared.exchangers.find(&lane.key.domain, route.wanted()).await {
             Ok(exchange) => destination_of(route, &exchange) != *destination,
             // The attempt to connect meets the same and records it.
             Err(_) => false,
@@ -232,44 +240,94 @@ fn failed(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, error: Co
     shared.tick_wake.notify_one();
 }
 
-async fn open_route(shared: &Shared, route: &Route, lane: &Lane) -> Result<Connection, Box<ConnectError>> {
-    let settings = client_settings(shared, route);
+async fn open_route(
+    shared: &Shared,
+    route: &Route,
+    lane: &Lane,
+    destination: &str,
+) -> Result<(Connection, Demand), Box<ConnectError>> {
+    let settings = client_settings(shared, route, destination).map_err(|failure| dns_error(shared, failure))?;
     let tls = match route.tls() {
         RouteTls::None => TlsMode::None,
         RouteTls::Opportunistic => TlsMode::Opportunistic,
         RouteTls::Required => TlsMode::Required,
         RouteTls::Implicit => TlsMode::Implicit,
     };
-    let hosts: Vec<String> = match (route.record.kind, &route.record.host) {
-        (RouteKind::Mx, _) => {
-            let exchange =
-                shared.exchangers.find(&lane.key.domain).await.map_err(|failure| dns_error(shared, failure))?;
-            exchangers::order(&exchange.hosts).into_iter().map(|mx| mx.host.clone()).collect()
-        }
-        (_, Some(host)) => vec![host.clone()],
-        (_, None) => Vec::new(),
-    };
     let net = shared.net_for(route).map_err(|reason| dns_error(shared, Failure::Local { reason }))?;
+    match (route.record.kind, &route.record.host) {
+        (RouteKind::Mx, _) => open_exchanger(shared, &net, route, &lane.key.domain, tls, &settings).await,
+        (_, Some(host)) => {
+            let addresses = net.resolver.addresses(host).await.map_err(|failure| dns_error(shared, failure))?;
+            let endpoint = Endpoint { host: host.clone(), port: route.port(), tls };
+            let connection = net::client::connect(&net, &endpoint, &addresses, &settings).await.map_err(Box::new)?;
+            Ok((connection, Demand::Nothing))
+        }
+        (_, None) => Err(dns_error(shared, Failure::Local { reason: "route has no host".into() })),
+    }
+}
+
+/// The first of a domain's hosts with which a connection comes about that meets its demands.
+async fn open_exchanger(
+    shared: &Shared,
+    net: &Net,
+    route: &Route,
+    domain: &Arc<str>,
+    tls: TlsMode,
+    settings: &ClientSettings,
+) -> Result<(Connection, Demand), Box<ConnectError>> {
+    let exchange =
+        shared.exchangers.find(domain, route.wanted()).await.map_err(|failure| dns_error(shared, failure))?;
     let mut last: Option<Box<ConnectError>> = None;
-    for host in hosts {
-        let result = match net.resolver.addresses(&host).await {
-            Ok(addresses) => {
-                let endpoint = Endpoint { host, port: route.port(), tls };
-                net::client::connect(&net, &endpoint, &addresses, &settings).await.map_err(Box::new)
-            }
-            Err(failure) => Err(dns_error(shared, failure)),
+    for mx in exchangers::order(&exchange.hosts) {
+        let host = mx.host.as_str();
+        let pins = shared.exchangers.pins(&exchange, host, route.port(), domain).await;
+        let outcome = match Demand::of(&exchange, host, pins) {
+            Ok(demand) => match exchanger_addresses(shared, route, &exchange, host).await {
+                Ok(addresses) => {
+                    let (tls, settings) = demand.apply(tls, settings);
+                    let endpoint = Endpoint { host: host.to_owned(), port: route.port(), tls };
+                    match net::client::connect(net, &endpoint, &addresses, &settings).await {
+                        Ok(connection) => Ok((connection, demand)),
+                        Err(error) => Err(demand.explain(host, Box::new(error))),
+                    }
+                }
+                Err(failure) => Err(dns_error(shared, failure)),
+            },
+            Err(failure) => Err(demand_error(shared, failure)),
         };
-        match result {
-            Ok(connection) => return Ok(connection),
+        match outcome {
+            Ok(opened) => return Ok(opened),
             Err(error) => last = Some(more_hopeful(last, error)),
         }
     }
-    Err(last.unwrap_or_else(|| dns_error(shared, Failure::Local { reason: "route has no host".into() })))
+    Err(last.unwrap_or_else(|| dns_error(shared, Failure::Local { reason: "no mail exchanger".into() })))
+}
+
+async fn exchanger_addresses(
+    shared: &Shared,
+    route: &Route,
+    exchange: &Exchange,
+    host: &str,
+) -> Result<Vec<IpAddr>, Failure> {
+    let mut addresses = shared.exchangers.addresses(exchange, host).await?;
+    let first = addresses.first().copied();
+    if !route.record.allow_private {
+        addresses.retain(|address| net::address::is_public(*address));
+    }
+    match (first, addresses.is_empty()) {
+        (Some(first), true) => {
+            Err(Failure::PrivateAddress { host: host.to_owned(), address: first.to_string() })
+        }
+        _ => Ok(addresses),
+    }
 }
 
 /// Of two hosts' failures the one that may pass counts: a message fails for ever only if every host says so.
 fn more_hopeful(before: Option<Box<ConnectError>>, now: Box<ConnectError>) -> Box<ConnectError> {
-    let final_now = matches!(now.failure, Failure::NameNotFound { .. } | Failure::NoAddress { .. });
+    let final_now = matches!(
+        now.failure,
+        Failure::NameNotFound { .. } | Failure::NoAddress { .. } | Failure::PrivateAddress { .. }
+    );
     match before {
         Some(mut before) if final_now => {
             before.transcript.steps.extend(now.transcript.steps);
@@ -285,9 +343,22 @@ fn more_hopeful(before: Option<Box<ConnectError>>, now: Box<ConnectError>) -> Bo
 }
 
 fn dns_error(shared: &Shared, failure: Failure) -> Box<ConnectError> {
+    error_at(shared, Stage::Dns, failure)
+}
+
+/// A host that must not be used now, before anything was said to it.
+fn demand_error(shared: &Shared, failure: Failure) -> Box<ConnectError> {
+    let stage = match &failure {
+        Failure::Policy { problem: PolicyProblem::Lookup, .. } => Stage::Dns,
+        _ => Stage::Tls,
+    };
+    error_at(shared, stage, failure)
+}
+
+fn error_at(shared: &Shared, stage: Stage, failure: Failure) -> Box<ConnectError> {
     let mut transcript = Transcript { started_ms: shared.now_ms(), ..Transcript::default() };
     transcript.push(proto::transcript::Step {
-        stage: Stage::Dns,
+        stage,
         started_us: 0,
         took_us: 0,
         sent: None,
@@ -295,12 +366,19 @@ fn dns_error(shared: &Shared, failure: Failure) -> Box<ConnectError> {
         fact: None,
         failure: Some(failure.clone()),
     });
-    Box::new(ConnectError { transcript, failure, stage: Stage::Dns })
+    Box::new(ConnectError { transcript, failure, stage })
 }
 
-fn client_settings(shared: &Shared, route: &Route) -> ClientSettings {
+fn client_settings(shared: &Shared, route: &Route, destination: &str) -> Result<ClientSettings, Failure> {
     let mut settings = ClientSettings::new(route.record.helo.clone().unwrap_or_else(|| shared.config.hostname.clone()));
     settings.source = route.record.source_address;
+    if !route.record.sources.is_empty() {
+        settings.sources = sources::choose(&route.record.sources, destination, &settings.helo);
+        if settings.sources.is_empty() {
+            let reason = format!("none of the source addresses of route {} is this machine's", route.name);
+            return Err(Failure::Local { reason });
+        }
+    }
     settings.verify = route.record.verify;
     if shared.config.keep_transcripts == crate::config::Keep::All {
         settings.recording = net::client::Recording::Full;
@@ -313,5 +391,5 @@ fn client_settings(shared: &Shared, route: &Route) -> ClientSettings {
             allow_plaintext: route.record.auth_without_tls,
         });
     }
-    settings
+    Ok(settings)
 }

@@ -155,6 +155,11 @@ impl Directory {
         self.routes.get(name)
     }
 
+    /// All routes, in no order.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.values()
+    }
+
     /// Number of senders and routes, for the start-up report.
     pub fn counts(&self) -> (usize, usize) {
         (self.senders.len(), self.routes.len())

@@ -34,7 +34,7 @@ pub(crate) fn dispatch(shared: &Arc<Shared>, job: Job) {
     };
     match route.record.kind {
         RouteKind::Smarthost => add(shared, &route.name, &route, job),
-        RouteKind::Mx => match shared.exchangers.known(&job.claim.lane.key.domain) {
+        RouteKind::Mx => match shared.exchangers.known(&job.claim.lane.key.domain, route.wanted()) {
             Some(exchange) => add(shared, &destination_of(&route, &exchange), &route, job),
             None => look_up(shared, route, job),
         },
@@ -70,7 +70,7 @@ fn look_up(shared: &Arc<Shared>, route: Arc<Route>, job: Job) {
     let shared = shared.clone();
     shared.tasks.clone().spawn(async move {
         let found = tokio::select! {
-            found = shared.exchangers.find(&domain) => found,
+            found = shared.exchangers.find(&domain, route.wanted()) => found,
             // The jobs are given back by whoever stops the relay.
             () = shared.stopping.cancelled() => return,
         };

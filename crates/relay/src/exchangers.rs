@@ -4,12 +4,17 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use net::Net;
-use net::resolver::MxHost;
+use net::dane::HostPins;
+use net::resolver::{MailHosts, MxHost};
+use net::{Net, Resolver};
 use parking_lot::Mutex;
+use proto::policy::sts::{StsMode, StsPolicy};
 use proto::transcript::Failure;
+
+use crate::transport::sts::Policies;
 
 /// Domains remembered.
 const DOMAINS: usize = 10_000;
@@ -26,42 +31,98 @@ pub(crate) struct Exchange {
     pub(crate) group: Arc<str>,
     /// Best preference first.
     pub(crate) hosts: Arc<[MxHost]>,
+    /// The DNS proves that these are the domain's hosts.
+    pub(crate) secure: bool,
+    /// The domain's MTA-STS policy.
+    pub(crate) policy: Option<Arc<StsPolicy>>,
 }
+
+/// What a route wants to know beside the hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Wanted {
+    /// Proofs for DANE.
+    pub(crate) dane: bool,
+    /// The MTA-STS policy.
+    pub(crate) sts: bool,
+}
+
+/// Domain, and with what.
+type Key = (Arc<str>, Wanted);
 
 /// The memory.
 pub(crate) struct Exchangers {
     net: Net,
     hostname: String,
-    known: Mutex<HashMap<Arc<str>, (i64, Exchange)>>,
+    validating: Option<Resolver>,
+    policies: Arc<Policies>,
+    known: Mutex<HashMap<Key, (i64, Exchange)>>,
 }
 
 impl Exchangers {
-    pub(crate) fn new(net: Net, hostname: String) -> Self {
-        Self { net, hostname, known: Mutex::default() }
+    pub(crate) fn new(net: Net, hostname: String, validating: Option<Resolver>, policies: Arc<Policies>) -> Self {
+        Self { net, hostname, validating, policies, known: Mutex::default() }
     }
 
     /// What is remembered of a domain.
-    pub(crate) fn known(&self, domain: &str) -> Option<Exchange> {
+    pub(crate) fn known(&self, domain: &Arc<str>, wanted: Wanted) -> Option<Exchange> {
         let now_ms = self.net.clock.now_ms();
         let known = self.known.lock();
-        known.get(domain).filter(|(until, _)| *until > now_ms).map(|(_, exchange)| exchange.clone())
+        known.get(&(domain.clone(), wanted)).filter(|(until, _)| *until > now_ms).map(|(_, exchange)| exchange.clone())
     }
 
-    /// Asks the DNS.
-    pub(crate) async fn find(&self, domain: &Arc<str>) -> Result<Exchange, Failure> {
-        if let Some(exchange) = self.known(domain) {
+    /// Asks the DNS, and the domain's policy host where there is one.
+    pub(crate) async fn find(&self, domain: &Arc<str>, wanted: Wanted) -> Result<Exchange, Failure> {
+        if let Some(exchange) = self.known(domain, wanted) {
             return Ok(exchange);
         }
-        let answer = self.net.resolver.mail_hosts(domain).await?;
+        let policy = async {
+            match wanted.sts {
+                true => self.policies.find(domain).await,
+                false => None,
+            }
+        };
+        let ((answer, secure), policy) = tokio::join!(self.hosts(domain, wanted), policy);
+        let answer = answer?;
         let hosts = self.without_ourselves(answer.hosts)?;
-        let exchange = Exchange { group: group_of(&hosts), hosts: hosts.into() };
+        let policy = policy.filter(|policy| policy.mode != StsMode::None).map(Arc::new);
+        let group = group_of(&hosts, domain, secure, policy.as_deref());
+        let exchange = Exchange { group, hosts: hosts.into(), secure, policy };
         let until = self.net.clock.now_ms() + (answer.ttl.as_millis() as i64).clamp(LEAST_MS, MOST_MS);
         let mut known = self.known.lock();
         if known.len() >= DOMAINS {
             known.clear();
         }
-        known.insert(domain.clone(), (until, exchange.clone()));
+        known.insert((domain.clone(), wanted), (until, exchange.clone()));
         Ok(exchange)
+    }
+
+    async fn hosts(&self, domain: &str, wanted: Wanted) -> (Result<MailHosts, Failure>, bool) {
+        match (&self.validating, wanted.dane) {
+            (Some(validating), true) => net::dane::mail_hosts(validating, domain).await,
+            (None, true) => {
+                let reason = "the route wants DANE, and there is no resolver that validates".into();
+                (Err(Failure::DnsUnavailable { name: domain.to_owned(), reason }), false)
+            }
+            (_, false) => (self.net.resolver.mail_hosts(domain).await, false),
+        }
+    }
+
+    /// What is pinned for one host of an exchange.
+    pub(crate) async fn pins(&self, exchange: &Exchange, host: &str, port: u16, domain: &str) -> HostPins {
+        match &self.validating {
+            Some(validating) if exchange.secure => {
+                net::dane::host_pins(validating, host, port, &[host.to_owned(), domain.to_owned()]).await
+            }
+            _ => HostPins::None,
+        }
+    }
+
+    /// The addresses of one host of an exchange, validated if the host is.
+    pub(crate) async fn addresses(&self, exchange: &Exchange, host: &str) -> Result<Vec<IpAddr>, Failure> {
+        match &self.validating {
+            Some(validating) if exchange.secure => validating.addresses(host).await,
+            _ => self.net.resolver.addresses(host).await,
+        }
     }
 
     /// RFC 5321 §5.1: where we are among the hosts, only better ones than ourselves may be tried.
@@ -75,7 +136,9 @@ impl Exchangers {
     }
 }
 
-fn group_of(hosts: &[MxHost]) -> Arc<str> {
+/// The hosts' names. A domain whose transport is under a policy is alone with it: a connection that was made under another
+/// domain's policy, or under none, says nothing about this one's (RFC 8461 §5, RFC 7672 §2.2.1).
+fn group_of(hosts: &[MxHost], domain: &str, secure: bool, policy: Option<&StsPolicy>) -> Arc<str> {
     let mut names: Vec<(u16, &str)> = hosts.iter().map(|mx| (mx.preference, mx.host.as_str())).collect();
     names.sort_unstable();
     let mut text = names.iter().map(|(_, host)| *host).collect::<Vec<_>>().join(",");
@@ -83,6 +146,16 @@ fn group_of(hosts: &[MxHost]) -> Arc<str> {
         let hash = blake3::hash(text.as_bytes()).to_hex();
         text = names.first().map_or(String::new(), |(_, host)| (*host).to_owned());
         let _ = write!(text, ",…{}", &hash[..8]);
+    }
+    if secure || policy.is_some() {
+        let _ = write!(text, " for {domain}");
+    }
+    if secure {
+        text.push_str(" (signed)");
+    }
+    if let Some(policy) = policy {
+        let mode = if policy.mode == StsMode::Enforce { "enforce" } else { "testing" };
+        let _ = write!(text, " (MTA-STS {mode})");
     }
     text.into()
 }
@@ -106,8 +179,19 @@ mod tests {
     fn domains_with_the_same_hosts_are_one_destination() {
         let one = [mx(10, "a.example"), mx(20, "b.example")];
         let other = [mx(20, "b.example"), mx(10, "a.example")];
-        assert_eq!(group_of(&one), group_of(&other));
-        assert_ne!(group_of(&one), group_of(&one[..1]));
+        let group = |hosts: &[MxHost]| group_of(hosts, "x.example", false, None);
+        assert_eq!(group(&one), group(&other));
+        assert_ne!(group(&one), group(&one[..1]));
+    }
+
+    #[test]
+    fn a_policy_is_not_shared_with_domains_of_the_same_hosts() {
+        let hosts = [mx(10, "a.example")];
+        let policy = StsPolicy { mode: StsMode::Enforce, mx: vec!["a.example".into()], max_age: 86_400 };
+        let of = |domain, secure, policy| group_of(&hosts, domain, secure, policy);
+        assert_ne!(of("x.example", false, Some(&policy)), of("y.example", false, Some(&policy)));
+        assert_ne!(of("x.example", false, Some(&policy)), of("x.example", false, None));
+        assert_ne!(of("x.example", true, None), of("y.example", true, None));
     }
 
     #[test]

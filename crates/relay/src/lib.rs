@@ -25,6 +25,7 @@ mod settle;
 mod shared;
 pub mod smtp;
 mod usage;
+pub mod transport;
 pub mod verdict;
 
 pub use accept::{Door, Receipt, Submission};
@@ -33,3 +34,5 @@ pub use refusal::{Refusal, RefusalKind};
 pub use run::{Relay, RelayError, Status};
 pub use sender::Sender;
 pub use smtp::SmtpFactory;
+pub use transport::TransportConfig;
+pub use transport::sources::SourceRecord;

@@ -12,7 +12,7 @@ use explain::{Explanation, Query};
 use proto::message::notice::{Action, Notice, Original, Reported, compose};
 use proto::message::{self, rfc5322_date};
 use proto::smtp::reply::{EnhancedCode, escape};
-use proto::transcript::Failure;
+use proto::transcript::{Failure, TransportPolicy};
 use proto::{Address, DeliveryNotify, MailParameters, RcptParameters, Recipient, ReturnContent, ReversePath};
 use store::{Cause, Event, EventKind, Idempotency, Message, MessageDetails, MessageView, NewMessage, Origin};
 use store::{RecipientView, StoreError};
@@ -206,7 +206,11 @@ impl End<'_> {
             Some(Failure::MxLoop { .. }) => EnhancedCode(class, 4, 6),
             Some(Failure::TooLarge { .. }) => EnhancedCode(class, 3, 4),
             Some(Failure::MissingExtension { .. }) => EnhancedCode(class, 6, 3),
+            Some(Failure::PrivateAddress { .. }) => EnhancedCode(class, 4, 6),
             Some(Failure::DnsUnavailable { .. }) => EnhancedCode(class, 4, 3),
+            // RFC 8689 §5.
+            Some(Failure::Policy { policy: TransportPolicy::RequireTls, .. }) => EnhancedCode(class, 7, 30),
+            Some(Failure::Policy { .. }) => EnhancedCode(class, 7, 0),
             Some(_) => EnhancedCode(class, 4, 0),
             None => EnhancedCode(class, 0, 0),
         }

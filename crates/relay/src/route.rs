@@ -11,6 +11,9 @@ use crate::schedule::limit::Rates;
 use crate::schedule::{Account, Limits};
 use serde::{Deserialize, Serialize};
 
+use crate::exchangers::Wanted;
+use crate::transport::sources::{MAX_SOURCES, SourceRecord};
+
 /// How a route moves mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -97,6 +100,18 @@ pub struct RouteRecord {
     /// How much an MX route may send to each group of mail exchangers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_rates: Option<Rates>,
+    /// Local addresses to connect from, one of each IP version for a destination, with their names in EHLO.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceRecord>,
+    /// Mail exchangers: certificates pinned in signed DNS are honoured (RFC 7672).
+    #[serde(default)]
+    pub dane: bool,
+    /// Mail exchangers: MTA-STS policies are honoured (RFC 8461).
+    #[serde(default = "yes")]
+    pub mta_sts: bool,
+    /// Mail exchangers may have addresses of loopback and private networks.
+    #[serde(default)]
+    pub allow_private: bool,
 }
 
 fn yes() -> bool {
@@ -173,6 +188,15 @@ impl RouteRecord {
             self.kind == RouteKind::Mx && self.tls == Some(RouteTls::Implicit),
             "No mail exchanger speaks implicit TLS.",
         );
+        say(
+            self.dane && (self.kind != RouteKind::Mx || self.tls == Some(RouteTls::None)),
+            "DANE is for mail exchangers, and with TLS.",
+        );
+        say(
+            !self.sources.is_empty() && self.source_address.is_some(),
+            "A route has one source address or a pool of sources, not both.",
+        );
+        say(self.sources.len() > MAX_SOURCES, "A pool has at most 256 sources.");
         say(self.connections == Some(0), "At least one connection is needed.");
         say(self.messages_per_connection == Some(0), "At least one message per connection is needed.");
         say(self.recipients_per_transaction == Some(0), "At least one recipient per transaction is needed.");
@@ -216,6 +240,12 @@ impl Route {
             (_, RouteTls::Implicit) => 465,
             _ => 587,
         })
+    }
+
+    /// What has to be known of a domain beside its mail exchangers.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let protected = self.record.kind == RouteKind::Mx && self.tls() != RouteTls::None;
+        Wanted { dane: protected && self.record.dane, sts: protected && self.record.mta_sts }
     }
 
     /// Limits of one of its destinations.

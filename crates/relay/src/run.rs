@@ -71,6 +71,8 @@ pub struct Status {
     pub senders: usize,
     /// Routes that exist.
     pub routes: usize,
+    /// What receivers will mind about the addresses we send from, in sentences.
+    pub transport_problems: Vec<String>,
 }
 
 impl Relay {
@@ -87,6 +89,8 @@ impl Relay {
         shared.tasks.spawn(settings(shared.clone()));
         shared.tasks.spawn(chores(shared.clone()));
         shared.tasks.spawn(usage::run(shared.clone()));
+        shared.tasks.spawn(shared.policies.clone().keep());
+        shared.tasks.spawn(crate::transport::start::look(shared.clone()));
         if shared.config.notices {
             shared.tasks.spawn(crate::notice::run(shared.clone()));
         }
@@ -146,6 +150,7 @@ impl Relay {
             accounts,
             senders,
             routes,
+            transport_problems: self.shared.transport_problems.lock().clone(),
         }
     }
 

@@ -22,6 +22,7 @@ use crate::directory::Directory;
 use crate::exchangers::Exchangers;
 use crate::route::Route;
 use crate::schedule::{Action, ConnectionId, Job, News, Schedule, WindowLimits};
+use crate::transport::sts::Policies;
 
 /// Lanes whose names are remembered.
 const LANES: usize = 10_000;
@@ -45,6 +46,10 @@ pub(crate) struct Shared {
     pub(crate) receiving: Arc<Budget>,
     pub(crate) exchangers: Exchangers,
     pub(crate) sealer: crate::domain::Sealer,
+    /// MTA-STS policies.
+    pub(crate) policies: Arc<Policies>,
+    /// What receivers will mind, found at the start.
+    pub(crate) transport_problems: Mutex<Vec<String>>,
     pub(crate) lookups: crate::dispatch::Lookups,
     /// Something in the store fell due earlier than the claim loop knew.
     pub(crate) claim_wake: Notify,
@@ -91,12 +96,18 @@ impl Shared {
         let window = WindowLimits { recipients: config.window_recipients.max(100) };
         let streams =
             config.streams.iter().map(|s| (Arc::from(s.name.as_str()), (s.priority.min(3), s.deadline_s))).collect();
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let transport = config.transport.clone();
+        let validating = transport.validating.clone();
+        let policies = Policies::open(net.clone(), transport, tasks.clone(), stopping.clone());
         Self {
             backoff: Backoff::new(&config.retry_s),
             schedule: Mutex::new(Schedule::new(window, config.max_connections.max(1))),
             contents: Budget::new(config.window_octets),
             receiving: Budget::new(config.memory_in_flight),
-            exchangers: Exchangers::new(net.clone(), config.hostname.clone()),
+            exchangers: Exchangers::new(net.clone(), config.hostname.clone(), validating, policies.clone()),
+            policies,
+            transport_problems: Mutex::default(),
             gate: Gate::default(),
             sealer: crate::domain::Sealer::default(),
             lookups: crate::dispatch::Lookups::default(),
@@ -104,9 +115,9 @@ impl Shared {
             tick_wake: Notify::new(),
             usage_wake: Notify::new(),
             route_nets: Mutex::default(),
-            stopping: CancellationToken::new(),
+            stopping,
             deadline: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            tasks,
             directory: RwLock::new(Arc::new(directory)),
             rules: RwLock::default(),
             lanes: Mutex::default(),

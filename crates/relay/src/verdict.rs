@@ -7,7 +7,7 @@
 
 use explain::{Finding, Query, Retry, Rule, RuleBase, Scope};
 use proto::smtp::reply::{EnhancedCode, Reply};
-use proto::transcript::{Failure, Stage, Transcript};
+use proto::transcript::{Failure, Stage, Transcript, TransportPolicy};
 use store::Cause;
 
 use crate::route::RouteKind;
@@ -103,7 +103,10 @@ fn by_class(kind: RouteKind, stage: Stage, failure: &Failure) -> Verdict {
         {
             Verdict::Permanent
         }
+        Failure::PrivateAddress { .. } if kind == RouteKind::Mx => Verdict::Permanent,
         Failure::MissingExtension { .. } | Failure::TooLarge { .. } => Verdict::Permanent,
+        // RFC 8689 §4.2.1: it is never downgraded, and another attempt would meet the same.
+        Failure::Policy { policy: TransportPolicy::RequireTls, .. } => Verdict::Permanent,
         _ => Verdict::Transient,
     }
 }

@@ -13,6 +13,7 @@ pub mod load;
 pub mod openssl;
 pub mod signed;
 pub mod sink;
+pub mod web;
 pub mod zones;
 
 pub use ca::{Ca, Issued};
@@ -22,4 +23,5 @@ pub use ledger::{Reconciliation, reconcile};
 pub use load::{Load, LoadPlan, LoadReport};
 pub use openssl::OpenSsl;
 pub use sink::{Act, Extensions, Received, Rule, Sink, SinkOptions, Stage, Tls};
+pub use web::{Page, Web};
 pub use zones::{Trouble, Zones};

@@ -28,6 +28,8 @@ pub(super) fn failure(failure: &Failure) -> String {
         Failure::AuthNeedsTls => "the link is not encrypted, so nothing secret was sent".into(),
         Failure::MissingExtension { extension } => format!("{extension} is needed and not offered"),
         Failure::TooLarge { size, limit } => format!("{size} octets, the server takes {limit}"),
+        Failure::Policy { policy, host, reason, .. } => format!("{host}: {} is not met: {reason}", policy.name()),
+        Failure::PrivateAddress { host, address } => format!("{host} has the private address {address}"),
         Failure::Local { reason } => reason.clone(),
     }
 }

@@ -11,15 +11,16 @@ use proto::transcript::{Failure, Stage};
 use super::session::Session;
 use super::{ClientSettings, ConnectError, Connection, Endpoint, TlsMode};
 use crate::Net;
-use crate::tls::Verify;
+use crate::tls::{Habit, Opening, Verify};
 
 /// Most addresses of each IP version that are tried for one connection.
 const MAX_TRIED: usize = 10;
 
 /// Connects to `endpoint` at the first of `addresses`, in their order, that greets with 220.
 ///
-/// With [`TlsMode::Opportunistic`], a failed handshake is followed by one more connection to the same address
-/// without TLS, unless credentials would then cross in the clear without leave.
+/// With [`TlsMode::Opportunistic`], a failed handshake is followed by one more connection to the same address with a
+/// handshake that asks for less, and then by one without TLS, unless credentials would then cross in the clear without
+/// leave. What worked is remembered for the host.
 pub async fn connect(
     net: &Net,
     endpoint: &Endpoint,
@@ -29,7 +30,7 @@ pub async fn connect(
     let session = Session::new(net, endpoint.host.as_str(), settings);
     let mut attempt = Attempt { endpoint, settings, session };
     let mut worst: Option<Stop> = None;
-    for address in chosen(addresses, settings.source) {
+    for address in chosen(addresses, settings) {
         let peer = SocketAddr::new(address, endpoint.port);
         match attempt.at(peer).await {
             Ok(capabilities) => return Ok(attempt.session.into_connection(peer, capabilities)),
@@ -82,10 +83,33 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn at(&mut self, peer: SocketAddr) -> Result<Capabilities, Stop> {
-        match self.session(peer, self.endpoint.tls).await {
-            Err(stop) if stop.next == Next::Clear => self.session(peer, TlsMode::None).await,
-            other => other,
+        self.session.take_source(peer.ip());
+        let (memory, host) = (self.session.memory(), self.endpoint.host.as_str());
+        let opportunistic = self.endpoint.tls == TlsMode::Opportunistic && self.settings.auth.is_none();
+        let habit = memory.of(host, peer.ip());
+        if opportunistic && habit == Some(Habit::Clear) {
+            return self.session(peer, TlsMode::None).await;
         }
+        let known = if habit == Some(Habit::Reduced) { Opening::Reduced } else { Opening::Full };
+        self.session.set_opening(known);
+        let mut outcome = self.session(peer, self.endpoint.tls).await;
+        if known == Opening::Full && is_clear(&outcome) {
+            self.session.set_opening(Opening::Reduced);
+            outcome = self.session(peer, self.endpoint.tls).await;
+            if outcome.is_ok() && self.session.tls().is_some() {
+                memory.learn(host, peer.ip(), Habit::Reduced);
+            }
+        }
+        if is_clear(&outcome) {
+            outcome = self.session(peer, TlsMode::None).await;
+            match (&outcome, known) {
+                // It worked once: the next connection finds out what does now.
+                (_, Opening::Reduced) => memory.forget(host, peer.ip()),
+                (Ok(_), Opening::Full) if opportunistic => memory.learn(host, peer.ip(), Habit::Clear),
+                _ => {}
+            }
+        }
+        outcome
     }
 
     async fn session(&mut self, peer: SocketAddr, mode: TlsMode) -> Result<Capabilities, Stop> {
@@ -144,6 +168,10 @@ impl Attempt<'_> {
     }
 }
 
+fn is_clear<T>(outcome: &Result<T, Stop>) -> bool {
+    matches!(outcome, Err(Stop { next: Next::Clear, .. }))
+}
+
 /// Which of several failures stands for all: one that may pass with time before one that says "never", and a word
 /// of the server before the lack of a route.
 fn rank(failure: &Failure) -> u8 {
@@ -155,10 +183,14 @@ fn rank(failure: &Failure) -> u8 {
     }
 }
 
-fn chosen(addresses: &[IpAddr], source: Option<IpAddr>) -> impl Iterator<Item = IpAddr> {
+fn chosen(addresses: &[IpAddr], settings: &ClientSettings) -> impl Iterator<Item = IpAddr> {
     let (mut six, mut four) = (0, 0);
     addresses.iter().copied().filter(move |address| {
-        if source.is_some_and(|source| source.is_ipv4() != address.is_ipv4()) {
+        let from: Vec<bool> = match settings.sources.as_slice() {
+            [] => settings.source.iter().map(IpAddr::is_ipv4).collect(),
+            sources => sources.iter().map(|source| source.address.is_ipv4()).collect(),
+        };
+        if !from.is_empty() && !from.contains(&address.is_ipv4()) {
             return false;
         }
         let count = if address.is_ipv4() { &mut four } else { &mut six };

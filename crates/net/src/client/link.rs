@@ -10,10 +10,18 @@ use tokio::net::TcpStream;
 
 use crate::socket::Socket;
 use crate::timer::Timer;
-use crate::tls::{self, ClientTls, Secured, Unsecured, Verify};
+use crate::tls::{self, ClientTls, Opening, Pins, Secured, Unsecured, Verify};
 
 /// Most octets handed to the kernel under one time limit: RFC 5321 §4.5.3.2.5 limits "each" block of DATA.
 const BLOCK: usize = 128 * 1024;
+
+/// What a certificate is judged by.
+pub(super) enum Judged<'a> {
+    /// The authorities we trust, for this host.
+    Host(&'a str, Verify),
+    /// The DNS.
+    Pins(&'a Pins),
+}
 
 /// All that a watched handshake told.
 #[derive(Debug, Clone, Default)]
@@ -61,12 +69,18 @@ impl Link {
     pub(super) async fn start_tls(
         &mut self,
         tls: &ClientTls,
-        host: &str,
-        verify: Verify,
+        judged: Judged<'_>,
+        opening: Opening,
         limit: Duration,
     ) -> Result<Fact, Failure> {
         let tcp = self.take_plain()?;
-        match self.timer.within(limit, tls.handshake(tcp, host, verify)).await {
+        let shaking = async {
+            match judged {
+                Judged::Host(host, verify) => tls.handshake_opened(tcp, host, verify, opening).await,
+                Judged::Pins(pins) => tls.handshake_pinned(tcp, pins, opening).await,
+            }
+        };
+        match self.timer.within(limit, shaking).await {
             Some(Ok((stream, fact))) => {
                 self.socket = Socket::Tls(Box::new(stream.into()));
                 Ok(fact)

@@ -20,6 +20,8 @@ use proto::smtp::client::{Plan, RecipientResult, TransactionEnd};
 use proto::transcript::{Failure, Stage, Transcript};
 use secrecy::SecretString;
 
+use crate::tls::Pins;
+
 pub use connect::connect;
 pub use session::{End, Expect, Hello, Session};
 
@@ -114,6 +116,15 @@ pub enum Recording {
     Full,
 }
 
+/// An address to connect from, and who we say we are from there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// One of this machine's.
+    pub address: IpAddr,
+    /// Our name in EHLO.
+    pub helo: String,
+}
+
 /// How we connect, whoever the server is.
 #[derive(Debug, Clone)]
 pub struct ClientSettings {
@@ -121,6 +132,11 @@ pub struct ClientSettings {
     pub helo: String,
     /// Address to connect from; peers of the other IP version are then left out.
     pub source: Option<IpAddr>,
+    /// Instead of `source` and `helo`: the first one of the peer's IP version is used, and peers for which there is none
+    /// are left out. Empty: not used.
+    pub sources: Vec<Source>,
+    /// What the certificate must fit under [`TlsMode::Required`], whatever else is wrong with it (RFC 7672 §3).
+    pub pins: Option<Arc<Pins>>,
     /// Credentials, for a smart host.
     pub auth: Option<ClientAuth>,
     /// Whether the certificate must verify under [`TlsMode::Required`] and [`TlsMode::Implicit`]. Under
@@ -138,6 +154,8 @@ impl ClientSettings {
         Self {
             helo: helo.into(),
             source: None,
+            sources: Vec::new(),
+            pins: None,
             auth: None,
             verify: true,
             timeouts: Timeouts::default(),

@@ -3,7 +3,7 @@
 //! Each step is one call and leaves one step in the transcript. Which steps are made, in which order, and what a
 //! failure means is the caller's: [`super::connect`] for delivery, the staged probe for diagnosis.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use proto::transcript::{Fact, Failure, Stage, Step, Transcript};
 use tokio::net::TcpStream;
 
 use super::auth::authenticate;
-use super::link::{Handshake, Link};
+use super::link::{Handshake, Judged, Link};
 use super::record::Recorder;
 use super::{ClientAuth, ClientSettings, Connection};
 use crate::Net;
 use crate::dial::dial;
-use crate::tls::Verify;
+use crate::tls::{Memory, Opening, Verify};
 
 /// Longest wait for the answer to QUIT, with the closing of the link.
 const GOOD_BYE: Duration = Duration::from_secs(5);
@@ -58,6 +58,9 @@ pub struct Session<'a> {
     net: &'a Net,
     host: String,
     settings: &'a ClientSettings,
+    source: Option<IpAddr>,
+    helo: &'a str,
+    opening: Opening,
     recorder: Recorder,
     link: Link,
     peer: Option<SocketAddr>,
@@ -68,7 +71,18 @@ impl<'a> Session<'a> {
     /// A session with `host`, whose name the certificate must have.
     pub fn new(net: &'a Net, host: impl Into<String>, settings: &'a ClientSettings) -> Self {
         let recorder = Recorder::new(net.clock.clone());
-        Self { net, host: host.into(), settings, recorder, link: Link::closed(), peer: None, tls: None }
+        Self {
+            net,
+            host: host.into(),
+            settings,
+            source: settings.source,
+            helo: &settings.helo,
+            opening: Opening::Full,
+            recorder,
+            link: Link::closed(),
+            peer: None,
+            tls: None,
+        }
     }
 
     /// The address connected to.
@@ -84,6 +98,25 @@ impl<'a> Session<'a> {
     /// Speaks with another host from the next dial on: the next MX of a domain.
     pub fn set_host(&mut self, host: impl Into<String>) {
         self.host = host.into();
+    }
+
+    /// What is known of servers whose TLS is broken.
+    pub(super) fn memory(&self) -> &'a Memory {
+        self.net.tls.memory()
+    }
+
+    /// Begins handshakes so from now on.
+    pub fn set_opening(&mut self, opening: Opening) {
+        self.opening = opening;
+    }
+
+    /// Dials from one of the sources of the settings from now on, and greets with its name; without one for this IP
+    /// version, as the settings say.
+    pub(super) fn take_source(&mut self, peer: IpAddr) {
+        if let Some(source) = self.settings.sources.iter().find(|source| source.address.is_ipv4() == peer.is_ipv4()) {
+            self.source = Some(source.address);
+            self.helo = &source.helo;
+        }
     }
 
     /// TLS version and cipher suite, `None` in the clear.
@@ -123,7 +156,7 @@ impl<'a> Session<'a> {
     pub async fn dial(&mut self, peer: SocketAddr) -> Result<(), Failure> {
         let began = self.recorder.now();
         self.link.close();
-        match dial(peer, self.settings.source, self.settings.timeouts.connect).await {
+        match dial(peer, self.source, self.settings.timeouts.connect).await {
             Ok(tcp) => {
                 self.adopt(tcp, peer, began);
                 Ok(())
@@ -174,7 +207,7 @@ impl<'a> Session<'a> {
 
     /// EHLO, or HELO where EHLO is not known and nothing that needs it is required.
     pub async fn hello(&mut self) -> Result<Hello, Failure> {
-        let command = format!("EHLO {}", self.settings.helo);
+        let command = format!("EHLO {}", self.helo);
         let refused = match self.command(Stage::Ehlo, &command, Expect::Code(250)).await {
             Ok(reply) => return Ok(Hello { capabilities: Capabilities::parse(&reply), reply, refused: None }),
             Err(Failure::Refused(reply))
@@ -184,7 +217,7 @@ impl<'a> Session<'a> {
             }
             Err(failure) => return Err(failure),
         };
-        let command = format!("HELO {}", self.settings.helo);
+        let command = format!("HELO {}", self.helo);
         let reply = self.command(Stage::Ehlo, &command, Expect::Code(250)).await?;
         Ok(Hello { reply, capabilities: Capabilities::default(), refused: Some(refused) })
     }
@@ -194,10 +227,14 @@ impl<'a> Session<'a> {
         self.command(Stage::Tls, "STARTTLS", Expect::Code(220)).await
     }
 
-    /// Puts the link under TLS, and judges the certificate by `verify`.
+    /// Puts the link under TLS, and judges the certificate by `verify`; in full means by the settings' pins if there are some.
     pub async fn handshake(&mut self, verify: Verify) -> Result<(), Failure> {
         let began = self.recorder.now();
-        match self.link.start_tls(&self.net.tls, &self.host, verify, self.settings.timeouts.tls).await {
+        let judged = match (&self.settings.pins, verify) {
+            (Some(pins), Verify::Full) => Judged::Pins(pins),
+            _ => Judged::Host(&self.host, verify),
+        };
+        match self.link.start_tls(&self.net.tls, judged, self.opening, self.settings.timeouts.tls).await {
             Ok(fact) => {
                 if let Fact::Tls { version, cipher, .. } = &fact {
                     self.tls = Some(format!("{version} {cipher}"));

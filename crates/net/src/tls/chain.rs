@@ -17,7 +17,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 /// Most certificates that are described.
-const MAX_CERTIFICATES: usize = 10;
+pub(super) const MAX_CERTIFICATES: usize = 10;
 /// Most names of one certificate that are kept.
 const MAX_NAMES: usize = 20;
 /// Most octets of all certificates that are looked at.
@@ -47,6 +47,11 @@ pub(super) fn bounded<'a>(chain: &'a [CertificateDer<'a>]) -> impl Iterator<Item
 pub(super) fn names_and_end(der: &[u8]) -> (Vec<String>, Option<i64>) {
     read(der, |certificate| (names(certificate), Some(certificate.validity().not_after.timestamp())))
         .unwrap_or_default()
+}
+
+/// The public key with its header, as DER (`SubjectPublicKeyInfo`, RFC 5280 §4.1).
+pub(super) fn public_key_of(der: &[u8]) -> Option<Vec<u8>> {
+    read(der, |certificate| certificate.public_key().raw.to_vec())
 }
 
 /// Gives a parsed certificate to `use_it`; `None` if it cannot be parsed.

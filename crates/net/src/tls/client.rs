@@ -24,6 +24,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::judge::{Judge, problem_text};
+use super::memory::{Memory, Opening};
+use super::pins::Pins;
 use super::{TlsError, chain, provider};
 use crate::clock::Clock;
 
@@ -53,6 +55,9 @@ pub enum Verify {
 #[derive(Clone)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
+    /// As little as a handshake needs, for servers that choke on more.
+    reduced: Arc<ClientConfig>,
+    memory: Arc<Memory>,
     judge: Judge,
     clock: Clock,
 }
@@ -107,10 +112,48 @@ impl ClientTls {
         let mut config = ClientConfig::builder_with_details(provider.clone(), Arc::new(clock.clone()))
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Later { provider, seen: None }))
+            .with_custom_certificate_verifier(Arc::new(Later { provider: provider.clone(), seen: None }))
             .with_no_client_auth();
         config.enable_early_data = false;
-        Ok(Self { config: Arc::new(config), judge, clock })
+        let reduced = reduced(provider, &clock)?;
+        let memory = Arc::new(Memory::new(clock.clone()));
+        Ok(Self { config: Arc::new(config), reduced: Arc::new(reduced), memory, judge, clock })
+    }
+
+    /// What was learnt about servers whose TLS is broken; shared by all clones.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn opening(&self, opening: Opening) -> Arc<ClientConfig> {
+        match opening {
+            Opening::Full => self.config.clone(),
+            Opening::Reduced => self.reduced.clone(),
+        }
+    }
+
+    /// As [`Self::handshake`], with a certificate that fits the pins: nobody else is asked about it (RFC 7672 §3.1).
+    ///
+    /// `Err` with [`CertificateProblem::Other`] when none fits.
+    pub async fn handshake_pinned(
+        &self,
+        tcp: TcpStream,
+        pins: &Pins,
+        opening: Opening,
+    ) -> Result<(TlsStream<TcpStream>, Fact), Failure> {
+        let host = pins.names.first().map_or("", String::as_str);
+        let name = server_name(host);
+        let stream = shake(self.opening(opening), tcp, host, name.as_ref(), Verify::Opportunistic).await?;
+        let connection = stream.get_ref().1;
+        let chain = connection.peer_certificates().unwrap_or_default();
+        if let Err(reason) = pins.check(chain, &provider(), self.now()) {
+            return Err(refused(&[CertificateProblem::Other(reason)], chain));
+        }
+        let mut fact = tls_fact(connection, None);
+        if let Fact::Tls { by, .. } = &mut fact {
+            *by = Some("DANE".into());
+        }
+        Ok((stream, fact))
     }
 
     /// Does the handshake with `host` (a host name, IP address or address literal) and judges its certificate.
@@ -122,8 +165,19 @@ impl ClientTls {
         host: &str,
         verify: Verify,
     ) -> Result<(TlsStream<TcpStream>, Fact), Failure> {
+        self.handshake_opened(tcp, host, verify, Opening::Full).await
+    }
+
+    /// As [`Self::handshake`], with a choice of the first message.
+    pub async fn handshake_opened(
+        &self,
+        tcp: TcpStream,
+        host: &str,
+        verify: Verify,
+        opening: Opening,
+    ) -> Result<(TlsStream<TcpStream>, Fact), Failure> {
         let name = server_name(host);
-        let stream = shake(self.config.clone(), tcp, host, name.as_ref(), verify).await?;
+        let stream = shake(self.opening(opening), tcp, host, name.as_ref(), verify).await?;
         let connection = stream.get_ref().1;
         let chain = connection.peer_certificates().unwrap_or_default();
         let problem = self.judge.verdict(chain, name.as_ref(), self.now()).err();
@@ -220,7 +274,23 @@ fn tls_fact(connection: &ClientConnection, problem: Option<&CertificateProblem>)
             .map_or_else(String::new, |suite| suite.suite().as_str().unwrap_or("unknown").to_owned()),
         verified: problem.is_none(),
         problem: problem.map(problem_text),
+        by: None,
     }
+}
+
+/// TLS 1.2 only, and no key exchange that makes the first message long: old servers and middle boxes fail at versions and
+/// groups they do not know, or at a message in two segments.
+fn reduced(provider: Arc<CryptoProvider>, clock: &Clock) -> Result<ClientConfig, TlsError> {
+    use rustls::NamedGroup;
+    let mut plain = (*provider).clone();
+    plain.kx_groups.retain(|group| matches!(group.name(), NamedGroup::X25519 | NamedGroup::secp256r1));
+    let mut config = ClientConfig::builder_with_details(Arc::new(plain), Arc::new(clock.clone()))
+        .with_protocol_versions(&[&rustls::version::TLS12])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Later { provider, seen: None }))
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 fn load(roots: &Roots) -> Result<RootCertStore, TlsError> {

@@ -5,6 +5,8 @@ mod chain;
 mod client;
 mod judge;
 pub mod legacy;
+mod memory;
+mod pins;
 mod server;
 
 use std::io;
@@ -17,6 +19,9 @@ use rustls::crypto::CryptoProvider;
 pub(crate) use binding::binding;
 pub use chain::days_left;
 pub use client::{ClientTls, Roots, Secured, Unsecured, Verify};
+pub(crate) use memory::{Habit, Memory};
+pub use memory::Opening;
+pub use pins::{MAX_PINS, Pin, Pins};
 pub(crate) use server::RELOAD_EVERY;
 pub use server::ServerTls;
 

@@ -300,6 +300,18 @@ pub struct RouteOptions {
     /// Rates.
     #[command(flatten)]
     pub rates: RateOptions,
+    /// A local address of a pool to connect from, with its name in EHLO; may be given several times.
+    #[arg(long = "source", value_name = "ADDRESS[=NAME]")]
+    pub sources: Vec<String>,
+    /// Honour certificates pinned in signed DNS (mail exchangers).
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub dane: Option<bool>,
+    /// Honour MTA-STS policies (mail exchangers; on by default).
+    #[arg(long, value_name = "BOOL")]
+    pub mta_sts: Option<bool>,
+    /// Deliver to mail exchangers with addresses of loopback and private networks.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub allow_private: Option<bool>,
 }
 
 /// When TLS is used.
@@ -342,6 +354,8 @@ pub enum RouteClear {
     Rates,
     /// Rate limits of each destination.
     DestinationRates,
+    /// Pool of local addresses.
+    Sources,
 }
 
 /// Commands on rules.

@@ -138,8 +138,24 @@ fn fields(options: &RouteOptions) -> Result<Map<String, Value>, Fault> {
     put("retry_s", retry.transpose()?.map(Into::into));
     put("source_address", options.source_address.map(|address| address.to_string().into()));
     put("helo", options.helo.clone().map(Into::into));
+    let sources = options.sources.iter().map(|text| source(text)).collect::<Result<Vec<Value>, Fault>>()?;
+    put("sources", (!sources.is_empty()).then(|| sources.into()));
+    put("dane", options.dane.map(Into::into));
+    put("mta_sts", options.mta_sts.map(Into::into));
+    put("allow_private", options.allow_private.map(Into::into));
     options.rates.put(&mut body);
     Ok(body)
+}
+
+/// `ADDRESS` or `ADDRESS=NAME`.
+fn source(text: &str) -> Result<Value, Fault> {
+    let (address, helo) = text.split_once('=').map_or((text, None), |(address, helo)| (address, Some(helo)));
+    let address: std::net::IpAddr =
+        address.parse().map_err(|_| Fault::Usage(format!("{address} is not an IP address")))?;
+    Ok(match helo {
+        Some(helo) => json!({ "address": address, "helo": helo }),
+        None => json!({ "address": address }),
+    })
 }
 
 fn tls_word(tls: Tls) -> &'static str {
@@ -165,6 +181,7 @@ fn cleared(what: RouteClear) -> &'static [&'static str] {
         RouteClear::Helo => &["helo"],
         RouteClear::Rates => &["rates"],
         RouteClear::DestinationRates => &["destination_rates"],
+        RouteClear::Sources => &["sources"],
     }
 }
 
@@ -226,6 +243,10 @@ fn show(global: &Global, value: Value) -> Result<(), Fault> {
         ("retry", retry.unwrap_or_default()),
         ("from address", route.source_address.map(|address| address.to_string()).unwrap_or_default()),
         ("EHLO", route.helo.clone().unwrap_or_default()),
+        ("sources", route.sources.iter().map(|source| source.address.to_string()).collect::<Vec<_>>().join(" ")),
+        ("DANE", if route.dane { "honoured".into() } else { String::new() }),
+        ("MTA-STS", if route.mta_sts { String::new() } else { "ignored".into() }),
+        ("private addresses", if route.allow_private { "allowed".into() } else { String::new() }),
         ("changed", short_time(&one.updated)),
     ])
 }

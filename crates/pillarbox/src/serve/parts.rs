@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use net::server::{Limits, ListenMode, Listener};
 use net::{ClientTls, Clock, Net, Resolver, ResolverSettings, ServerTls};
 use proto::smtp::server::{AuthOffer, Settings};
-use relay::{Keep, RelayConfig, StreamConfig};
+use relay::{Keep, RelayConfig, StreamConfig, TransportConfig};
 use secrecy::ExposeSecret;
 use store::Retention;
 use store::secret::Keyring;
@@ -89,8 +89,21 @@ pub fn relay(config: &Config) -> RelayConfig {
         retention: retention(config),
         streams: config.streams.iter().map(stream).collect(),
         shutdown_s: config.shutdown.as_secs(),
+        transport: transport(config),
         ..RelayConfig::default()
     }
+}
+
+/// Policies are kept in the data directory. Answers are validated from the root's keys, by a resolver that only routes with
+/// `dane` ask.
+fn transport(config: &Config) -> TransportConfig {
+    let settings = ResolverSettings {
+        servers: config.dns_servers.clone(),
+        timeout: config.dns_timeout,
+        dnssec: net::Dnssec::Root,
+    };
+    let validating = Resolver::new(settings).inspect_err(|error| tracing::warn!(%error, "no answer can be validated")).ok();
+    TransportConfig { validating, directory: Some(config.data_dir.clone()), ..TransportConfig::default() }
 }
 
 /// A listener with its certificate; a self-signed one is made if none is configured.

@@ -1,6 +1,6 @@
 //! MTA-STS: the record that says there is a policy, and the policy file (RFC 8461 §3).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::remark::{Parsed, Remark, short};
 use super::tags::{Tags, has_version, readable};
@@ -20,7 +20,7 @@ pub struct StsRecord {
 }
 
 /// What a sender does when the policy does not hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StsMode {
     /// It does not deliver.
@@ -32,7 +32,7 @@ pub enum StsMode {
 }
 
 /// The policy file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StsPolicy {
     /// What a failure leads to.
     pub mode: StsMode,

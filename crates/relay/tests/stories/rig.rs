@@ -69,7 +69,11 @@ impl Setup {
     pub fn sender(self, name: &str, body: Value) -> Self {
         self.document(Kind::Sender, name, body, SecretChange::Keep)
     }
-    pub fn route(self, name: &str, body: Value) -> Self {
+    /// A route; one to mail exchangers may go to loopback unless it says otherwise.
+    pub fn route(self, name: &str, mut body: Value) -> Self {
+        if body["kind"] == "mx" && body.get("allow_private").is_none() {
+            body["allow_private"] = true.into();
+        }
         self.document(Kind::Route, name, body, SecretChange::Keep)
     }
     pub fn rule(self, name: &str, body: Value) -> Self {
@@ -86,10 +90,13 @@ impl Setup {
     }
 
     pub async fn start(self) -> Rig {
+        self.start_with(Ca::new(), Zones::start().await).await
+    }
+
+    /// With an authority and zones that others know already.
+    pub async fn start_with(self, ca: Ca, zones: Zones) -> Rig {
         let dir = tempfile::tempdir().expect("a directory");
-        let ca = Ca::new();
         ca.write_pem(dir.path());
-        let zones = Zones::start().await;
         Rig::open(dir, ca, zones, self.config, self.documents).await
     }
 }
@@ -144,9 +151,10 @@ impl Rig {
         dir: TempDir,
         ca: Ca,
         zones: Zones,
-        config: RelayConfig,
+        mut config: RelayConfig,
         documents: Vec<(Kind, String, Value, SecretChange)>,
     ) -> Self {
+        config.transport.directory = Some(dir.path().to_owned());
         let clock = Clock::system();
         let faults = Arc::new(Faults::default());
         let options = Options {
