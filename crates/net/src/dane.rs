@@ -6,10 +6,10 @@
 
 use std::net::IpAddr;
 
+use crate::Resolver;
 use crate::lookup::{Answer, Data, Kind, Outcome, Proof};
 use crate::resolver::MailHosts;
 use crate::tls::{Pin, Pins};
-use crate::Resolver;
 use proto::transcript::Failure;
 
 /// What is known of a mail host.

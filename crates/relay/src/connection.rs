@@ -315,9 +315,7 @@ async fn exchanger_addresses(
         addresses.retain(|address| net::address::is_public(*address));
     }
     match (first, addresses.is_empty()) {
-        (Some(first), true) => {
-            Err(Failure::PrivateAddress { host: host.to_owned(), address: first.to_string() })
-        }
+        (Some(first), true) => Err(Failure::PrivateAddress { host: host.to_owned(), address: first.to_string() }),
         _ => Ok(addresses),
     }
 }

@@ -66,6 +66,11 @@ impl Ca {
         Self { pem: cert.pem(), der: cert.der().clone(), issuer: Issuer::new(params, key) }
     }
 
+    /// The authority's certificate.
+    pub fn der(&self) -> Vec<u8> {
+        self.der.to_vec()
+    }
+
     /// The authority's private key in PEM, for other programs that are to sign with it.
     pub fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
@@ -155,6 +160,41 @@ fn server(names: &[&str], validity: Validity) -> (KeyPair, CertificateParams) {
     params.not_before = date_time_ymd(from, 1, 1);
     params.not_after = date_time_ymd(to, 1, 1);
     (key, params)
+}
+
+/// The content of a TLSA record for a certificate, as a zone file has it: `3 1 1 …`.
+pub fn pin(usage: u8, selector: u8, matching: u8, certificate: &[u8]) -> String {
+    use aws_lc_rs::digest::{SHA256, SHA512, digest};
+    let selected = if selector == 1 { public_key(certificate) } else { certificate };
+    let data = match matching {
+        0 => selected.to_vec(),
+        1 => digest(&SHA256, selected).as_ref().to_vec(),
+        _ => digest(&SHA512, selected).as_ref().to_vec(),
+    };
+    let hex: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("{usage} {selector} {matching} {hex}")
+}
+
+/// The `SubjectPublicKeyInfo` of a certificate (RFC 5280 §4.1), with its header.
+fn public_key(certificate: &[u8]) -> &[u8] {
+    let mut rest = element(element(certificate).1).1;
+    // Version, serial number, algorithm, issuer, validity, holder; then the key.
+    for _ in 0..6 {
+        rest = &rest[element(rest).0..];
+    }
+    &rest[..element(rest).0]
+}
+
+/// Length of one DER element with its header, and its content.
+fn element(der: &[u8]) -> (usize, &[u8]) {
+    let (length, head) = match der[1] {
+        short @ 0..=0x7f => (usize::from(short), 2),
+        long => {
+            let count = usize::from(long & 0x7f);
+            (der[2..2 + count].iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet)), 2 + count)
+        }
+    };
+    (head + length, &der[head..head + length])
 }
 
 impl Issued {

@@ -29,7 +29,9 @@ pub fn failure(failure: &Failure) -> String {
         Failure::MissingExtension { extension } => format!("the message needs {extension}, which the server lacks"),
         Failure::TooLarge { size, limit } => format!("the message has {size} octets, the server takes {limit}"),
         Failure::Policy { policy, host, reason, .. } => format!("{} forbids {host}: {reason}", policy.name()),
-        Failure::PrivateAddress { host, address } => format!("the mail exchanger {host} has the private address {address}"),
+        Failure::PrivateAddress { host, address } => {
+            format!("the mail exchanger {host} has the private address {address}")
+        }
         Failure::Local { reason } => reason.clone(),
     }
 }

@@ -44,7 +44,11 @@ pub fn net(config: &Config, clock: Clock) -> Result<Net> {
         Roots::Both => net::Roots::Both,
         Roots::File(path) => net::Roots::Pem(path.clone()),
     };
-    let resolver = ResolverSettings { servers: config.dns_servers.clone(), timeout: config.dns_timeout, ..ResolverSettings::default() };
+    let resolver = ResolverSettings {
+        servers: config.dns_servers.clone(),
+        timeout: config.dns_timeout,
+        ..ResolverSettings::default()
+    };
     Ok(Net {
         resolver: Resolver::new(resolver)?,
         tls: ClientTls::new(&roots, clock.clone()).context("`tls.roots` cannot be used")?,
@@ -102,7 +106,8 @@ fn transport(config: &Config) -> TransportConfig {
         timeout: config.dns_timeout,
         dnssec: net::Dnssec::Root,
     };
-    let validating = Resolver::new(settings).inspect_err(|error| tracing::warn!(%error, "no answer can be validated")).ok();
+    let validating =
+        Resolver::new(settings).inspect_err(|error| tracing::warn!(%error, "no answer can be validated")).ok();
     TransportConfig { validating, directory: Some(config.data_dir.clone()), ..TransportConfig::default() }
 }
 

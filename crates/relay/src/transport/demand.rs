@@ -33,7 +33,8 @@ pub(crate) enum Demand {
 impl Demand {
     /// What is demanded of a host; `Err`: it must not be used now.
     pub(crate) fn of(exchange: &Exchange, host: &str, pins: HostPins) -> Result<Self, Failure> {
-        let failure = |policy, problem, reason: String| Failure::Policy { policy, problem, host: host.to_owned(), reason };
+        let failure =
+            |policy, problem, reason: String| Failure::Policy { policy, problem, host: host.to_owned(), reason };
         let by_pins = match pins {
             HostPins::Usable(pins) => return Ok(Self::Pinned(Arc::new(pins))),
             HostPins::Unknown(reason) => {
@@ -50,7 +51,8 @@ impl Demand {
             StsMode::Testing => Ok(Self::Tested { listed }),
             StsMode::Enforce if listed => Ok(Self::Verified),
             StsMode::Enforce => {
-                let reason = format!("the policy allows {}", policy.mx.iter().take(5).cloned().collect::<Vec<_>>().join(", "));
+                let reason =
+                    format!("the policy allows {}", policy.mx.iter().take(5).cloned().collect::<Vec<_>>().join(", "));
                 Err(failure(TransportPolicy::MtaSts, PolicyProblem::HostNotListed, reason))
             }
         }
@@ -84,7 +86,8 @@ impl Demand {
 
     /// Calls a failure at TLS by what was demanded there. Nothing of a message was sent.
     pub(crate) fn explain(&self, host: &str, mut error: Box<ConnectError>) -> Box<ConnectError> {
-        let Some(policy) = self.policy().filter(|_| error.stage == Stage::Tls && !matches!(self, Self::Tested { .. })) else {
+        let Some(policy) = self.policy().filter(|_| error.stage == Stage::Tls && !matches!(self, Self::Tested { .. }))
+        else {
             return error;
         };
         let (problem, reason) = match &error.failure {

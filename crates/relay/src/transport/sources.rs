@@ -39,10 +39,7 @@ fn choose_among(pool: &[SourceRecord], destination: &str, helo: &str, ours: impl
     };
     let chosen = [best(false), best(true)].into_iter().flatten();
     chosen
-        .map(|source| Source {
-            address: source.address,
-            helo: source.helo.clone().unwrap_or_else(|| helo.to_owned()),
-        })
+        .map(|source| Source { address: source.address, helo: source.helo.clone().unwrap_or_else(|| helo.to_owned()) })
         .collect()
 }
 

@@ -73,9 +73,10 @@ impl Policies {
     ) -> Arc<Self> {
         let now_ms = net.clock.now_ms();
         let mut known: HashMap<Arc<str>, Learnt> = match &config.directory {
-            Some(directory) => {
-                file::read::<HashMap<String, Learnt>>(&directory.join(FILE)).into_iter().map(|(d, l)| (d.into(), l)).collect()
-            }
+            Some(directory) => file::read::<HashMap<String, Learnt>>(&directory.join(FILE))
+                .into_iter()
+                .map(|(d, l)| (d.into(), l))
+                .collect(),
             None => HashMap::new(),
         };
         known.retain(|_, learnt| learnt.is_live(now_ms));

@@ -15,6 +15,7 @@ mod intake;
 mod limits;
 mod notices;
 mod operators;
+mod pinned;
 mod policies;
 mod recipients;
 mod rules;
