@@ -70,11 +70,8 @@ impl Setup {
         self.document(Kind::Sender, name, body, SecretChange::Keep)
     }
     /// A route; one to mail exchangers may go to loopback unless it says otherwise.
-    pub fn route(self, name: &str, mut body: Value) -> Self {
-        if body["kind"] == "mx" && body.get("allow_private").is_none() {
-            body["allow_private"] = true.into();
-        }
-        self.document(Kind::Route, name, body, SecretChange::Keep)
+    pub fn route(self, name: &str, body: Value) -> Self {
+        self.document(Kind::Route, name, reachable(body), SecretChange::Keep)
     }
     pub fn rule(self, name: &str, body: Value) -> Self {
         self.document(Kind::Rule, name, body, SecretChange::Keep)
@@ -104,6 +101,14 @@ impl Setup {
 /// A smart host route to a sink, in clear.
 pub fn smarthost(sink: &Sink) -> Value {
     json!({"kind": "smarthost", "host": "127.0.0.1", "port": sink.port(), "tls": "none"})
+}
+
+/// A route to mail exchangers that may go to loopback, unless it says otherwise.
+fn reachable(mut body: Value) -> Value {
+    if body["kind"] == "mx" && body.get("allow_private").is_none() {
+        body["allow_private"] = true.into();
+    }
+    body
 }
 
 /// A JSON object with some fields changed.
@@ -339,7 +344,10 @@ impl Rig {
 
     /// Creates or replaces a document, as another process would.
     pub async fn put(&self, kind: Kind, name: &str, body: Value) {
-        self.store.put_document(kind, name.into(), body, SecretChange::Keep, self.now_ms()).await.expect("a document");
+        self.store
+            .put_document(kind, name.into(), reachable(body), SecretChange::Keep, self.now_ms())
+            .await
+            .expect("a document");
     }
 
     /// Removes a document.
