@@ -17,6 +17,7 @@ pub mod server;
 pub mod sts;
 pub mod tls;
 
+mod asker;
 mod socket;
 mod timer;
 

@@ -1,6 +1,7 @@
 //! Raw lookups for diagnosis: what came back, or exactly why nothing did, as plain values.
 //!
-//! Delivery does not use this; it asks [`Resolver::mail_hosts`] and [`Resolver::addresses`].
+//! Delivery does not use this; it asks [`Resolver::mail_hosts`] and [`Resolver::addresses`]. Questions go out through a
+//! client of our own (`asker`), unless signatures are to be checked or this machine's hosts file has the name.
 
 use std::collections::HashSet;
 
@@ -59,7 +60,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn without(outcome: Outcome) -> Self {
+    pub(crate) fn without(outcome: Outcome) -> Self {
         Self { outcome, records: Vec::new(), ttl: None, dnssec: Proof::Unknown, aliases: Vec::new() }
     }
 
@@ -90,10 +91,15 @@ impl Answer {
 
 impl Resolver {
     /// Asks for the records of one type. Bounded by the time limit of the resolver's settings.
-    pub async fn query(&self, name: &str, kind: Kind) -> Answer {
-        let Some(name) = fully_qualified(name) else {
+    pub async fn query(&self, typed: &str, kind: Kind) -> Answer {
+        let Some(name) = fully_qualified(typed) else {
             return Answer::without(Outcome::NxDomain);
         };
+        if let Some(asker) = &self.asker
+            && !asker.is_in_hosts_file(&name, kind)
+        {
+            return asker.query(typed, kind).await;
+        }
         let asked = name.clone();
         match tokio::time::timeout(self.timeout, self.inner.lookup(name, record_type(kind))).await {
             Ok(Ok(lookup)) => self.found(&asked, kind, &lookup),
@@ -164,7 +170,7 @@ impl Resolver {
     }
 }
 
-fn outcome_of(code: ResponseCode) -> Outcome {
+pub(crate) fn outcome_of(code: ResponseCode) -> Outcome {
     match code {
         ResponseCode::NoError => Outcome::NoData,
         ResponseCode::NXDomain => Outcome::NxDomain,
@@ -196,7 +202,7 @@ fn badness(proof: Proof) -> u8 {
 }
 
 /// Any octets may stand in a label, so this takes more than host names; mail is never routed by a search list.
-fn fully_qualified(name: &str) -> Option<Name> {
+pub(crate) fn fully_qualified(name: &str) -> Option<Name> {
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.is_empty() {
         return Some(Name::root());
@@ -227,7 +233,7 @@ fn aliases(asked: &Name, answers: &[Record]) -> Vec<String> {
     found
 }
 
-fn record_type(kind: Kind) -> RecordType {
+pub(crate) fn record_type(kind: Kind) -> RecordType {
     match kind {
         Kind::A => RecordType::A,
         Kind::Aaaa => RecordType::AAAA,
@@ -244,7 +250,7 @@ fn record_type(kind: Kind) -> RecordType {
     }
 }
 
-fn data_of(data: &RData) -> Option<Data> {
+pub(crate) fn data_of(data: &RData) -> Option<Data> {
     Some(match data {
         RData::A(a) => Data::A(a.0),
         RData::AAAA(aaaa) => Data::Aaaa(aaaa.0),
@@ -283,7 +289,7 @@ fn data_of(data: &RData) -> Option<Data> {
 }
 
 /// Lower case, without the final dot; the root is `.`.
-fn plain(name: &Name) -> String {
+pub(crate) fn plain(name: &Name) -> String {
     if name.is_root() {
         return ".".into();
     }

@@ -8,15 +8,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
+use hickory_resolver::{Hosts, TokioResolver};
 use proto::transcript::Failure;
+
+use crate::asker::{Asker, Recursion};
 
 /// Most hosts of one domain that are used.
 pub const MAX_HOSTS: usize = 20;
@@ -87,6 +92,8 @@ pub struct MailHosts {
 #[derive(Clone)]
 pub struct Resolver {
     pub(crate) inner: Arc<TokioResolver>,
+    /// For raw lookups; none if signatures are checked.
+    pub(crate) asker: Option<Arc<Asker>>,
     pub(crate) timeout: Duration,
     pub(crate) validates: bool,
 }
@@ -110,22 +117,33 @@ impl Resolver {
     }
 
     fn build(settings: ResolverSettings, asking: Asking) -> Result<Self, ResolverError> {
-        let mut builder = if settings.servers.is_empty() {
+        let of_system = settings.servers.is_empty();
+        let (config, options) = if of_system {
             // Without a resolv.conf the C library asks the local machine; so do we.
-            TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            read_system_conf().unwrap_or_else(|error| {
                 tracing::warn!(%error, "no usable resolver configuration on this system, asking 127.0.0.1");
                 let servers = vec![server((Ipv4Addr::LOCALHOST, 53).into())];
-                let config = ResolverConfig::from_name_servers(servers);
-                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+                (ResolverConfig::from_name_servers(servers), ResolverOpts::default())
             })
         } else {
             let servers = settings.servers.iter().copied().map(server).collect();
-            let config = ResolverConfig::from_name_servers(servers);
-            let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-            builder.options_mut().use_hosts_file = ResolveHosts::Never;
-            builder
+            (ResolverConfig::from_name_servers(servers), ResolverOpts::default())
         };
+        let asker = (settings.dnssec == Dnssec::Off).then(|| {
+            let servers = config.name_servers().iter().filter_map(address_of_server).collect();
+            let recursion = match asking {
+                Asking::Recursive => Recursion::Desired,
+                Asking::Directly => Recursion::No,
+            };
+            let hosts = of_system.then(|| Hosts::from_system().unwrap_or_default());
+            Arc::new(Asker::new(servers, settings.timeout, recursion, hosts))
+        });
+        let mut builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options);
         let options = builder.options_mut();
+        if !of_system {
+            options.use_hosts_file = ResolveHosts::Never;
+        }
         options.timeout = (settings.timeout / 3).max(Duration::from_millis(100));
         options.attempts = 2;
         // Over TCP only; the default of 32 makes a burst of lookups fail as "busy".
@@ -146,7 +164,7 @@ impl Resolver {
             builder = builder.with_trust_anchor(Arc::new(anchors));
         }
         let inner = builder.build().map_err(|error| ResolverError(error.to_string()))?;
-        Ok(Self { inner: Arc::new(inner), timeout: settings.timeout, validates })
+        Ok(Self { inner: Arc::new(inner), asker, timeout: settings.timeout, validates })
     }
 
     /// The hosts that take mail for `domain`, as RFC 5321 §5.1 finds them.
@@ -302,6 +320,12 @@ fn explicit(domain: &str, lookup: &Lookup) -> Result<MailHosts, Failure> {
         }),
         _ => Ok(MailHosts { hosts, ttl: Duration::from_secs(ttl.into()) }),
     }
+}
+
+/// Where a configured server takes UDP.
+fn address_of_server(server: &NameServerConfig) -> Option<SocketAddr> {
+    let udp = server.connections.iter().find(|connection| matches!(connection.protocol, ProtocolConfig::Udp))?;
+    Some(SocketAddr::new(server.ip, udp.port))
 }
 
 fn server(address: SocketAddr) -> NameServerConfig {
