@@ -687,3 +687,14 @@ async fn name_servers_that_cannot_be_asked_from_here_are_no_fault_of_the_zone() 
     assert_eq!(signs(&audit), BTreeSet::new());
     assert!(audit.section(Ns).unwrap().details.iter().any(|line| line.contains("cannot be asked from here")));
 }
+
+#[tokio::test]
+async fn a_private_mail_host_is_told_even_when_it_answers_here() {
+    let mut rig = Rig::with(&["mail.example.com A"], &["mail.example.com A 10.1.2.3"]).await;
+    rig.only(&[Mx]);
+    rig.mail_host(Some(rig.ca.issue(&["mail.example.com"]))).await;
+    let sink = rig.sink.as_ref().unwrap().address();
+    rig.plan.redirects.insert("10.1.2.3:25".parse().unwrap(), sink);
+    let audit = rig.audit("example.com").await;
+    assert_eq!(signs(&audit), BTreeSet::from(["mx_target_private"]));
+}

@@ -101,7 +101,8 @@ impl Resolver {
             return asker.query(typed, kind).await;
         }
         let asked = name.clone();
-        match tokio::time::timeout(self.timeout, self.inner.lookup(name, record_type(kind))).await {
+        let lookup = Box::pin(self.inner.lookup(name, record_type(kind)));
+        match tokio::time::timeout(self.timeout, lookup).await {
             Ok(Ok(lookup)) => self.found(&asked, kind, &lookup),
             Ok(Err(error)) => self.missed(error),
             Err(_) => Answer::without(Outcome::Failed("timeout".into())),

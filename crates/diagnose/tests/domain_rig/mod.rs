@@ -1,5 +1,5 @@
 //! A healthy domain with its name servers, mail host and policy file, of which tests break one part at a time.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses a part of it")]
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -42,12 +42,15 @@ impl Cache {
     }
 
     /// The answer at `key`, from before, from one that is being asked, or by asking.
-    pub(super) async fn get(&self, key: Key, ask: impl Future<Output = Answer>) -> Answer {
+    pub(super) async fn get<F>(&self, key: Key, ask: impl FnOnce() -> F) -> Answer
+    where
+        F: Future<Output = Answer>,
+    {
         let slot = self.slot(key);
         let (answer, _) = slot
             .0
             .get_or_init(|| async {
-                let answer = ask.await;
+                let answer = ask().await;
                 let seconds = Duration::from_secs(answer.ttl.unwrap_or(0).into());
                 let kept = u64::try_from(seconds.clamp(SHORTEST, LONGEST).as_micros()).unwrap_or(0);
                 (answer, self.clock.mono_us() + kept)
@@ -94,7 +97,7 @@ mod tests {
         let clock = Clock::manual(0);
         let (cache, asked) = (Cache::new(clock.clone()), AtomicU32::new(0));
         let get = || {
-            cache.get(("a.example".into(), Kind::A), async {
+            cache.get(("a.example".into(), Kind::A), || async {
                 asked.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
                 answer(60)
@@ -114,9 +117,9 @@ mod tests {
     async fn the_cache_stays_small_and_keeps_what_is_wanted_again() {
         let (cache, asked) = (Cache::new(Clock::manual(0)), AtomicU32::new(0));
         for n in 0..3 * MAX {
-            cache.get((format!("d{n}.example"), Kind::A), async { answer(60) }).await;
+            cache.get((format!("d{n}.example"), Kind::A), || async { answer(60) }).await;
             if n % 5_000 == 0 {
-                let shared = async {
+                let shared = || async {
                     asked.fetch_add(1, Ordering::Relaxed);
                     answer(60)
                 };
