@@ -123,6 +123,8 @@ pub(crate) const FAILURE_KINDS: &[&str] = &[
     "tls_version",
     "no_mechanism",
     "auth_needs_tls",
+    "token_refused",
+    "token_unavailable",
     "missing_extension",
     "too_large",
     "policy_host_not_listed",
@@ -165,6 +167,10 @@ pub(crate) fn kind_of(failure: &Failure) -> Option<(&'static str, Option<&str>)>
         Failure::TlsVersion { offered } => ("tls_version", Some(offered)),
         Failure::NoMechanism { .. } => ("no_mechanism", None),
         Failure::AuthNeedsTls => ("auth_needs_tls", None),
+        Failure::TokenRefused { description, error } => {
+            ("token_refused", Some(if description.is_empty() { error } else { description }))
+        }
+        Failure::TokenUnavailable { reason } => ("token_unavailable", Some(reason)),
         Failure::MissingExtension { .. } => ("missing_extension", None),
         Failure::TooLarge { .. } => ("too_large", None),
         Failure::Policy { policy, problem, reason, .. } => (policy_kind(*policy, *problem), Some(reason)),
@@ -223,6 +229,10 @@ fn failure_of(kind: &str, words: &str) -> Option<Failure> {
         "tls_version" => Failure::TlsVersion { offered: reason },
         "no_mechanism" => Failure::NoMechanism { offered: vec!["NTLM".into(), "GSSAPI".into()] },
         "auth_needs_tls" => Failure::AuthNeedsTls,
+        "token_refused" => {
+            Failure::TokenRefused { error: words.split(':').next().unwrap_or_default().into(), description: reason }
+        }
+        "token_unavailable" => Failure::TokenUnavailable { reason },
         "missing_extension" => Failure::MissingExtension { extension: "SMTPUTF8".into() },
         "too_large" => Failure::TooLarge { size: 30_000_000, limit: 10_485_760 },
         "local" => Failure::Local { reason },

@@ -82,7 +82,13 @@ pub(crate) fn from_failure(values: &mut Values, failure: &Failure) {
         }
         Failure::Timeout { seconds } => add(values, "seconds", &seconds.to_string()),
         Failure::BadReply { text } => add(values, "text", text),
-        Failure::TlsHandshake { reason } | Failure::Local { reason } => add(values, "reason", reason),
+        Failure::TlsHandshake { reason } | Failure::TokenUnavailable { reason } | Failure::Local { reason } => {
+            add(values, "reason", reason);
+        }
+        Failure::TokenRefused { error, description } => {
+            add(values, "error", error);
+            add(values, "reason", description);
+        }
         Failure::Certificate { problem, names, not_after } => {
             if let CertificateProblem::Weak(reason) | CertificateProblem::Other(reason) = problem {
                 add(values, "reason", reason);

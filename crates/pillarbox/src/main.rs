@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod config;
 mod http;
+mod oauth;
 mod serve;
 
 use std::process::ExitCode;

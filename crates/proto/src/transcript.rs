@@ -221,6 +221,18 @@ pub enum Failure {
     },
     /// Credentials would cross an unencrypted link.
     AuthNeedsTls,
+    /// The identity provider gives no token (RFC 6749 §5.2).
+    TokenRefused {
+        /// `invalid_client`, `invalid_grant`, …; `not_signed_in` where there is nothing to ask with.
+        error: String,
+        /// Its words, escaped, at most 1,000 octets.
+        description: String,
+    },
+    /// The identity provider was not reached, or cannot answer now.
+    TokenUnavailable {
+        /// Why.
+        reason: String,
+    },
     /// The message needs an extension the server lacks.
     MissingExtension {
         /// "8BITMIME", "SMTPUTF8", "SIZE".

@@ -1,7 +1,10 @@
 //! What the relay is told by its operator. Checked by the binary; plain values here.
 
+use std::sync::Arc;
+
 use store::Retention;
 
+use crate::token::Tokens;
 use crate::transport::TransportConfig;
 
 /// Which conversations are kept with their attempt.
@@ -64,6 +67,8 @@ pub struct RelayConfig {
     pub shutdown_s: u64,
     /// What receiving domains may demand of the transport.
     pub transport: TransportConfig,
+    /// Where access tokens come from; without it, routes that need them fail.
+    pub tokens: Option<Arc<dyn Tokens>>,
 }
 
 impl Default for RelayConfig {
@@ -88,6 +93,7 @@ impl Default for RelayConfig {
             streams: Vec::new(),
             shutdown_s: 60,
             transport: TransportConfig::default(),
+            tokens: None,
         }
     }
 }

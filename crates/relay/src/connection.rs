@@ -14,12 +14,14 @@ use store::{Attempt, Claim, Lane};
 use tokio::sync::Notify;
 
 use crate::attempt::{self, Next};
+use crate::brake::Hold;
 use crate::dispatch::destination_of;
 use crate::exchangers::{self, Exchange};
 use crate::route::{Route, RouteKind, RouteTls};
 use crate::schedule::{ConnectionId, Job};
 use crate::settle::{self, Settling};
 use crate::shared::Shared;
+use crate::signin::{self, Trouble};
 use crate::transport::demand::Demand;
 use crate::transport::sources;
 
@@ -72,6 +74,7 @@ pub(crate) async fn run(shared: Arc<Shared>, destination: Arc<str>, id: Connecti
     // Only now: a server that counts connections counts this one until it is gone.
     let actions = shared.schedule.lock().closed(&destination, shared.now_ms());
     shared.perform(actions);
+    signin::left(&shared, &worker.route);
 }
 
 async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
@@ -155,7 +158,7 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
         if has_moved(shared, &route, &lane, destination).await {
             return None;
         }
-        Some(open_route(shared, &route, &lane, destination).await)
+        Some(signin::connect(shared, &route, &lane, destination).await)
     };
     let result = tokio::select! {
         result = opening => result,
@@ -183,8 +186,16 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
                 broken: false,
             })
         }
-        Err(error) => {
+        Err(Trouble::Failed(error)) => {
             failed(shared, destination, &route, *error, started_ms);
+            None
+        }
+        Err(Trouble::Held(hold)) => {
+            held(shared, destination, &route, None, &hold, started_ms);
+            None
+        }
+        Err(Trouble::Rejected(error, hold)) => {
+            held(shared, destination, &route, Some(*error), &hold, started_ms);
             None
         }
     }
@@ -240,13 +251,45 @@ fn failed(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, error: Co
     shared.tick_wake.notify_one();
 }
 
-async fn open_route(
+/// Nobody signs in for a while: mail waits for that, unless other connections take it. The one that was tried has its story.
+fn held(
+    shared: &Arc<Shared>,
+    destination: &Arc<str>,
+    route: &Route,
+    tried: Option<ConnectError>,
+    hold: &Hold,
+    started_ms: i64,
+) {
+    let now_ms = shared.now_ms();
+    let (jobs, actions) = shared.schedule.lock().held(destination, hold.until_ms, now_ms);
+    let mut tried = tried;
+    for job in jobs {
+        match tried.take() {
+            Some(error) => {
+                let attempt = Attempt {
+                    took_ms: u32::try_from(now_ms - started_ms).unwrap_or(0),
+                    transcript: Some(error.transcript),
+                    ..settle::unconnected(&route.name, started_ms, Some(error.stage))
+                };
+                signin::rejected(shared, &job, attempt, hold);
+            }
+            None => signin::put_off(shared, job, hold),
+        }
+    }
+    shared.perform(actions);
+    shared.tick_wake.notify_one();
+}
+
+/// Connects to the first of the route's hosts that takes us.
+pub(crate) async fn open_route(
     shared: &Shared,
     route: &Route,
-    lane: &Lane,
+    domain: &Arc<str>,
     destination: &str,
+    auth: Option<ClientAuth>,
 ) -> Result<(Connection, Demand), Box<ConnectError>> {
     let settings = client_settings(shared, route, destination).map_err(|failure| dns_error(shared, failure))?;
+    let settings = ClientSettings { auth, ..settings };
     let tls = match route.tls() {
         RouteTls::None => TlsMode::None,
         RouteTls::Opportunistic => TlsMode::Opportunistic,
@@ -255,7 +298,7 @@ async fn open_route(
     };
     let net = shared.net_for(route).map_err(|reason| dns_error(shared, Failure::Local { reason }))?;
     match (route.record.kind, &route.record.host) {
-        (RouteKind::Mx, _) => open_exchanger(shared, &net, route, &lane.key.domain, tls, &settings).await,
+        (RouteKind::Mx, _) => open_exchanger(shared, &net, route, domain, tls, &settings).await,
         (_, Some(host)) => {
             let addresses = net.resolver.addresses(host).await.map_err(|failure| dns_error(shared, failure))?;
             let endpoint = Endpoint { host: host.clone(), port: route.port(), tls };
@@ -380,14 +423,6 @@ fn client_settings(shared: &Shared, route: &Route, destination: &str) -> Result<
     settings.verify = route.record.verify;
     if shared.config.keep_transcripts == crate::config::Keep::All {
         settings.recording = net::client::Recording::Full;
-    }
-    if let (Some(username), Some(password)) = (&route.record.username, &route.secret) {
-        settings.auth = Some(ClientAuth {
-            username: username.clone(),
-            password: password.clone(),
-            mechanism: route.record.mechanism.clone(),
-            allow_plaintext: route.record.auth_without_tls,
-        });
     }
     Ok(settings)
 }

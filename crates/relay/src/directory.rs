@@ -9,6 +9,7 @@ use store::{Store, StoreError};
 
 use crate::domain::{DomainRecord, SigningDomain};
 use crate::route::{Route, RouteRecord, RuleRecord};
+use crate::secrets::Secrets;
 use crate::sender::{Sender, SenderRecord};
 
 /// Name of the rule that takes what no other rule took.
@@ -60,10 +61,14 @@ impl Directory {
         match serde_json::from_value::<RouteRecord>(document.body) {
             Ok(record) => {
                 let name: Arc<str> = document.name.into();
-                for problem in record.problems(document.secret.is_some()) {
+                let secrets = Secrets::read(document.secret.as_ref()).unwrap_or_else(|error| {
+                    self.problems.push(format!("route {name}: {error}"));
+                    Secrets::default()
+                });
+                for problem in record.problems(&secrets) {
                     self.problems.push(format!("route {name}: {problem}"));
                 }
-                let route = Route { name: name.clone(), record, secret: document.secret, version: document.version };
+                let route = Route { name: name.clone(), record, secrets, version: document.version };
                 self.routes.insert(name, Arc::new(route));
             }
             Err(error) => self.problems.push(format!("route {}: {error}", document.name)),

@@ -33,7 +33,10 @@ pub(crate) fn dispatch(shared: &Arc<Shared>, job: Job) {
         return fail(shared, job, Stage::Dns, Failure::Local { reason });
     };
     match route.record.kind {
-        RouteKind::Smarthost => add(shared, &route.name, &route, job),
+        RouteKind::Smarthost => match crate::signin::hold_of(shared, &route) {
+            Some(hold) => crate::signin::put_off(shared, job, &hold),
+            None => add(shared, &route.name, &route, job),
+        },
         RouteKind::Mx => match shared.exchangers.known(&job.claim.lane.key.domain, route.wanted()) {
             Some(exchange) => add(shared, &destination_of(&route, &exchange), &route, job),
             None => look_up(shared, route, job),

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use proto::smtp::sasl::client::Mechanism;
-use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
+use crate::oauth::OauthRecord;
 use crate::schedule::limit::Rates;
 use crate::schedule::{Account, Limits};
-use serde::{Deserialize, Serialize};
+use crate::secrets::Secrets;
 
 use crate::exchangers::Wanted;
 use crate::transport::sources::{MAX_SOURCES, SourceRecord};
@@ -70,6 +71,9 @@ pub struct RouteRecord {
     /// SASL mechanism (`SCRAM-SHA-256`, `XOAUTH2`, …); without one the strongest that both sides have is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<String>,
+    /// Access tokens instead of a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OauthRecord>,
     /// Credentials may cross an unencrypted link.
     #[serde(default)]
     pub auth_without_tls: bool,
@@ -162,8 +166,8 @@ pub fn domain_matches(wanted: &str, domain: &str) -> bool {
 
 impl RouteRecord {
     /// Problems that a person has to mend, in full sentences; empty if the record makes sense.
-    pub fn problems(&self, has_secret: bool) -> Vec<String> {
-        let mut problems = Vec::new();
+    pub fn problems(&self, secrets: &Secrets) -> Vec<String> {
+        let mut problems = self.oauth.as_ref().map(|oauth| oauth.problems(secrets)).unwrap_or_default();
         let mut say = |wrong: bool, text: &str| {
             if wrong {
                 problems.push(text.to_owned());
@@ -173,7 +177,13 @@ impl RouteRecord {
         say(smarthost && self.host.as_deref().is_none_or(str::is_empty), "A smart host route needs a host.");
         say(!smarthost && self.host.is_some(), "Only a smart host route has a host.");
         say(!smarthost && self.username.is_some(), "Only a smart host route has a user name.");
-        say(self.username.is_some() && !has_secret, "A user name needs a password.");
+        let oauth = self.oauth.is_some();
+        say(self.username.is_some() && !oauth && secrets.password.is_none(), "A user name needs a password.");
+        say(oauth && self.username.is_none(), "OAuth needs a user name: the mailbox that sends.");
+        say(
+            oauth && self.mechanism.as_ref().is_some_and(|name| Mechanism::parse(name).is_some_and(|m| !m.needs_token())),
+            "With OAuth the mechanism is XOAUTH2 or OAUTHBEARER.",
+        );
         say(
             self.mechanism.as_ref().is_some_and(|name| Mechanism::parse(name).is_none()),
             "The mechanism is not one that Pillarbox speaks (SCRAM-SHA-256, SCRAM-SHA-1, the same with -PLUS, CRAM-MD5, PLAIN, LOGIN, OAUTHBEARER, XOAUTH2, NTLM).",
@@ -218,8 +228,8 @@ pub struct Route {
     pub name: Arc<str>,
     /// As stored.
     pub record: RouteRecord,
-    /// Password.
-    pub secret: Option<SecretString>,
+    /// What is secret about it.
+    pub secrets: Secrets,
     /// The document's version: a changed route does not reuse old connections.
     pub version: i64,
 }
@@ -335,7 +345,7 @@ mod tests {
     fn a_password_never_crosses_in_clear_by_accident() {
         let record: RouteRecord =
             serde_json::from_str(r#"{"kind":"smarthost","host":"smtp.example","tls":"none","username":"u"}"#).unwrap();
-        assert_eq!(record.problems(true).len(), 1);
-        assert_eq!(record.problems(false).len(), 2);
+        assert_eq!(record.problems(&Secrets::of_password("p".into())).len(), 1);
+        assert_eq!(record.problems(&Secrets::default()).len(), 2);
     }
 }

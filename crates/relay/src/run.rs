@@ -6,12 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::Net;
+use net::client::ConnectError;
+use secrecy::SecretString;
 use serde::Serialize;
 use store::{Claim, ClaimRequest, Operation, Selector, State, Store, StoreError};
 
 use crate::accept::Door;
+use crate::brake::BrakeStatus;
 use crate::config::RelayConfig;
 use crate::directory::Directory;
+use crate::route::Route;
 use crate::schedule::{AccountStatus, DestinationStatus, Job};
 use crate::shared::Shared;
 use crate::smtp::SmtpFactory;
@@ -67,6 +71,8 @@ pub struct Status {
     pub destinations: Vec<DestinationStatus>,
     /// What accounts with limits have used of them.
     pub accounts: Vec<AccountStatus>,
+    /// Routes whose credential was rejected.
+    pub brakes: Vec<BrakeStatus>,
     /// Senders that exist.
     pub senders: usize,
     /// Routes that exist.
@@ -111,13 +117,26 @@ impl Relay {
     pub async fn reload(&self) -> Result<Vec<String>, StoreError> {
         let directory = Directory::load(&*self.shared.store).await?;
         let problems = directory.problems.clone();
-        self.shared.replace_directory(directory);
+        self.shared.renew_directory(directory).await;
         Ok(problems)
     }
 
     /// From now on failures are judged by these rules.
     pub fn use_rules(&self, rules: Arc<explain::RuleBase>) {
         self.shared.use_rules(rules);
+    }
+
+    /// All routes, by name.
+    pub fn routes(&self) -> Vec<Arc<Route>> {
+        let mut all: Vec<_> = self.shared.directory().routes().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Signs in at a route's server with a credential that is not in use yet, and says good-bye: no mail is sent, and no brake
+    /// learns of it. `token`: instead of the password.
+    pub async fn prove(&self, route: &Route, token: Option<SecretString>) -> Result<(), Box<ConnectError>> {
+        crate::signin::prove(&self.shared, route, token.as_ref()).await
     }
 
     /// The rules failures are judged by.
@@ -148,6 +167,7 @@ impl Relay {
             connections: schedule.connections(),
             destinations,
             accounts,
+            brakes: self.shared.brakes.lock().overview(),
             senders,
             routes,
             transport_problems: self.shared.transport_problems.lock().clone(),
@@ -189,6 +209,7 @@ async fn operate(
     let wakes = matches!(operation, Operation::Retry | Operation::Release);
     let result = shared.store.operate(selector, operation, who, shared.now_ms()).await;
     if wakes && result.is_ok() {
+        shared.brakes.lock().release(shared.now_ms());
         let actions = shared.schedule.lock().resume(shared.now_ms());
         shared.perform(actions);
     }
@@ -361,7 +382,7 @@ async fn settings(shared: Arc<Shared>) {
                 for problem in &directory.problems {
                     tracing::warn!(%problem, "setting is not usable");
                 }
-                shared.replace_directory(directory);
+                shared.renew_directory(directory).await;
             }
             Err(error) => tracing::warn!(%error, "settings cannot be read"),
         }

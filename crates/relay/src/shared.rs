@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use explain::RuleBase;
 use net::{ClientTls, Net, Roots};
 use parking_lot::{Mutex, RwLock};
-use store::{Incarnation, Lane, LaneKey, Message, Store};
+use store::{Incarnation, Lane, LaneKey, Message, Operation, Selector, State, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{DEFAULT_PRIORITY, DEFAULT_STREAM};
 use crate::backoff::Backoff;
+use crate::brake::Brakes;
 use crate::budget::Budget;
 use crate::config::RelayConfig;
 use crate::credential::Gate;
@@ -40,6 +41,9 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) backoff: Backoff,
     pub(crate) schedule: Mutex<Schedule<Wake>>,
+    pub(crate) brakes: Mutex<Brakes>,
+    /// A sign-in ended: those that wait for their turn may ask again.
+    pub(crate) brake_news: Notify,
     /// Content that waits in memory for delivery.
     pub(crate) contents: Arc<Budget>,
     /// Content that is being received.
@@ -103,6 +107,8 @@ impl Shared {
         Self {
             backoff: Backoff::new(&config.retry_s),
             schedule: Mutex::new(Schedule::new(window, config.max_connections.max(1))),
+            brakes: Mutex::default(),
+            brake_news: Notify::new(),
             contents: Budget::new(config.window_octets),
             receiving: Budget::new(config.memory_in_flight),
             exchangers: Exchangers::new(net.clone(), config.hostname.clone(), validating, policies.clone()),
@@ -147,6 +153,25 @@ impl Shared {
         let mut current = self.directory.write();
         directory.keep_senders_of(&current);
         *current = Arc::new(directory);
+    }
+
+    /// Puts a new directory in place. What waited for a route's credential, and only for that, is due when the route changed.
+    pub(crate) async fn renew_directory(&self, directory: Directory) {
+        self.replace_directory(directory);
+        let freed = {
+            let directory = self.directory();
+            self.brakes.lock().changed(|name| directory.route(name).map(|route| route.version))
+        };
+        self.brake_news.notify_waiters();
+        for route in freed {
+            tracing::info!(%route, "the route has changed: its mail goes on");
+            let selector = Selector { route: Some(route.to_string()), state: Some(State::Waiting), ..Selector::default() };
+            let due = self.store.operate(selector, Operation::Retry, "changed route".into(), self.now_ms()).await;
+            if let Err(error) = due {
+                tracing::warn!(%route, %error, "mail of a changed route waits until it would have been due");
+            }
+            self.due_at(i64::MIN);
+        }
     }
 
     /// The rules. Those inside the program are loaded by the first failure.

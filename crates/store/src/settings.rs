@@ -17,6 +17,8 @@ pub enum Kind {
     Rule,
     /// A domain we sign for; the secret holds its private keys. Its name may be as long as a domain.
     Domain,
+    /// What a route got from its identity provider: made by the program itself, and no setting.
+    Token,
 }
 
 /// A stored document.

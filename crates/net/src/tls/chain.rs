@@ -54,6 +54,11 @@ pub(super) fn public_key_of(der: &[u8]) -> Option<Vec<u8>> {
     read(der, |certificate| certificate.public_key().raw.to_vec())
 }
 
+/// End of validity of a certificate in DER form, Unix seconds; `None` if it is none.
+pub fn certificate_end(der: &[u8]) -> Option<i64> {
+    names_and_end(der).1
+}
+
 /// Gives a parsed certificate to `use_it`; `None` if it cannot be parsed.
 fn read<T>(der: &[u8], use_it: impl FnOnce(&X509Certificate<'_>) -> T) -> Option<T> {
     if der.len() > MAX_OCTETS {

@@ -100,6 +100,17 @@ impl std::fmt::Debug for ClientTls {
     }
 }
 
+/// Settings for HTTPS: the same authorities as for mail, and no way around them. Reads files: call at start-up.
+pub fn https(roots: &Roots, clock: Clock) -> Result<ClientConfig, TlsError> {
+    let store = load(roots)?;
+    if store.is_empty() {
+        return Err(TlsError::NoRoots);
+    }
+    let builder =
+        ClientConfig::builder_with_details(provider(), Arc::new(clock)).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(store).with_no_client_auth())
+}
+
 impl ClientTls {
     /// Loads the roots. Reads files: call at start-up.
     pub fn new(roots: &Roots, clock: Clock) -> Result<Self, TlsError> {

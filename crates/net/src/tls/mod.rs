@@ -17,8 +17,8 @@ use proto::transcript::Failure;
 use rustls::crypto::CryptoProvider;
 
 pub(crate) use binding::binding;
-pub use chain::days_left;
-pub use client::{ClientTls, Roots, Secured, Unsecured, Verify};
+pub use chain::{certificate_end, days_left};
+pub use client::{ClientTls, Roots, Secured, Unsecured, Verify, https};
 pub use memory::Opening;
 pub(crate) use memory::{Habit, Memory};
 pub use pins::{MAX_PINS, Pin, Pins};

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::args_oauth::{NewCredential, OauthOptions};
 use super::route_rates::RateOptions;
 
 /// Commands on senders.
@@ -141,7 +142,7 @@ pub enum SenderClear {
     Stream,
 }
 
-const SOURCE_HELP: &str =
+pub(super) const SOURCE_HELP: &str =
     "Where the password comes from: prompt, stdin, env:NAME or file:PATH (never the command line)";
 
 /// Where a secret comes from; never from the command line, which others can read.
@@ -175,7 +176,7 @@ impl FromStr for Source {
 pub enum RouteCommand {
     /// Add a route.
     #[command(
-        after_help = "Examples:\n  pillarbox route add provider --smarthost smtp.example.com:587 --username shop --password-from prompt --default\n  pillarbox route add direct --mx\n  pillarbox route add look --capture"
+        after_help = "Examples:\n  pillarbox route add provider --smarthost smtp.example.com:587 --username shop --password-from prompt --default\n  pillarbox route add office --smarthost smtp.office365.com --username relay@example.com --oauth microsoft --tenant example.com --client-id 11111111-2222-3333-4444-555555555555 --client-secret-file secret.txt\n  pillarbox route add direct --mx\n  pillarbox route add look --capture"
     )]
     Add {
         /// Name.
@@ -215,6 +216,24 @@ pub enum RouteCommand {
         /// What is removed.
         #[arg(long, value_enum)]
         clear: Vec<RouteClear>,
+    },
+    /// Sign in for a route that uses OAuth with somebody's account: shows an address and a code, and waits.
+    #[command(after_help = "Examples:\n  pillarbox route login office")]
+    Login {
+        /// Name.
+        name: String,
+    },
+    /// Replace a route's credential without a gap: the new one is tried at the server first, without sending mail; where it
+    /// is a password, the old one is kept for an hour after that, for the case that the new one stops working.
+    #[command(
+        after_help = "Examples:\n  pillarbox route rotate provider --password-from prompt\n  pillarbox route rotate office --client-secret-file /run/secrets/office --secret-expires 2028-11-21"
+    )]
+    Rotate {
+        /// Name.
+        name: String,
+        /// What is new.
+        #[command(flatten)]
+        new: NewCredential,
     },
     /// Remove a route that no rule uses.
     #[command(after_help = "Examples:\n  pillarbox route remove provider")]
@@ -273,6 +292,9 @@ pub struct RouteOptions {
     /// sides have.
     #[arg(long, value_name = "MECHANISM")]
     pub auth_mechanism: Option<String>,
+    /// Access tokens instead of a password.
+    #[command(flatten)]
+    pub oauth: OauthOptions,
     /// Let the password cross the network in clear.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub auth_without_tls: Option<bool>,
@@ -334,6 +356,8 @@ pub enum RouteClear {
     Tls,
     /// User name and password.
     Username,
+    /// OAuth with all that belongs to it.
+    Oauth,
     /// Authorities.
     CaFile,
     /// Connections.

@@ -220,7 +220,8 @@ fn offline(loaded: &Loaded) -> anyhow::Result<Client> {
     }
     let clock = Clock::system();
     let (store, _) = serve::parts::store(&loaded.config, &clock)?;
-    let app = serve::app(&loaded.config, store, None, clock);
+    let tokens = serve::parts::tokens(&loaded.config, store.clone(), clock.clone()).ok();
+    let app = serve::app(&loaded.config, store, None, tokens, clock);
     Ok(Client::Offline(crate::http::control(Arc::new(app))))
 }
 

@@ -12,7 +12,7 @@ use super::args_settings::{RouteClear, RouteCommand, RouteKindArgs, RouteOptions
 use super::client::{Client, Need, escaped, read};
 use super::output::{clean, facts, json as print_json, print, short_time, table};
 use super::route_rates::words as rate_words;
-use super::secret;
+use super::{route_oauth, secret};
 use crate::config::values::duration;
 use crate::http::api::routes::{RouteOut, RuleOut};
 use crate::http::views::Page;
@@ -29,6 +29,7 @@ pub async fn run(global: &Global, command: RouteCommand) -> Result<(), Fault> {
         RouteCommand::Show { name } => show(global, client.get(&path(&name)).await?),
         RouteCommand::Set { name, smarthost, options, clear } => {
             let mut patch = fields(&options)?;
+            route_oauth::fields(&options.oauth, &mut patch)?;
             if let Some(text) = &smarthost {
                 host(text, &mut patch)?;
             }
@@ -43,6 +44,12 @@ pub async fn run(global: &Global, command: RouteCommand) -> Result<(), Fault> {
                 return Err(Fault::Usage("nothing to change; see `pillarbox route set --help`".into()));
             }
             show(global, client.send(Method::PATCH, &path(&name), Value::Object(patch)).await?)
+        }
+        RouteCommand::Login { name } => route_oauth::login(global, &client, &name).await,
+        RouteCommand::Rotate { name, new } => {
+            let body = route_oauth::new_credential(&new)?;
+            let value = client.send(Method::POST, &format!("{}/rotate", path(&name)), Value::Object(body)).await?;
+            show(global, value)
         }
         RouteCommand::Remove { name } => {
             client.delete(&path(&name)).await?;
@@ -69,6 +76,7 @@ async fn add(
     default: bool,
 ) -> Result<(), Fault> {
     let mut body = fields(options)?;
+    let oauth = route_oauth::fields(&options.oauth, &mut body)?;
     let word = match &kind.smarthost {
         Some(text) => {
             host(text, &mut body)?;
@@ -79,7 +87,7 @@ async fn add(
         None => "discard",
     };
     body.insert("kind".into(), word.into());
-    if options.username.is_some() || options.password_from.is_some() {
+    if !oauth && (options.username.is_some() || options.password_from.is_some()) {
         let source = secret::or_prompt(options.password_from.as_ref())?;
         let password = secret::read(&source, "Password")?;
         body.insert("password".into(), password.expose_secret().into());
@@ -171,6 +179,7 @@ fn cleared(what: RouteClear) -> &'static [&'static str] {
     match what {
         RouteClear::Tls => &["tls"],
         RouteClear::Username => &["username", "password"],
+        RouteClear::Oauth => &["oauth", "client_secret", "private_key", "refresh_token"],
         RouteClear::CaFile => &["ca_file"],
         RouteClear::Connections => &["connections"],
         RouteClear::MessagesPerConnection => &["messages_per_connection"],
@@ -232,6 +241,16 @@ fn show(global: &Global, value: Value) -> Result<(), Fault> {
         ("authorities", route.ca_file.clone().unwrap_or_default()),
         ("user name", route.username.clone().unwrap_or_default()),
         ("password", if one.has_password { "set".into() } else { String::new() }),
+        ("OAuth", route.oauth.as_ref().map(route_oauth::words).unwrap_or_default()),
+        (
+            "secrets",
+            one.secrets
+                .iter()
+                .filter(|name| *name != "password")
+                .map(|name| name.replace('_', " "))
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
         ("AUTH mechanism", route.mechanism.clone().unwrap_or_default()),
         ("AUTH without TLS", if route.auth_without_tls { "allowed".into() } else { String::new() }),
         ("connections", number(route.connections)),

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Fault;
 use super::args::Global;
 use super::client::{Client, Need, read};
-use super::output::{facts, json as print_json, plural, print};
+use super::output::{clean, facts, json as print_json, plural, print, short_time};
 use crate::config::values::show_size;
 use crate::http::api::admin::{BackupOut, Reloaded, StatusOut, TokenOut, VerifyOut};
 
@@ -47,6 +47,18 @@ pub async fn status(global: &Global) -> Result<(), Fault> {
             ("recipients in memory", figure("window_recipients")),
             ("connections", figure("connections")),
         ])?;
+        for brake in status.brakes() {
+            let until = short_time(&crate::http::time::show(brake.until_ms));
+            let why = crate::http::words::failure(&brake.failure);
+            print(&format!(
+                "\nRoute {} is rejected when it signs in; next try {until}.\n  {}\n",
+                clean(&brake.route),
+                clean(&why)
+            ))?;
+        }
+        for found in &status.expiring {
+            print(&format!("\nWarning: {}.\n", clean(&found.words())))?;
+        }
     }
     if status.accepting { Ok(()) } else { Err(Fault::Told) }
 }

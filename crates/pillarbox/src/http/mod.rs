@@ -31,6 +31,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::oauth::TokenSource;
+use crate::oauth::device::Logins;
 use problem::Problem;
 
 /// Longest a request may take, body included.
@@ -64,6 +66,10 @@ pub struct App {
     pub checks: api::checks::Checks,
     /// Keys of domains.
     pub domains: Arc<crate::serve::domains::Domains>,
+    /// Access tokens of routes; absent where no authorities could be read.
+    pub tokens: Option<Arc<TokenSource>>,
+    /// Sign-ins by device code.
+    pub logins: Logins,
 }
 
 /// The handlers' state.
@@ -76,12 +82,21 @@ impl App {
         self.relay.as_ref().ok_or_else(stopped)
     }
 
+    /// Where access tokens come from.
+    pub fn tokens(&self) -> Result<&Arc<TokenSource>, Problem> {
+        let none =
+            || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no trusted authorities for HTTPS: see `tls.roots`");
+        self.tokens.as_ref().ok_or_else(none)
+    }
+
     /// The rules that explain failures.
     pub fn rules(&self) -> Arc<explain::RuleBase> {
         match &self.relay {
             Some(relay) => relay.rules(),
             // Without a server nobody has read them yet; those that cannot be read are told when the server starts.
-            None => crate::serve::rules::load(self.rules_dir.as_deref()).unwrap_or_else(|_| explain::RuleBase::shared()),
+            None => {
+                crate::serve::rules::load(self.rules_dir.as_deref()).unwrap_or_else(|_| explain::RuleBase::shared())
+            }
         }
     }
 

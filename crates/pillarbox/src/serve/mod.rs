@@ -33,6 +33,9 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Config, Loaded};
 use crate::http;
 use crate::http::listener::{Client, Limited};
+use crate::oauth::TokenSource;
+use crate::oauth::device::Logins;
+use crate::oauth::expiry;
 
 /// Name of the control socket in the data directory.
 pub const CONTROL: &str = "control.sock";
@@ -118,8 +121,10 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     let http_address = web.local_addr()?;
     let control = config.data_dir.join(CONTROL);
     let control_listener = bind_control(&control)?;
-    let relay = Relay::start(parts::relay(config), store.clone(), net).await?;
-    let app = Arc::new(app(config, store.clone(), Some(relay.clone()), clock));
+    let tokens = parts::tokens(config, store.clone(), clock.clone())?;
+    let settings = relay::RelayConfig { tokens: Some(tokens.clone()), ..parts::relay(config) };
+    let relay = Relay::start(settings, store.clone(), net).await?;
+    let app = Arc::new(app(config, store.clone(), Some(relay.clone()), Some(tokens), clock));
     let token = app.sessions.first_token();
     let mut problems = relay.problems.clone();
     if config.rules_dir.is_some() {
@@ -136,6 +141,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     }
     serve_http(&tasks, &closing, app.clone(), web, control_listener);
     tasks.spawn(domains::run(app.clone(), closing.clone()));
+    tasks.spawn(watch_credentials(relay.clone(), app.clock.clone(), closing.clone()));
 
     let facts = report::Facts {
         config,
@@ -158,8 +164,16 @@ async fn start(loaded: &Loaded) -> Result<Running> {
 }
 
 /// What the handlers share.
-pub fn app(config: &Config, store: Arc<dyn Store>, relay: Option<Arc<Relay>>, clock: Clock) -> http::App {
+pub fn app(
+    config: &Config,
+    store: Arc<dyn Store>,
+    relay: Option<Arc<Relay>>,
+    tokens: Option<Arc<TokenSource>>,
+    clock: Clock,
+) -> http::App {
     http::App {
+        tokens,
+        logins: Logins::default(),
         store,
         relay,
         rules_dir: config.rules_dir.clone(),
@@ -209,6 +223,26 @@ fn serve_http(
     tasks.spawn(served.into_future());
     let served = axum::serve(control, http::control(app)).with_graceful_shutdown(closing.clone().cancelled_owned());
     tasks.spawn(served.into_future());
+}
+
+/// Warns in the log when a route's client secret or certificate comes near its end, and again as it comes nearer.
+async fn watch_credentials(relay: Arc<Relay>, clock: Clock, closing: CancellationToken) {
+    const EVERY: Duration = Duration::from_secs(3_600);
+    let mut told: std::collections::HashMap<(String, String, String), usize> = std::collections::HashMap::new();
+    loop {
+        let routes = relay.routes();
+        for found in expiry::expiring(routes.iter().map(|route| &**route), clock.now_ms()) {
+            let level = found.level();
+            let key = (found.route.clone(), found.what.clone(), found.expires.clone());
+            if told.insert(key, level) != Some(level) {
+                tracing::warn!(route = %found.route, days = found.days, "{}", found.words());
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = closing.cancelled() => return,
+        }
+    }
 }
 
 /// No rule leads to a route that sends.

@@ -9,12 +9,13 @@ use net::{ClientTls, Clock, Net, Resolver, ResolverSettings, ServerTls};
 use proto::smtp::server::{AuthOffer, Settings};
 use relay::{Keep, RelayConfig, StreamConfig, TransportConfig};
 use secrecy::ExposeSecret;
-use store::Retention;
 use store::secret::Keyring;
 use store::sqlite::{Options, SqliteStore};
+use store::{Retention, Store};
 
 use crate::config::checked::{self, AuthWithoutTls, Config, Mode, Roots};
 use crate::config::key::{self, Origin};
+use crate::oauth::TokenSource;
 
 /// Opens the store; makes directory and key if they are not there.
 pub fn store(config: &Config, clock: &Clock) -> Result<(Arc<SqliteStore>, Origin)> {
@@ -36,14 +37,24 @@ fn make_private_directory(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot create the data directory {}", path.display()))
 }
 
-/// Clock, resolver and outgoing TLS.
-pub fn net(config: &Config, clock: Clock) -> Result<Net> {
-    let roots = match &config.roots {
+fn roots(config: &Config) -> net::Roots {
+    match &config.roots {
         Roots::System => net::Roots::System,
         Roots::Web => net::Roots::Web,
         Roots::Both => net::Roots::Both,
         Roots::File(path) => net::Roots::Pem(path.clone()),
-    };
+    }
+}
+
+/// Where access tokens come from: identity providers over HTTPS, with the same authorities as mail.
+pub fn tokens(config: &Config, store: Arc<dyn Store>, clock: Clock) -> Result<Arc<TokenSource>> {
+    let tls = net::https(&roots(config), clock.clone()).context("`tls.roots` cannot be used")?;
+    Ok(Arc::new(TokenSource::new(crate::oauth::client(tls)?, store, clock)))
+}
+
+/// Clock, resolver and outgoing TLS.
+pub fn net(config: &Config, clock: Clock) -> Result<Net> {
+    let roots = roots(config);
     let resolver = ResolverSettings {
         servers: config.dns_servers.clone(),
         timeout: config.dns_timeout,

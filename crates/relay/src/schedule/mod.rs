@@ -264,6 +264,24 @@ impl<W> Schedule<W> {
         (jobs, self.release_connection(name, now_ms))
     }
 
+    /// A connection may not sign in before `until_ms`. Gives the jobs that have nobody else to take them, and what to do.
+    pub fn held(&mut self, name: &Arc<str>, until_ms: i64, now_ms: i64) -> (Vec<Job>, Vec<Action<W>>) {
+        let mut jobs = Vec::new();
+        if let Some(destination) = self.destinations.get_mut(name) {
+            if destination.established > 0 {
+                self.paused.insert((destination.crowd.hold_until(until_ms), name.clone()));
+            } else {
+                jobs = destination.evict(&mut |_| true);
+            }
+        }
+        (jobs, self.release_connection(name, now_ms))
+    }
+
+    /// Whether a destination has connections that take mail.
+    pub fn is_served(&self, name: &str) -> bool {
+        self.destinations.get(name).is_some_and(|destination| destination.established > 0)
+    }
+
     /// Does what has become due: paused destinations are tried again, with one connection first.
     pub fn tick(&mut self, now_ms: i64) -> Vec<Action<W>> {
         let mut actions = Vec::new();

@@ -20,6 +20,13 @@ impl Pause {
         self.until_ms
     }
 
+    /// Not before this time, whatever the length.
+    pub(super) fn hold_until(&mut self, until_ms: i64) -> i64 {
+        self.length_ms = self.length_ms.max(FIRST_MS);
+        self.until_ms = self.until_ms.max(until_ms);
+        self.until_ms
+    }
+
     /// A connection was established: gives the time that was set, if one was.
     pub(super) fn success(&mut self) -> Option<i64> {
         let until = self.until();

@@ -7,6 +7,7 @@
 
 mod rig;
 
+mod brake;
 mod connections;
 mod content;
 mod exchangers;

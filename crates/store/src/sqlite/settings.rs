@@ -16,6 +16,7 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
         Kind::Route => "route",
         Kind::Rule => "rule",
         Kind::Domain => "domain",
+        Kind::Token => "token",
     }
 }
 

@@ -9,6 +9,7 @@ use crate::http::Shared;
 use crate::http::auth::Admin;
 use crate::http::json::Json;
 use crate::http::problem::Problem;
+use crate::oauth::expiry::{Expiring, expiring};
 
 /// What the server says of itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,11 +24,22 @@ pub struct StatusOut {
     pub hostname: String,
     /// Where the data is.
     pub data_dir: PathBuf,
+    /// Client secrets and certificates of routes that end within 30 days.
+    #[serde(default)]
+    pub expiring: Vec<Expiring>,
     /// The relay's own figures; absent while no server runs.
     pub relay: Option<serde_json::Value>,
     /// What an operator should know, in sentences.
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+impl StatusOut {
+    /// Routes whose credential was rejected.
+    pub fn brakes(&self) -> Vec<relay::brake::BrakeStatus> {
+        let brakes = self.relay.as_ref().and_then(|relay| relay.get("brakes")).cloned();
+        brakes.and_then(|brakes| serde_json::from_value(brakes).ok()).unwrap_or_default()
+    }
 }
 
 /// The status.
@@ -47,6 +59,10 @@ pub fn overview(app: &Shared) -> StatusOut {
         reason: ready.err(),
         hostname: app.hostname.clone(),
         data_dir: app.data_dir.clone(),
+        expiring: app
+            .relay
+            .as_ref()
+            .map_or_else(Vec::new, |relay| expiring(relay.routes().iter().map(|route| &**route), app.clock.now_ms())),
         relay: app.relay.as_ref().and_then(|relay| serde_json::to_value(relay.status()).ok()),
         notes: app.domains.notes(),
     }

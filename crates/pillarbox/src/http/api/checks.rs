@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use net::Clock;
+use proto::transcript::Stage;
 use relay::route::{RouteKind, RouteRecord, RouteTls};
 use store::settings::Kind;
 use tokio::sync::Semaphore;
@@ -89,12 +90,21 @@ async fn of_route(app: &Shared, name: &str, input: CheckIn) -> Result<CheckIn, P
         }
         _ => return Err(Problem::field("/route", "mail on this route stays here: there is no server to check")),
     };
+    let secrets = super::routes::read_secrets(&document)?;
+    let token = match &record.oauth {
+        Some(oauth) => {
+            let asked = app.tokens()?.current(name, oauth, &secrets).await;
+            Some(asked.map_err(|failure| super::sign_in::failed(app, Stage::Auth, &failure))?)
+        }
+        None => None,
+    };
+    let mechanism = record.mechanism.or(token.is_some().then(|| "XOAUTH2".to_owned()));
     Ok(CheckIn {
         target: Some(target),
         tls: Some(tls),
-        auth: input.auth.clone().or(record.mechanism),
+        auth: input.auth.clone().or(mechanism),
         username: record.username,
-        password: document.secret,
+        password: token.or(secrets.password),
         allow_plaintext_auth: record.auth_without_tls,
         insecure: !record.verify || opportunistic,
         ca_file: record.ca_file.map(Into::into),

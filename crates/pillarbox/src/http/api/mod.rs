@@ -8,9 +8,11 @@ pub mod domains;
 pub mod input;
 pub mod messages;
 pub mod queue;
+pub mod route_secrets;
 pub mod routes;
 pub mod senders;
 pub mod settings;
+pub mod sign_in;
 pub mod unknown;
 
 use axum::Router;
@@ -42,6 +44,9 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/senders/{name}/keys/{prefix}", delete(senders::revoke_key))
         .route("/routes", get(routes::list).post(routes::add))
         .route("/routes/{name}", get(routes::show).patch(routes::change).delete(routes::remove))
+        .route("/routes/{name}/login", post(sign_in::begin))
+        .route("/routes/{name}/login/{id}", get(sign_in::ask))
+        .route("/routes/{name}/rotate", post(sign_in::rotate))
         .route("/rules", get(routes::list_rules))
         .route("/rules/{name}", get(routes::show_rule).put(routes::put_rule).delete(routes::remove_rule))
         .route("/domains", get(domains::list).post(domains::add))

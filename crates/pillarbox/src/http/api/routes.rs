@@ -3,13 +3,14 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use relay::route::{RouteRecord, RuleRecord};
+use relay::secrets::Secrets;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::settings::{Document, Kind, SecretChange};
 
 use super::senders::text;
-use super::settings;
+use super::{route_secrets, settings};
 use crate::http::auth::Admin;
 use crate::http::json::Json;
 use crate::http::problem::{FieldError, Problem};
@@ -24,6 +25,9 @@ pub struct RouteOut {
     pub name: String,
     /// A password is stored.
     pub has_password: bool,
+    /// Which secrets are stored, by their names.
+    #[serde(default)]
+    pub secrets: Vec<String>,
     /// Last change, RFC 3339.
     pub updated: String,
     /// As stored.
@@ -58,7 +62,12 @@ fn taken<T: DeserializeOwned>(value: &mut Value, field: &str) -> serde_json::Res
 
 impl From<RouteOut> for Value {
     fn from(out: RouteOut) -> Self {
-        beside(&out.route, json!({ "name": out.name, "has_password": out.has_password, "updated": out.updated }))
+        beside(
+            &out.route,
+            json!({
+                "name": out.name, "has_password": out.has_password, "secrets": out.secrets, "updated": out.updated,
+            }),
+        )
     }
 }
 
@@ -67,8 +76,9 @@ impl TryFrom<Value> for RouteOut {
     fn try_from(mut value: Value) -> Result<Self, serde_json::Error> {
         let name = taken(&mut value, "name")?;
         let has_password = taken(&mut value, "has_password")?;
+        let secrets = taken(&mut value, "secrets")?;
         let updated = taken(&mut value, "updated")?;
-        Ok(Self { name, has_password, updated, route: serde_json::from_value(value)? })
+        Ok(Self { name, has_password, secrets, updated, route: serde_json::from_value(value)? })
     }
 }
 
@@ -88,12 +98,24 @@ impl TryFrom<Value> for RuleOut {
 }
 
 fn document(document: &Document) -> Result<RouteOut, Problem> {
-    Ok(RouteOut {
-        name: document.name.clone(),
-        has_password: document.secret.is_some(),
-        updated: time::show(document.updated_ms),
-        route: settings::record(document)?,
-    })
+    let secrets = read_secrets(document)?;
+    Ok(out(document.name.clone(), &secrets, document.updated_ms, settings::record(document)?))
+}
+
+/// A route as it is shown.
+pub fn out(name: String, secrets: &Secrets, updated_ms: i64, route: RouteRecord) -> RouteOut {
+    let has_password = secrets.password.is_some();
+    RouteOut { name, has_password, secrets: secrets.names(), updated: time::show(updated_ms), route }
+}
+
+/// What is secret about a stored route.
+pub fn read_secrets(document: &Document) -> Result<Secrets, Problem> {
+    Secrets::read(document.secret.as_ref())
+        .map_err(|error| store::StoreError::Internal(format!("route {}: {error}", document.name)).into())
+}
+
+fn sealed(secrets: &Secrets) -> SecretChange {
+    secrets.store().map_or(SecretChange::Clear, SecretChange::Set)
 }
 
 /// All routes.
@@ -111,7 +133,7 @@ pub async fn show(
     document(&settings::find(&app, Kind::Route, &name).await?).map(axum::Json)
 }
 
-/// Adds a route: `name`, `password`, and the fields of the record.
+/// Adds a route: `name`, the fields of the record, and what is secret (see [`super::route_secrets`]).
 pub async fn add(
     State(app): State<Shared>,
     _: Admin,
@@ -119,46 +141,41 @@ pub async fn add(
 ) -> Result<(StatusCode, axum::Json<RouteOut>), Problem> {
     let name = text(&mut body, "name")?.ok_or_else(|| Problem::field("/name", "is missing"))?;
     settings::checked_name(&name)?;
-    let password = text(&mut body, "password")?;
+    let mut secrets = Secrets::default();
+    route_secrets::take(&mut body, &mut secrets)?;
     let record: RouteRecord = settings::read(Value::Object(body))?;
-    check(&record, password.is_some())?;
+    check(&record, &secrets)?;
     let _one = app.settings.lock().await;
     if settings::exists(&app, Kind::Route, &name).await? {
         return Err(Problem::new(StatusCode::CONFLICT, format!("there is already a route \"{name}\"")));
     }
-    let has_password = password.is_some();
-    let secret = password.map_or(SecretChange::Keep, |password| SecretChange::Set(password.into()));
-    settings::write(&app, Kind::Route, &name, &record, secret).await?;
-    let updated = time::show(app.clock.now_ms());
-    Ok((StatusCode::CREATED, axum::Json(RouteOut { name, has_password, updated, route: record })))
+    settings::write(&app, Kind::Route, &name, &record, sealed(&secrets)).await?;
+    Ok((StatusCode::CREATED, axum::Json(out(name, &secrets, app.clock.now_ms(), record))))
 }
 
-/// Changes a route by a merge patch (RFC 7396); `password` may be among the fields, `null` removes it.
+/// Changes a route by a merge patch (RFC 7396); secrets may be among the fields, `null` removes one.
 pub async fn change(
     State(app): State<Shared>,
     _: Admin,
     Path(name): Path<String>,
     Json(mut patch): Json<serde_json::Map<String, Value>>,
 ) -> Result<axum::Json<RouteOut>, Problem> {
-    let secret = match patch.get("password") {
-        None => SecretChange::Keep,
-        Some(Value::Null) => SecretChange::Clear,
-        Some(_) => SecretChange::Set(text(&mut patch, "password")?.unwrap_or_default().into()),
-    };
-    patch.remove("password");
     let _one = app.settings.lock().await;
     let document = settings::find(&app, Kind::Route, &name).await?;
-    let has_password = match secret {
-        SecretChange::Keep => document.secret.is_some(),
-        SecretChange::Set(_) => true,
-        SecretChange::Clear => false,
+    let mut secrets = read_secrets(&document)?;
+    let secret = if route_secrets::take(&mut patch, &mut secrets)? {
+        // What was set by hand is not doubted: there is nothing to fall back to.
+        secrets.previous = None;
+        sealed(&secrets)
+    } else {
+        SecretChange::Keep
     };
     let mut body = document.body.clone();
     settings::merge(&mut body, Value::Object(patch));
     let record: RouteRecord = settings::read(body)?;
-    check(&record, has_password)?;
+    check(&record, &secrets)?;
     settings::write(&app, Kind::Route, &name, &record, secret).await?;
-    Ok(axum::Json(RouteOut { name, has_password, updated: time::show(app.clock.now_ms()), route: record }))
+    Ok(axum::Json(out(name, &secrets, app.clock.now_ms(), record)))
 }
 
 /// Removes a route that no rule names.
@@ -172,11 +189,15 @@ pub async fn remove(State(app): State<Shared>, _: Admin, Path(name): Path<String
         }
     }
     settings::remove(&app, Kind::Route, &name).await?;
-    Ok(StatusCode::NO_CONTENT)
+    match app.store.delete_document(Kind::Token, name).await {
+        Ok(()) | Err(store::StoreError::NotFound) => Ok(StatusCode::NO_CONTENT),
+        Err(error) => Err(error.into()),
+    }
 }
 
-fn check(record: &RouteRecord, has_password: bool) -> Result<(), Problem> {
-    let problems = record.problems(has_password);
+/// 422 with every sentence that is wrong about a route.
+pub fn check(record: &RouteRecord, secrets: &Secrets) -> Result<(), Problem> {
+    let problems = record.problems(secrets);
     match problems.is_empty() {
         true => Ok(()),
         false => Err(Problem::fields(problems.into_iter().map(|problem| FieldError::new("", problem)).collect())),

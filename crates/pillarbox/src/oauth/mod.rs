@@ -1,0 +1,268 @@
+//! Access tokens of routes: asked for once for all who need them, kept encrypted over restarts, renewed before they end.
+//!
+//! A failure is remembered for a growing while, so that a thousand messages do not become a thousand questions.
+
+pub mod device;
+pub mod expiry;
+pub mod jwt;
+mod request;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::Clock;
+use parking_lot::Mutex;
+use proto::transcript::Failure;
+use relay::oauth::OauthRecord;
+use relay::route::Route;
+use relay::secrets::Secrets;
+use relay::token::{Boxed, Token, Tokens};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+use store::Store;
+use store::settings::{Kind, SecretChange};
+
+use request::Granted;
+
+/// Longest wait for somebody else's renewal.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// A token that ends sooner is not used any more, milliseconds: clocks differ, and a server reads slowly.
+const SKEW_MS: i64 = 30_000;
+/// A token is renewed this long before its end, at most, milliseconds.
+const AHEAD_MS: i64 = 300_000;
+/// A token that is younger was issued for whoever holds it, milliseconds.
+const FRESH_MS: i64 = 30_000;
+/// Shortest and longest pause after a failure, milliseconds.
+const PAUSES_MS: (i64, i64) = (5_000, 300_000);
+
+/// An HTTPS client for identity providers: no redirects, no cookies.
+pub fn client(tls: rustls::ClientConfig) -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(10))
+        .user_agent(concat!("pillarbox/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(tls)
+        .build()
+}
+
+/// Where tokens come from.
+pub struct TokenSource {
+    http: reqwest::Client,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    routes: Mutex<HashMap<Arc<str>, Arc<Entry>>>,
+}
+
+/// One route's tokens.
+#[derive(Default)]
+struct Entry {
+    /// Whoever holds it asks; the others wait for the answer.
+    state: tokio::sync::Mutex<State>,
+    /// Fingerprint of the token that the server did not accept.
+    refused: Mutex<Option<blake3::Hash>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Of the settings that all this belongs to.
+    print: Option<blake3::Hash>,
+    held: Option<Held>,
+    /// Newer than the one in the route's own secret.
+    refresh: Option<SecretString>,
+    failures: u32,
+    /// The last failure, which stands until this time.
+    failed: Option<(Failure, i64)>,
+}
+
+struct Held {
+    token: SecretString,
+    obtained_ms: i64,
+    renew_ms: i64,
+    expires_ms: i64,
+}
+
+/// As it is sealed in the store.
+#[derive(Deserialize)]
+struct Stored {
+    print: String,
+    access_token: Option<SecretString>,
+    refresh_token: Option<SecretString>,
+    obtained_ms: i64,
+    expires_ms: i64,
+}
+
+impl std::fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenSource").finish_non_exhaustive()
+    }
+}
+
+fn hash(token: &SecretString) -> blake3::Hash {
+    blake3::hash(token.expose_secret().as_bytes())
+}
+
+/// Stands for everything that decides which token is asked for.
+fn print_of(record: &OauthRecord, secrets: &Secrets) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(serde_json::to_string(record).unwrap_or_default().as_bytes());
+    for secret in [&secrets.client_secret, &secrets.private_key, &secrets.refresh_token] {
+        let text = secret.as_ref().map_or("", |secret| secret.expose_secret());
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    hasher.finalize()
+}
+
+/// When a token is renewed: a fifth of its life before its end, not all of them at once.
+fn renewal(obtained_ms: i64, expires_ms: i64, random: u32) -> i64 {
+    let ahead = ((expires_ms - obtained_ms) / 5).clamp(0, AHEAD_MS);
+    expires_ms - ahead - ahead * i64::from(random % 256) / 512
+}
+
+impl TokenSource {
+    /// With this client.
+    pub fn new(http: reqwest::Client, store: Arc<dyn Store>, clock: Clock) -> Self {
+        Self { http, store, clock, routes: Mutex::default() }
+    }
+
+    /// The client it asks with.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// A token for settings that are not in use yet; nothing is kept.
+    pub async fn try_once(&self, record: &OauthRecord, secrets: &Secrets) -> Result<SecretString, Failure> {
+        let now_s = self.clock.now_ms() / 1_000;
+        request::token(&self.http, record, secrets, None, now_s).await.map(|granted| granted.access_token)
+    }
+
+    /// The token of a route as mail gets it, for a check.
+    pub async fn current(&self, name: &str, record: &OauthRecord, secrets: &Secrets) -> Result<SecretString, Failure> {
+        self.get(&Arc::from(name), record, secrets).await.map(|token| token.secret)
+    }
+
+    fn entry(&self, name: &Arc<str>) -> Arc<Entry> {
+        self.routes.lock().entry(name.clone()).or_default().clone()
+    }
+
+    async fn get(&self, name: &Arc<str>, record: &OauthRecord, secrets: &Secrets) -> Result<Token, Failure> {
+        let entry = self.entry(name);
+        let busy = || Failure::TokenUnavailable { reason: "the renewal by another connection takes too long".into() };
+        let mut state = tokio::time::timeout(PATIENCE, entry.state.lock()).await.map_err(|_| busy())?;
+        let print = print_of(record, secrets);
+        if state.print != Some(print) {
+            *state = State { print: Some(print), ..State::default() };
+            self.recall(name, &mut state, print).await;
+        }
+        let now_ms = self.clock.now_ms();
+        let refused = *entry.refused.lock();
+        let held = state.held.as_ref().filter(|held| refused != Some(hash(&held.token)));
+        let usable = held.filter(|held| now_ms < held.expires_ms - SKEW_MS).map(|held| Token {
+            secret: held.token.clone(),
+            fresh: (0..FRESH_MS).contains(&(now_ms - held.obtained_ms)),
+        });
+        let due = held.is_none_or(|held| now_ms >= held.renew_ms);
+        match (usable, &state.failed) {
+            (Some(token), _) if !due => Ok(token),
+            // A renewal ahead of time that fails does no harm yet.
+            (Some(token), Some((_, until_ms))) if now_ms < *until_ms => Ok(token),
+            (None, Some((failure, until_ms))) if now_ms < *until_ms => Err(failure.clone()),
+            (usable, _) => match self.renew(name, record, secrets, &mut state, print).await {
+                Ok(token) => Ok(token),
+                Err(failure) => usable.ok_or(failure),
+            },
+        }
+    }
+
+    async fn renew(
+        &self,
+        name: &Arc<str>,
+        record: &OauthRecord,
+        secrets: &Secrets,
+        state: &mut State,
+        print: blake3::Hash,
+    ) -> Result<Token, Failure> {
+        let now_s = self.clock.now_ms() / 1_000;
+        match request::token(&self.http, record, secrets, state.refresh.as_ref(), now_s).await {
+            Ok(granted) => {
+                tracing::info!(route = %name, seconds = granted.life_s, "new access token");
+                let now_ms = self.clock.now_ms();
+                state.failures = 0;
+                state.failed = None;
+                self.keep(name, state, granted, print, now_ms).await;
+                let held = state.held.as_ref().map(|held| held.token.clone());
+                let lost = || Failure::Local { reason: "the token was lost".into() };
+                held.map(|secret| Token { secret, fresh: true }).ok_or_else(lost)
+            }
+            Err(failure) => {
+                let (shortest, longest) = PAUSES_MS;
+                let pause = (shortest << state.failures.min(10)).min(longest);
+                state.failures = state.failures.saturating_add(1);
+                state.failed = Some((failure.clone(), self.clock.now_ms() + pause));
+                tracing::warn!(route = %name, ?failure, pause_s = pause / 1_000, "no access token");
+                Err(failure)
+            }
+        }
+    }
+
+    /// Takes a grant over and seals it. One that cannot be stored is used all the same.
+    async fn keep(&self, name: &Arc<str>, state: &mut State, granted: Granted, print: blake3::Hash, now_ms: i64) {
+        let expires_ms = now_ms + granted.life_s * 1_000;
+        let renew_ms = renewal(now_ms, expires_ms, rand::random());
+        if granted.refresh_token.is_some() {
+            state.refresh = granted.refresh_token;
+        }
+        let sealed = json!({
+            "print": print.to_hex().as_str(),
+            "access_token": granted.access_token.expose_secret(),
+            "refresh_token": state.refresh.as_ref().map(|token| token.expose_secret()),
+            "obtained_ms": now_ms,
+            "expires_ms": expires_ms,
+        });
+        state.held = Some(Held { token: granted.access_token, obtained_ms: now_ms, renew_ms, expires_ms });
+        let secret = SecretChange::Set(sealed.to_string().into());
+        let body = json!({ "expires_ms": expires_ms });
+        if let Err(error) = self.store.put_document(Kind::Token, name.to_string(), body, secret, now_ms).await {
+            tracing::warn!(route = %name, %error, "the new token could not be stored: a restart needs another");
+        }
+    }
+
+    /// What an earlier run left, if it belongs to the same settings.
+    async fn recall(&self, name: &Arc<str>, state: &mut State, print: blake3::Hash) {
+        let documents = match self.store.documents(Kind::Token).await {
+            Ok(documents) => documents,
+            Err(error) => return tracing::warn!(route = %name, %error, "stored tokens cannot be read"),
+        };
+        let document = documents.into_iter().find(|document| document.name == **name);
+        let secret = document.and_then(|document| document.secret);
+        let stored = secret.and_then(|secret| serde_json::from_str::<Stored>(secret.expose_secret()).ok());
+        let Some(stored) = stored.filter(|stored| stored.print == print.to_hex().as_str()) else { return };
+        state.refresh = stored.refresh_token;
+        state.held = stored.access_token.map(|token| Held {
+            token,
+            obtained_ms: stored.obtained_ms,
+            renew_ms: renewal(stored.obtained_ms, stored.expires_ms, rand::random()),
+            expires_ms: stored.expires_ms,
+        });
+    }
+}
+
+impl Tokens for TokenSource {
+    fn token<'a>(&'a self, route: &'a Route) -> Boxed<'a, Result<Token, Failure>> {
+        Box::pin(async move {
+            match &route.record.oauth {
+                Some(record) => self.get(&route.name, record, &route.secrets).await,
+                None => Err(Failure::Local { reason: "the route has no OAuth settings".into() }),
+            }
+        })
+    }
+
+    fn refused(&self, route: &Route, token: &SecretString) {
+        *self.entry(&route.name).refused.lock() = Some(hash(token));
+    }
+}
+
+#[cfg(test)]
+mod tests;
