@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use explain::{Explanation, Finding, Query, RuleBase, Severity, Values};
+use explain::{Explanation, Finding, Query, ResultWord, RuleBase, Severity, Values};
 use proto::smtp::reply::Reply;
 use proto::transcript::{Failure, Stage};
 use serde::Serialize;
@@ -69,7 +69,10 @@ impl Judge {
 
     fn judged(&self, query: &Query<'_>, sign: Option<&str>, reply: Option<&Reply>) -> Option<Judged> {
         let finding = self.rules.judge(&query.at(self.provider()))?;
-        let explanation = self.rules.explain(&finding)?;
+        let mut explanation = self.rules.explain(&finding)?;
+        if sign.is_none() {
+            explanation.result = result_at(query.stage, explanation.result);
+        }
         Some(Judged {
             stage: query.stage,
             severity: explanation.severity,
@@ -78,5 +81,15 @@ impl Judge {
             finding,
             explanation,
         })
+    }
+}
+
+/// Where no result word covers the reason, the stage that failed says which of them it is.
+fn result_at(stage: Option<Stage>, result: ResultWord) -> ResultWord {
+    match (result, stage) {
+        (ResultWord::None, Some(Stage::Banner)) => ResultWord::ConnectionFailed,
+        (ResultWord::None, Some(Stage::Tls)) => ResultWord::TlsError,
+        (ResultWord::None, Some(Stage::Auth)) => ResultWord::AuthenticationFailed,
+        (result, _) => result,
     }
 }

@@ -136,6 +136,10 @@ impl Probe<'_> {
         };
         let granted = match self.session.command(Stage::Message, "DATA", Expect::Class(3)).await {
             Ok(reply) => reply,
+            // Nothing of the message was sent yet: a broken conversation leaves no doubt about it.
+            Err(failure @ (Failure::Timeout { .. } | Failure::Disconnected)) => {
+                return Err(self.fail_as(Stage::Message, Stage::Sender, failure));
+            }
             Err(failure) => return Err(self.fail(Stage::Message, failure)),
         };
         match self.session.content(content, end).await {
@@ -150,6 +154,9 @@ impl Probe<'_> {
                     Some(granted),
                 );
                 Ok(false)
+            }
+            Err(failure @ (Failure::Timeout { .. } | Failure::Disconnected)) if end == End::Close => {
+                Err(self.fail_as(Stage::Message, Stage::Sender, failure))
             }
             Err(failure) => Err(self.fail(Stage::Message, failure)),
         }

@@ -110,12 +110,13 @@ impl Probe<'_> {
         let hello = match self.session.hello().await {
             Ok(hello) => hello,
             Err(failure) => {
-                let out_of_step = matches!(&failure, Failure::Refused(reply) if matches!(reply.code, 220 | 354));
+                let out_of_step = matches!(&failure, Failure::Refused(reply) if reply.class() < 4);
                 let stop = self.fail(Stage::Ehlo, failure);
                 let greeting = self.greeting.clone();
                 if out_of_step {
-                    self.sign(Stage::Ehlo, "out_of_step", &[("text", &summary::failure(&stop.failure))]);
-                } else if let Service::Other(service) = peek::service_of(format!("220 {greeting}").as_bytes()) {
+                    return Err(stop.into());
+                }
+                if let Service::Other(service) = peek::service_of(format!("220 {greeting}").as_bytes()) {
                     self.not_mail(service, &greeting);
                 }
                 return Err(stop.into());
@@ -168,6 +169,9 @@ impl Probe<'_> {
     }
 
     pub(super) fn not_mail(&mut self, service: &str, text: &str) {
+        if self.found.iter().any(|found| found.judged.sign.as_deref() == Some("not_a_mail_server")) {
+            return;
+        }
         let (host, port) = self.place();
         let values = [("host", &*host), ("port", &*port), ("service", service), ("text", text)];
         self.sign(Stage::Banner, "not_a_mail_server", &values);

@@ -12,7 +12,7 @@ use proto::smtp::capability::Capabilities;
 use proto::smtp::reply::{Reply, escape};
 use proto::transcript::{Failure, Stage, Transcript};
 
-use super::peek::Peeked;
+use super::peek::{self, Peeked, Service};
 use super::plan::{Plan, Tls};
 use super::report::{Event, Outcome, StageReport, Way};
 use super::signs::SIGNS;
@@ -188,9 +188,47 @@ impl<'a> Probe<'a> {
 
     /// Judges a failure.
     pub(super) fn failed(&mut self, stage: Stage, failure: &Failure) {
-        if let Some(judged) = self.judge.failure(stage, failure) {
+        self.failed_as(stage, stage, failure);
+    }
+
+    /// Judges a failure of a stage as if it were one of another. A reply that refuses nothing and yet does not belong
+    /// to its command has no rule of its own: it is the order of the conversation that is wrong.
+    fn failed_as(&mut self, stage: Stage, like: Stage, failure: &Failure) {
+        let judged = match failure {
+            Failure::Refused(reply) if reply.class() < 4 => {
+                let text = sign_value(&summary::failure(failure));
+                let kind = if stage == Stage::Banner { "not_a_mail_server" } else { "out_of_step" };
+                let values = self.strange(kind, text, reply);
+                self.judge
+                    .sign(Some(stage), kind, &values)
+                    .map(|judged| Judged { reply: Some(reply.clone()), ..judged })
+            }
+            _ => self.judge.failure(like, failure).map(|judged| Judged { stage: Some(stage), ..judged }),
+        };
+        if let Some(judged) = judged {
             self.keep(judged, true);
         }
+    }
+
+    fn strange(&self, kind: &str, text: String, reply: &Reply) -> Values {
+        let mut values = Values::from([("text".to_owned(), text)]);
+        if kind == "not_a_mail_server" {
+            let (host, port) = self.place();
+            let service = match peek::service_of(format!("{} {}", reply.code, reply.text()).as_bytes()) {
+                Service::Other(service) => service,
+                _ => "Another service",
+            };
+            let more = [("host", host), ("port", port), ("service", service.to_owned())];
+            values.extend(more.map(|(name, value)| (name.to_owned(), value)));
+        }
+        values
+    }
+
+    /// Ends a stage with a failure that means what it means at another stage.
+    pub(super) fn fail_as(&mut self, stage: Stage, like: Stage, failure: Failure) -> Stop {
+        self.end(stage, Outcome::Failed, &summary::failure(&failure), failure.reply().cloned());
+        self.failed_as(stage, like, &failure);
+        Stop { stage, failure }
     }
 
     pub(super) fn end(&mut self, stage: Stage, outcome: Outcome, summary: &str, reply: Option<Reply>) {

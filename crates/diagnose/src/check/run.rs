@@ -225,24 +225,44 @@ fn in_order(mut found: Vec<Found>) -> Vec<Judged> {
     let failure = found.iter().position(|found| found.failed && is_problem(found));
     let explains = |one: &Found, failure: &Found| {
         let kind = one.judged.sign.as_deref().unwrap_or_default();
-        // The words of a server about a token are better known than its JSON.
-        let beaten = kind == "oauth_challenge" && !failure.judged.finding.is_by_class();
+        // A reply that says more than "wrong" about a token is better known than its JSON.
+        let vague = failure.judged.explanation.reason == Reason::CredentialsInvalid;
+        let beaten = kind == "oauth_challenge" && !vague && !failure.judged.finding.is_by_class();
         is_problem(one) && EXPLAINING.contains(&kind) && !beaten
     };
-    let decides = match failure {
-        Some(index) => {
-            let best = EXPLAINING.iter().find_map(|kind| {
-                found.iter().position(|one| one.judged.sign.as_deref() == Some(kind) && explains(one, &found[index]))
-            });
-            Some(best.unwrap_or(index))
-        }
-        None => found.iter().position(is_problem),
+    let sign_for = |index: usize| {
+        EXPLAINING.iter().find_map(|kind| {
+            found.iter().position(|one| one.judged.sign.as_deref() == Some(kind) && explains(one, &found[index]))
+        })
     };
-    let first = decides.map(|index| found.remove(index));
+    let first = match (failure, failure.and_then(sign_for)) {
+        (Some(failed), Some(sign)) => Some(explained(&mut found, failed, sign)),
+        (Some(failed), None) => Some(found.remove(failed)),
+        (None, _) => found.iter().position(is_problem).map(|index| found.remove(index)),
+    };
+    if first.as_ref().is_some_and(|first| first.failed) {
+        for lesser in found.iter_mut().filter(|one| one.judged.sign.as_deref() == Some("oauth_challenge")) {
+            lesser.judged.severity = Severity::Note;
+            lesser.judged.explanation.severity = Severity::Note;
+        }
+    }
     found.sort_by_key(|found| match found.judged.severity {
         Severity::Problem => 0,
         Severity::Warning => 1,
         Severity::Note => 2,
     });
     first.into_iter().chain(found).map(|found| found.judged).collect()
+}
+
+/// The sign in place of the failed step that it explains: one thing is wrong, not two. What the server said stays.
+fn explained(found: &mut Vec<Found>, failed: usize, sign: usize) -> Found {
+    let reply = found[failed].judged.reply.take();
+    let mut first = found[sign].judged.clone();
+    first.reply = first.reply.or(reply);
+    let mut index = 0;
+    found.retain(|_| {
+        index += 1;
+        index - 1 != failed && index - 1 != sign
+    });
+    Found { judged: first, failed: false }
 }

@@ -15,6 +15,8 @@ use super::summary;
 
 /// A certificate with less left than this, or than a quarter of its life, ends soon.
 const SOON_DAYS: i64 = 14;
+/// How the client says that no TLS came.
+const PLAIN_TEXT: &str = "speaks plain text where TLS was expected";
 /// Longest question after a version.
 const LEGACY_LIMIT: Duration = Duration::from_secs(4);
 
@@ -78,7 +80,7 @@ impl Probe<'_> {
                 Failure::TlsHandshake { .. } | Failure::Disconnected => self.too_old().await,
                 _ => None,
             };
-            return Err(better.unwrap_or(failure));
+            return Err(self.in_clear(better.unwrap_or(failure)));
         }
         let now = self.net.clock.now_ms() / 1000;
         let leaf = summary::chain(self.session.steps()).first().cloned();
@@ -103,6 +105,16 @@ impl Probe<'_> {
             self.sign(Stage::Tls, "insecure_check", &[("host", &host), ("problem", &problem)]);
         }
         Ok(())
+    }
+
+    /// Plain text is another mistake behind STARTTLS than on a port that was thought to begin with TLS.
+    fn in_clear(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::TlsHandshake { reason } if self.tls != Tls::Implicit && reason.contains(PLAIN_TEXT) => {
+                Failure::TlsHandshake { reason: reason.replace(PLAIN_TEXT, "granted STARTTLS and goes on in clear") }
+            }
+            failure => failure,
+        }
     }
 
     fn note_end(&mut self, from: i64, to: i64, now: i64) {

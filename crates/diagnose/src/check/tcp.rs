@@ -113,6 +113,10 @@ impl Probe<'_> {
     pub(super) async fn judge_addresses(&mut self) {
         let Some(mut dials) = self.dials.take() else { return };
         let Some(works) = dials.works else { return };
+        // Every machine has both addresses under this name, whatever listens (RFC 6761 §6.3).
+        if is_local(&self.way.host) {
+            return;
+        }
         if !dials.set.is_empty() {
             let began = self.net.clock.mono_us();
             while let Some(joined) = dials.set.join_next().await {
@@ -161,6 +165,11 @@ impl Probe<'_> {
             }
         }
     }
+}
+
+fn is_local(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 /// The network of this machine is the reason, not the server.
