@@ -241,10 +241,11 @@ fn in_order(mut found: Vec<Found>) -> Vec<Judged> {
         (None, _) => found.iter().position(is_problem).map(|index| found.remove(index)),
     };
     if first.as_ref().is_some_and(|first| first.failed) {
-        for lesser in found.iter_mut().filter(|one| one.judged.sign.as_deref() == Some("oauth_challenge")) {
-            lesser.judged.severity = Severity::Note;
-            lesser.judged.explanation.severity = Severity::Note;
-        }
+        only_note(&mut found, "oauth_challenge");
+    }
+    if first.is_none() {
+        // The answer that was asked for leads to a server that works: that another one differs is no fault of it.
+        only_note(&mut found, "resolver_differs");
     }
     found.sort_by_key(|found| match found.judged.severity {
         Severity::Problem => 0,
@@ -265,4 +266,11 @@ fn explained(found: &mut Vec<Found>, failed: usize, sign: usize) -> Found {
         index - 1 != failed && index - 1 != sign
     });
     Found { judged: first, failed: false }
+}
+
+fn only_note(found: &mut [Found], kind: &str) {
+    for one in found.iter_mut().filter(|one| one.judged.sign.as_deref() == Some(kind)) {
+        one.judged.severity = Severity::Note;
+        one.judged.explanation.severity = Severity::Note;
+    }
 }
