@@ -58,6 +58,9 @@ pub struct MailParameters {
     pub envid: Option<String>,
     /// AUTH= (RFC 4954 §5), decoded; `<>` is `Some("")`. Informational: we never trust it.
     pub auth: Option<String>,
+    /// REQUIRETLS (RFC 8689 §3): verified TLS on every hop from here on, or no delivery.
+    #[serde(default)]
+    pub require_tls: bool,
 }
 
 /// Parameters of RCPT that outlive the session.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use net::client::Delivery;
 use proto::message;
 use proto::smtp::client::{Plan, RecipientResult, TransactionEnd};
-use proto::transcript::{Failure, Stage, Transcript};
+use proto::transcript::{Failure, PolicyProblem, Stage, Transcript, TransportPolicy};
 use store::{Attempt, Claim, Outcome, StoreError};
 
 use crate::accept::MAX_LINE;
@@ -46,6 +46,12 @@ pub(crate) async fn run(worker: &mut Worker, job: Job) -> Next {
     if started_ms > job.claim.message.expires_ms {
         let outcomes = each(&job.claim, |_| Outcome::Expired { cause: None });
         record(worker, &job.claim, Ended { attempt: None, outcomes, capture: false }).await;
+        return Next::Continue;
+    }
+    if let Err(failure) = promised(worker, &job.claim) {
+        let attempt = attempt_of(worker, started_ms, Some(Stage::Tls));
+        let ended = settle::all_failed(&shared, &job.claim, attempt, Stage::Tls, &failure);
+        record(worker, &job.claim, ended).await;
         return Next::Continue;
     }
     let content = match content_of(worker, &job).await {
@@ -114,6 +120,29 @@ async fn converse(worker: &mut Worker, claim: &Claim, content: &Bytes, eight_bit
         settling.done().await;
     }
     delivery
+}
+
+/// Whether this next hop can promise what a message with REQUIRETLS needs (RFC 8689 §4.2.1): it says so itself, over TLS with
+/// a certificate that was verified for a name that can be trusted.
+fn promised(worker: &Worker, claim: &Claim) -> Result<(), Failure> {
+    if !claim.message.parameters.require_tls {
+        return Ok(());
+    }
+    let reason = if worker.connection.tls().is_none() {
+        "the connection is in clear"
+    } else if !worker.assured {
+        "its certificate or its name is not verified"
+    } else if !worker.connection.capabilities().requiretls {
+        "REQUIRETLS is not offered"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Policy {
+        policy: TransportPolicy::RequireTls,
+        problem: PolicyProblem::NotOffered,
+        host: worker.connection.host().to_owned(),
+        reason: reason.into(),
+    })
 }
 
 async fn content_of(worker: &Worker, job: &Job) -> Result<Bytes, StoreError> {

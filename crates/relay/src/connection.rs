@@ -22,7 +22,7 @@ use crate::schedule::{ConnectionId, Job};
 use crate::settle::{self, Settling};
 use crate::shared::Shared;
 use crate::signin::{self, Trouble};
-use crate::transport::demand::Demand;
+use crate::transport::demand::{self, Demand};
 use crate::transport::sources;
 
 /// An open connection with what it needs between messages.
@@ -38,6 +38,8 @@ pub(crate) struct Worker {
     pub(crate) prelude: Option<Transcript>,
     /// What the transport is under, for the record of each attempt.
     pub(crate) note: Option<String>,
+    /// The certificate was verified, for a host whose name can be trusted.
+    pub(crate) assured: bool,
     /// The last message's outcome, on its way to the disk.
     pub(crate) settling: Option<Settling>,
     /// A conversation was cut in the middle: no QUIT.
@@ -170,10 +172,11 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
         return abandon(shared, destination);
     };
     match result {
-        Ok((mut connection, demand)) => {
+        Ok(Opened { mut connection, demand, named }) => {
             let peer = format!("{} [{}]:{}", connection.host(), connection.peer().ip(), connection.peer().port());
             let prelude = connection.take_transcript();
             let note = demand.note(&prelude);
+            let assured = named && connection.tls().is_some() && demand::is_verified(&prelude);
             Some(Worker {
                 shared: shared.clone(),
                 route,
@@ -182,6 +185,7 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
                 peer,
                 prelude: Some(prelude),
                 note,
+                assured,
                 settling: None,
                 broken: false,
             })
@@ -280,6 +284,14 @@ fn held(
     shared.tick_wake.notify_one();
 }
 
+/// A connection, with what it was made under.
+pub(crate) struct Opened {
+    pub(crate) connection: Connection,
+    demand: Demand,
+    /// The host's name is the operator's own, or is proven, or stands in a policy (RFC 8689 §4.2.1).
+    named: bool,
+}
+
 /// Connects to the first of the route's hosts that takes us.
 pub(crate) async fn open_route(
     shared: &Shared,
@@ -287,7 +299,7 @@ pub(crate) async fn open_route(
     domain: &Arc<str>,
     destination: &str,
     auth: Option<ClientAuth>,
-) -> Result<(Connection, Demand), Box<ConnectError>> {
+) -> Result<Opened, Box<ConnectError>> {
     let settings = client_settings(shared, route, destination).map_err(|failure| dns_error(shared, failure))?;
     let settings = ClientSettings { auth, ..settings };
     let tls = match route.tls() {
@@ -303,7 +315,7 @@ pub(crate) async fn open_route(
             let addresses = net.resolver.addresses(host).await.map_err(|failure| dns_error(shared, failure))?;
             let endpoint = Endpoint { host: host.clone(), port: route.port(), tls };
             let connection = net::client::connect(&net, &endpoint, &addresses, &settings).await.map_err(Box::new)?;
-            Ok((connection, Demand::Nothing))
+            Ok(Opened { connection, demand: Demand::Nothing, named: true })
         }
         (_, None) => Err(dns_error(shared, Failure::Local { reason: "route has no host".into() })),
     }
@@ -317,7 +329,7 @@ async fn open_exchanger(
     domain: &Arc<str>,
     tls: TlsMode,
     settings: &ClientSettings,
-) -> Result<(Connection, Demand), Box<ConnectError>> {
+) -> Result<Opened, Box<ConnectError>> {
     let exchange =
         shared.exchangers.find(domain, route.wanted()).await.map_err(|failure| dns_error(shared, failure))?;
     let mut last: Option<Box<ConnectError>> = None;
@@ -330,7 +342,10 @@ async fn open_exchanger(
                     let (tls, settings) = demand.apply(tls, settings);
                     let endpoint = Endpoint { host: host.to_owned(), port: route.port(), tls };
                     match net::client::connect(net, &endpoint, &addresses, &settings).await {
-                        Ok(connection) => Ok((connection, demand)),
+                        Ok(connection) => {
+                            let named = exchange.secure || demand.names_host();
+                            Ok(Opened { connection, demand, named })
+                        }
                         Err(error) => Err(demand.explain(host, Box::new(error))),
                     }
                 }

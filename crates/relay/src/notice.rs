@@ -339,7 +339,9 @@ async fn original(shared: &Shared, about: &Message) -> Result<Bytes, Trouble> {
 
 /// RFC 3461 §4.3: the whole message only where that was asked for, and never with good news.
 fn cut<'a>(content: &'a Bytes, about: &Message, action: Action) -> Original<'a> {
-    let whole = about.parameters.ret == Some(ReturnContent::Full) && action == Action::Failed;
+    // What had to stay under TLS is not sent back without that promise (RFC 8689 §5).
+    let whole =
+        about.parameters.ret == Some(ReturnContent::Full) && action == Action::Failed && !about.parameters.require_tls;
     if whole && content.len() <= MOST_RETURNED && content.len() as u64 == u64::from(about.size) {
         return Original::Whole(content);
     }

@@ -2,28 +2,24 @@
 
 use std::sync::Arc;
 
-use net::client::{ClientAuth, ConnectError, Connection};
+use net::client::{ClientAuth, ConnectError};
 use proto::transcript::{Failure, Stage, Step, Transcript};
 use secrecy::SecretString;
 use store::settings::{Kind, SecretChange};
 use store::{Attempt, Lane, Outcome};
 
 use crate::brake::{Hold, Leave, is_rejection};
-use crate::connection::open_route;
+use crate::connection::{Opened, open_route};
 use crate::route::{Route, RouteKind};
 use crate::schedule::Job;
 use crate::secrets::Secrets;
 use crate::settle::{self, Ended};
 use crate::shared::Shared;
 use crate::token::Token;
-use crate::transport::demand::Demand;
 use crate::verdict::Peer;
 
 /// How long after a rotation the credential before it is kept, milliseconds.
 const GRACE_MS: i64 = 3_600_000;
-
-/// A connection, and what the receiving domain demands of it.
-type Opened = (Connection, Demand);
 
 /// Why there is no connection.
 pub(crate) enum Trouble {
@@ -105,7 +101,7 @@ pub(crate) async fn prove(
     token: Option<&SecretString>,
 ) -> Result<(), Box<ConnectError>> {
     let secret = token.or(route.secrets.password.as_ref());
-    open_route(shared, route, &Arc::from(""), &route.name, auth(route, secret)).await?.0.quit().await;
+    open_route(shared, route, &Arc::from(""), &route.name, auth(route, secret)).await?.connection.quit().await;
     Ok(())
 }
 

@@ -163,7 +163,8 @@ mod tests {
     #[test]
     fn a_rule_softens_a_5yz_reply_only_where_its_author_said_so_and_never_hardens_a_4yz() {
         let rules = RuleBase::with_user_rules(&[("own.toml", USER)]).unwrap();
-        let verdict = |kind, code, text| super::judge(&rules, kind, Peer::default(), Stage::Sender, &refused(code, text)).verdict;
+        let verdict =
+            |kind, code, text| super::judge(&rules, kind, Peer::default(), Stage::Sender, &refused(code, text)).verdict;
         assert_eq!(verdict(RouteKind::Smarthost, 550, "5.7.1 contract number pending"), Verdict::Transient);
         assert_eq!(verdict(RouteKind::Mx, 550, "5.7.1 contract number pending"), Verdict::Permanent);
         assert_eq!(verdict(RouteKind::Smarthost, 550, "5.7.1 contract number refused"), Verdict::Permanent);
@@ -175,7 +176,7 @@ mod tests {
         let rules = RuleBase::builtin();
         let mut judged = 0;
         for rule in rules.rules() {
-            for sample in &rule.samples {
+            for sample in rule.samples() {
                 let explain::SampleWhat::Reply(reply) = &sample.what else { continue };
                 let stage = sample.stage.unwrap_or(Stage::Recipient);
                 let failure = Failure::Refused(reply.clone());
@@ -198,7 +199,8 @@ mod tests {
         assert_eq!((found.verdict, found.wait_s), (Verdict::Transient, Some(300)));
         assert!(found.cause.rule.is_some() && found.cause.provider.is_none(), "{found:?}");
         let google = host("gmail-smtp-in.l.google.com");
-        let found = super::judge(RuleBase::builtin(), RouteKind::Mx, google, Stage::Recipient, &refused(550, "5.1.1 no"));
+        let found =
+            super::judge(RuleBase::builtin(), RouteKind::Mx, google, Stage::Recipient, &refused(550, "5.1.1 no"));
         assert_eq!(found.cause.provider.as_deref(), Some("google"));
     }
 

@@ -130,6 +130,8 @@ pub struct Offer<'a> {
     pub auth: bool,
     /// XCLIENT can be given now.
     pub xclient: bool,
+    /// REQUIRETLS can be given now: the connection is under TLS.
+    pub requiretls: bool,
 }
 
 impl Offer<'_> {
@@ -145,6 +147,9 @@ impl Offer<'_> {
         line(&format!("SIZE {}", self.max_size));
         if self.starttls {
             line("STARTTLS");
+        }
+        if self.requiretls {
+            line("REQUIRETLS");
         }
         if self.auth {
             line("AUTH PLAIN LOGIN");
@@ -222,6 +227,7 @@ mod tests {
             starttls: true,
             auth: false,
             xclient: false,
+            requiretls: false,
         };
         let mut out = Vec::new();
         offer.encode_into(&mut out);

@@ -390,7 +390,11 @@ fn mail_parameters(plan: &Plan<'_>) -> Result<MailParameters, Failure> {
     if plan.eight_bit && !caps.eight_bit_mime {
         return Err(missing("8BITMIME"));
     }
+    if parameters.require_tls && !caps.requiretls {
+        return Err(missing("REQUIRETLS"));
+    }
     Ok(MailParameters {
+        require_tls: parameters.require_tls,
         body: if plan.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit },
         size: caps.size.map(|_| plan.size),
         smtputf8,

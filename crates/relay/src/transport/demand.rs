@@ -67,6 +67,11 @@ impl Demand {
         }
     }
 
+    /// Whether the domain's own policy names the host.
+    pub(crate) fn names_host(&self) -> bool {
+        matches!(self, Self::Pinned(_) | Self::Verified | Self::Tested { listed: true })
+    }
+
     /// Turns the route's settings into those for the host.
     pub(crate) fn apply(&self, mut mode: TlsMode, settings: &ClientSettings) -> (TlsMode, ClientSettings) {
         let mut settings = settings.clone();

@@ -20,6 +20,7 @@ mod pinned;
 mod policies;
 mod recipients;
 mod rules;
+mod require_tls;
 mod senders;
 mod settings;
 mod smarthost;

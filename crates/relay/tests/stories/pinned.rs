@@ -147,7 +147,8 @@ async fn pins_of_no_use_demand_tls_with_any_certificate() {
 async fn a_host_with_pins_gets_nothing_in_clear_whatever_happens_to_starttls() {
     let own = Ca::self_signed(&["nobody.test"], Validity::Now, false);
     let pins = [pin(3, 1, 1, &own.der())];
-    let strip = |name, act| Host { rules: vec![Rule::at(Stage::StartTls, act)], ..Host::new(name, starttls(&own), &pins) };
+    let strip =
+        |name, act| Host { rules: vec![Rule::at(Stage::StartTls, act)], ..Host::new(name, starttls(&own), &pins) };
     let hosts = vec![
         Host::new("hidden", Tls::None, &pins),
         strip("busy", Act::Reply("454 4.7.0 not now".into())),
@@ -233,9 +234,14 @@ async fn only_what_is_proven_counts_and_what_cannot_be_known_waits() {
 async fn pins_win_over_a_policy_and_a_policy_holds_where_there_are_none() {
     let ca = Ca::new();
     let own = Ca::self_signed(&["nobody.test"], Validity::Past, false);
-    let hosts = vec![Host::new("both", starttls(&own), &[pin(3, 1, 1, &own.der())]), Host::new("policy", starttls(&own), &[])];
+    let hosts =
+        vec![Host::new("both", starttls(&own), &[pin(3, 1, 1, &own.der())]), Host::new("policy", starttls(&own), &[])];
     let (sinks, tree) = tree(hosts, &[]).await;
-    let web = Web::start(&ca.issue(&["mta-sts.both.secure", "mta-sts.policy.secure"]), policy("enforce", &["mx-policy.secure"])).await;
+    let web = Web::start(
+        &ca.issue(&["mta-sts.both.secure", "mta-sts.policy.secure"]),
+        policy("enforce", &["mx-policy.secure"]),
+    )
+    .await;
     let zones = Zones::start().await;
     for name in ["both.secure", "policy.secure"] {
         zones.loopback(&format!("mta-sts.{name}")).txt(&format!("_mta-sts.{name}"), "v=STSv1; id=1;");

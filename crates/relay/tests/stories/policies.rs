@@ -58,7 +58,12 @@ pub fn envelope(sink: &Sink) -> Vec<String> {
 /// What the last attempt of a message says of TLS.
 pub async fn tls_of(rig: &Rig, id: store::MessageId) -> String {
     let events = store::Browse::events(&*rig.store, id, 100).await.unwrap();
-    events.iter().rev().find_map(|event| event.detail.attempt.clone()).and_then(|attempt| attempt.tls).unwrap_or_default()
+    events
+        .iter()
+        .rev()
+        .find_map(|event| event.detail.attempt.clone())
+        .and_then(|attempt| attempt.tls)
+        .unwrap_or_default()
 }
 
 #[tokio::test]
@@ -226,13 +231,15 @@ async fn a_new_id_brings_the_new_policy_in_the_background() {
     web.show(policy("none", &[]));
     let rig = rig.restart().await;
     rig.operate(id, store::Operation::Retry).await;
-    crate::rig::eventually("a second attempt", || async { (rig.recipients(id).await[0].attempts == 2).then_some(()) }).await;
+    crate::rig::eventually("a second attempt", || async { (rig.recipients(id).await[0].attempts == 2).then_some(()) })
+        .await;
     assert_eq!(web.asked().len(), 1, "the same id: nothing is fetched");
     let (dir, ca, zones, config) = rig.stop().await;
     zones.remove("_mta-sts.x.test").txt("_mta-sts.x.test", "v=STSv1; id=2;");
     let rig = Rig::again(dir, ca, zones, config).await;
     rig.operate(id, store::Operation::Retry).await;
-    crate::rig::eventually("a third attempt", || async { (rig.recipients(id).await[0].attempts == 3).then_some(()) }).await;
+    crate::rig::eventually("a third attempt", || async { (rig.recipients(id).await[0].attempts == 3).then_some(()) })
+        .await;
     web.wait_for(2).await;
     assert_eq!(envelope(&sink), Vec::<String>::new(), "until then the old one holds");
     let rig = rig.restart().await;

@@ -42,7 +42,8 @@ pub struct Setup {
 impl Setup {
     /// Loopback may send as anyone; there is no route.
     pub fn bare() -> Self {
-        let config = RelayConfig { hostname: "relay.test".into(), shutdown_s: 5, notices: false, ..RelayConfig::default() };
+        let config =
+            RelayConfig { hostname: "relay.test".into(), shutdown_s: 5, notices: false, ..RelayConfig::default() };
         Self { config, documents: Vec::new() }
             .sender("app", json!({"allowed_from": ["*"], "trusted_addresses": ["127.0.0.0/8"]}))
     }
@@ -172,7 +173,11 @@ impl Rig {
         for (kind, name, body, secret) in documents {
             store.put_document(kind, name, body, secret, clock.now_ms()).await.expect("a document");
         }
-        let resolving = ResolverSettings { servers: vec![zones.address()], timeout: Duration::from_secs(2), ..ResolverSettings::default() };
+        let resolving = ResolverSettings {
+            servers: vec![zones.address()],
+            timeout: Duration::from_secs(2),
+            ..ResolverSettings::default()
+        };
         let net = Net {
             clock: clock.clone(),
             resolver: Resolver::new(resolving).expect("a resolver"),

@@ -39,6 +39,8 @@ struct Mail {
     e: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     a: Option<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    t: bool,
 }
 
 /// `None` for parameters without any value.
@@ -54,6 +56,7 @@ pub(super) fn mail_parameters(parameters: &MailParameters) -> Result<Option<Stri
         r: parameters.ret,
         e: parameters.envid.clone(),
         a: parameters.auth.clone(),
+        t: parameters.require_tls,
     })
     .map(Some)
 }
@@ -68,6 +71,7 @@ pub(super) fn read_mail_parameters(text: Option<&str>) -> Result<MailParameters,
         ret: mail.r,
         envid: mail.e,
         auth: mail.a,
+        require_tls: mail.t,
     })
 }
 

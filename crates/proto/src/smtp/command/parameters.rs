@@ -1,4 +1,4 @@
-//! MAIL and RCPT with their parameters: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954 §5),
+//! MAIL and RCPT with their parameters: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), REQUIRETLS (RFC 8689), AUTH (RFC 4954 §5),
 //! RET, ENVID, NOTIFY and ORCPT (RFC 3461). A parameter given twice or not known is refused, never skipped.
 
 use std::io::Write as _;
@@ -46,6 +46,10 @@ pub(super) fn mail(arguments: &str) -> Result<Command, CommandError> {
             8 if keyword.eq_ignore_ascii_case("SMTPUTF8") && value.is_none() => {
                 parameters.smtputf8 = true;
                 32
+            }
+            10 if keyword.eq_ignore_ascii_case("REQUIRETLS") && value.is_none() => {
+                parameters.require_tls = true;
+                64
             }
             _ => return Err(unknown(keyword)),
         };
@@ -201,6 +205,9 @@ pub fn encode_mail(reverse_path: &ReversePath, parameters: &MailParameters, out:
     }
     if parameters.smtputf8 {
         out.extend_from_slice(b" SMTPUTF8");
+    }
+    if parameters.require_tls {
+        out.extend_from_slice(b" REQUIRETLS");
     }
     match parameters.ret {
         None => {}

@@ -255,11 +255,11 @@ proptest! {
 
     #[test]
     fn mail_as_written_is_read_back(
-        size in any::<Option<u64>>(), eight_bit in any::<bool>(), smtputf8 in any::<bool>(),
+        size in any::<Option<u64>>(), eight_bit in any::<bool>(), smtputf8 in any::<bool>(), require_tls in any::<bool>(),
         ret in any::<Option<bool>>(), envid in prop::option::of("[ -~]{1,100}"), auth in prop::option::of("[ -~]{0,100}"),
     ) {
         let parameters = MailParameters {
-            size, smtputf8, envid, auth,
+            size, smtputf8, require_tls, envid, auth,
             body: if eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit },
             ret: ret.map(|full| if full { ReturnContent::Full } else { ReturnContent::Headers }),
         };

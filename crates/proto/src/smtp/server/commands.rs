@@ -100,6 +100,7 @@ impl Server {
             starttls: self.settings.starttls && !self.facts.tls,
             auth: self.auth_allowed() && self.facts.authenticated.is_none(),
             xclient: self.settings.xclient,
+            requiretls: self.facts.tls,
         };
         offer.encode_into(&mut self.output);
     }
@@ -114,6 +115,9 @@ impl Server {
             "530 5.7.0 authentication required"
         } else if limit > 0 && size > limit {
             "552 5.3.4 message is larger than the limit"
+        } else if parameters.require_tls && !self.facts.tls {
+            // RFC 8689 §4.1: it is not offered here.
+            "555 5.7.30 REQUIRETLS needs a connection under TLS"
         } else if !parameters.smtputf8 && reverse_path.0.as_ref().is_some_and(|address| address.needs_smtputf8()) {
             "553 5.6.7 the address needs SMTPUTF8"
         } else {
