@@ -335,7 +335,7 @@ mod tests {
         let problems = |mechanism: &str| {
             let text =
                 format!(r#"{{"kind":"smarthost","host":"smtp.example","username":"u","mechanism":"{mechanism}"}}"#);
-            serde_json::from_str::<RouteRecord>(&text).unwrap().problems(true).len()
+            serde_json::from_str::<RouteRecord>(&text).unwrap().problems(&Secrets::of_password("p".into())).len()
         };
         assert_eq!(problems("SCRAM-SHA-256"), 0);
         assert_eq!(problems("GSSAPI"), 1);
