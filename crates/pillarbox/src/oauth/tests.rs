@@ -43,7 +43,14 @@ async fn answer(Extract(asked): Extract<Arc<Asked>>, body: String) -> (StatusCod
 impl Endpoint {
     async fn start() -> Self {
         let asked = Arc::new(Asked { life_s: Mutex::new(3_600), ..Asked::default() });
-        let app = Router::new().route("/token", post(answer)).with_state(asked.clone());
+        let device = || async {
+            let body = json!({
+                "device_code": "dev1ce", "user_code": "ABCD-1234", "verification_uri": "https://sso.example/device",
+                "expires_in": 600, "interval": 5,
+            });
+            body.to_string()
+        };
+        let app = Router::new().route("/token", post(answer)).route("/device", post(device)).with_state(asked.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/token", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -194,4 +201,35 @@ fn tokens_are_renewed_before_their_end_and_not_all_at_once() {
         let at = renewal(0, 60_000, random);
         assert!((42_000..=48_000).contains(&at), "{at}");
     }
+}
+
+#[tokio::test]
+async fn a_sign_in_by_device_code_asks_no_more_often_than_it_may_and_ends_in_a_refresh_token() {
+    let scene = Scene::new().await;
+    let (source, route) = (scene.source(), scene.endpoint.route("refresh_token"));
+    let mut record = route.record.oauth.clone().unwrap();
+    record.device_url = Some(scene.endpoint.url.replace("/token", "/device"));
+    let logins = device::Logins::default();
+    let begun = logins.begin(source.http(), "out", &record, 0).await.unwrap();
+    assert_eq!((begun.user_code.as_str(), begun.interval_s), ("ABCD-1234", 5));
+    let ask = async |now_ms| logins.ask(source.http(), ("out", &begun.id), &record, &route.secrets, now_ms).await;
+
+    assert!(matches!(ask(4_000).await, Some(device::Progress::Pending(1))));
+    assert_eq!(scene.endpoint.count(), 0, "too early to ask");
+    scene.endpoint.says(400, r#"{"error":"authorization_pending"}"#);
+    assert!(matches!(ask(5_000).await, Some(device::Progress::Pending(5))));
+    scene.endpoint.says(400, r#"{"error":"slow_down"}"#);
+    assert!(matches!(ask(10_000).await, Some(device::Progress::Pending(10))));
+    assert!(matches!(ask(15_000).await, Some(device::Progress::Pending(5))));
+    assert_eq!(scene.endpoint.count(), 2);
+    *scene.endpoint.asked.answer.lock() = None;
+    let Some(device::Progress::Done(refresh)) = ask(20_000).await else { panic!("not done") };
+    assert_eq!(refresh.expose_secret(), "refresh-3");
+    assert!(ask(30_000).await.is_none(), "it can be finished once");
+    assert!(scene.endpoint.asked.bodies.lock()[0].contains("device_code=dev1ce"));
+
+    let late = logins.begin(source.http(), "out", &record, 0).await.unwrap();
+    let ended = logins.ask(source.http(), ("out", &late.id), &record, &route.secrets, 600_000).await;
+    assert!(matches!(ended, Some(device::Progress::Failed(_))));
+    assert!(logins.ask(source.http(), ("other", &late.id), &record, &route.secrets, 1).await.is_none());
 }

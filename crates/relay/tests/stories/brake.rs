@@ -89,3 +89,54 @@ async fn a_server_that_cannot_check_passwords_now_is_no_reason_to_brake() {
     rig.becomes(id, &["delivered"]).await;
     assert!(rig.relay.status().brakes.is_empty());
 }
+
+#[tokio::test]
+async fn after_a_rotation_the_password_before_still_carries_mail_while_the_new_one_does_not_work() {
+    use relay::secrets::{Previous, Secrets};
+    let sink = guarded().await;
+    let rig = Setup::to(&sink).secret_route(route(&sink), "right").start().await;
+    let before = Secrets::of_password("right".into());
+    let rotated = Secrets {
+        previous: Some(Box::new(Previous { secrets: before, since_ms: rig.now_ms() })),
+        ..Secrets::of_password("not known to all servers yet".into())
+    };
+    let stored = SecretChange::Set(rotated.store().expect("secrets"));
+    rig.store.put_document(Kind::Route, "out".into(), route(&sink), stored, rig.now_ms()).await.expect("a document");
+    rig.relay.reload().await.expect("settings");
+    let id = rig.send(&["r@x.test"]).await;
+    rig.becomes(id, &["delivered"]).await;
+    assert_eq!(tries(&sink), 2);
+    assert!(rig.relay.status().brakes.is_empty());
+}
+
+#[tokio::test]
+async fn a_rotation_that_has_worked_for_an_hour_leaves_nothing_of_the_password_before() {
+    use relay::secrets::{Previous, Secrets};
+    let sink = guarded().await;
+    let long_ago = Previous { secrets: Secrets::of_password("old".into()), since_ms: 1 };
+    let rotated = Secrets { previous: Some(Box::new(long_ago)), ..Secrets::of_password("right".into()) };
+    let stored = rotated.store().expect("secrets");
+    let rig = Setup::to(&sink).secret_route(route(&sink), secrecy::ExposeSecret::expose_secret(&stored)).start().await;
+    let id = rig.send(&["r@x.test"]).await;
+    rig.becomes(id, &["delivered"]).await;
+    eventually("only the new password", || async {
+        let documents = rig.store.documents(Kind::Route).await.expect("routes");
+        let secret = documents[0].secret.clone().expect("a secret");
+        (secrecy::ExposeSecret::expose_secret(&secret) == "right").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_proof_signs_in_and_sends_nothing() {
+    let sink = guarded().await;
+    let rig = Setup::to(&sink).secret_route(route(&sink), "right").start().await;
+    let mut tried = relay::route::Route::clone(&rig.relay.routes()[0]);
+    rig.relay.prove(&tried, None).await.expect("the right password");
+    tried.secrets = relay::secrets::Secrets::of_password("wrong".into());
+    let error = rig.relay.prove(&tried, None).await.expect_err("a wrong password");
+    assert_eq!(error.failure.reply().map(|reply| reply.code), Some(535));
+    let commands = sink.commands();
+    assert!(commands.iter().all(|(_, line)| !line.starts_with("MAIL")), "{commands:?}");
+    assert!(rig.relay.status().brakes.is_empty());
+}
