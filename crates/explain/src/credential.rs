@@ -4,6 +4,7 @@
 //! positions and names of characters, never the password or a part of it; user names do not go in either, because
 //! the two are often swapped.
 
+mod aws;
 mod characters;
 mod forms;
 mod shape;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 use crate::embedded;
 use crate::values::Values;
+pub use aws::ses_smtp_password;
 use shape::Shape;
 
 /// What is known of a sign-in before it is tried.
