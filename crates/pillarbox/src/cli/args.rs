@@ -8,6 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
 use super::args_domain::{DomainArgs, EXAMPLES as DOMAIN_EXAMPLES};
 use super::args_policy::{DkimCommand, DmarcArgs, SpfArgs};
+<<<<<<< HEAD
+=======
+use super::args_presets::ProviderCommand;
+>>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
 use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
 
@@ -74,6 +78,9 @@ pub enum Command {
     /// How mail leaves.
     #[command(subcommand)]
     Route(RouteCommand),
+    /// Providers that a route can be made for.
+    #[command(subcommand)]
+    Provider(ProviderCommand),
     /// Look at captured mail.
     #[command(subcommand)]
     Capture(CaptureCommand),

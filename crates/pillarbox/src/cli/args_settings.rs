@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::args_oauth::{NewCredential, OauthOptions};
 use super::route_rates::RateOptions;
+use super::args_presets::{DerivedOptions, GuardOptions, PresetOptions};
 
 /// Commands on senders.
 #[derive(Debug, Subcommand)]
@@ -174,9 +175,13 @@ impl FromStr for Source {
 /// Commands on routes.
 #[derive(Debug, Subcommand)]
 pub enum RouteCommand {
-    /// Add a route.
+    /// Add a route. One to a known provider is tried first, and saved only if it works.
     #[command(
+<<<<<<< HEAD
         after_help = "Examples:\n  pillarbox route add provider --smarthost smtp.example.com:587 --username shop --password-from prompt --default\n  pillarbox route add office --smarthost smtp.office365.com --username relay@example.com --oauth microsoft --tenant example.com --client-id 11111111-2222-3333-4444-555555555555 --client-secret-file secret.txt\n  pillarbox route add direct --mx\n  pillarbox route add look --capture"
+=======
+        after_help = "Examples:\n  pillarbox route add mail microsoft365 --username relay@example.com --password-from file:/run/secrets/relay --from relay@example.com --default\n  pillarbox route add aws ses --region eu-west-1 --username AKIAIOSFODNN7EXAMPLE --secret-access-key-file /run/secrets/aws\n  pillarbox route add provider --smarthost smtp.example.com:587 --username shop --password-from prompt --default\n  pillarbox route add direct --mx\n  pillarbox route add look --capture"
+>>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
     )]
     Add {
         /// Name.
@@ -187,6 +192,18 @@ pub enum RouteCommand {
         /// How.
         #[command(flatten)]
         options: Box<RouteOptions>,
+        /// What the provider leaves open.
+        #[command(flatten)]
+        preset: PresetOptions,
+        /// A secret to derive the password from.
+        #[command(flatten)]
+        derived: DerivedOptions,
+        /// The test before saving.
+        #[command(flatten)]
+        guard: GuardOptions,
+        /// Try a smart host before it is saved, as a known provider is.
+        #[arg(long)]
+        test: bool,
         /// Let all mail that no other rule takes go this way.
         #[arg(long)]
         default: bool,
@@ -200,7 +217,7 @@ pub enum RouteCommand {
         /// Name.
         name: String,
     },
-    /// Change a route.
+    /// Change a route. Another host or sign-in is tried first; if it does not work the route stays as it is.
     #[command(
         after_help = "Examples:\n  pillarbox route set provider --connections 5\n  pillarbox route set provider --per-minute 25 --recipients-per-day 10000\n  pillarbox route set provider --password-from prompt\n  pillarbox route set provider --clear ca-file"
     )]
@@ -213,6 +230,12 @@ pub enum RouteCommand {
         /// What changes.
         #[command(flatten)]
         options: Box<RouteOptions>,
+        /// A secret to derive the password from.
+        #[command(flatten)]
+        derived: DerivedOptions,
+        /// The test before saving.
+        #[command(flatten)]
+        guard: GuardOptions,
         /// What is removed.
         #[arg(long, value_enum)]
         clear: Vec<RouteClear>,
@@ -256,6 +279,9 @@ pub enum RouteCommand {
 #[derive(Debug, Clone, Default, Args)]
 #[group(required = true, multiple = false)]
 pub struct RouteKindArgs {
+    /// A known provider (see `pillarbox provider ls`): host, port, TLS and limits come from there.
+    #[arg(value_name = "PROVIDER")]
+    pub provider: Option<String>,
     /// To one server, HOST or HOST:PORT.
     #[arg(long, value_name = "HOST")]
     pub smarthost: Option<String>,

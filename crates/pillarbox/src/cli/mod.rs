@@ -8,6 +8,7 @@ pub mod args_dkim;
 pub mod args_domain;
 pub mod args_oauth;
 pub mod args_policy;
+pub mod args_presets;
 pub mod args_rules;
 pub mod args_settings;
 mod capture;
@@ -47,8 +48,14 @@ mod explain_trace;
 mod help;
 mod manual;
 mod output;
+mod providers;
 mod queue;
+<<<<<<< HEAD
 mod route_oauth;
+=======
+mod route_guard;
+mod route_preset;
+>>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
 mod route_rates;
 mod routes;
 mod rules;
@@ -162,6 +169,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Send(args) => wait(send::run(global, &args)),
         Command::Queue(command) => wait(queue::run(global, command)),
         Command::Sender(command) => wait(senders::run(global, command)),
+        Command::Provider(command) => providers::run(global, &command),
         Command::Route(command) => wait(routes::run(global, command)),
         Command::Capture(command) => wait(capture::run(global, command)),
         Command::Status => wait(server::status(global)),

@@ -8,11 +8,17 @@ use serde_json::{Map, Value, json};
 
 use super::Fault;
 use super::args::Global;
+use super::args_presets::{DerivedOptions, GuardOptions, PresetOptions};
 use super::args_settings::{RouteClear, RouteCommand, RouteKindArgs, RouteOptions, RuleCommand, Tls};
 use super::client::{Client, Need, escaped, read};
 use super::output::{clean, facts, json as print_json, print, short_time, table};
 use super::route_rates::words as rate_words;
+<<<<<<< HEAD
 use super::{route_oauth, secret};
+=======
+use super::route_guard::{Test, save};
+use super::{route_preset, secret};
+>>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
 use crate::config::values::duration;
 use crate::http::api::routes::{RouteOut, RuleOut};
 use crate::http::views::Page;
@@ -22,12 +28,13 @@ pub async fn run(global: &Global, command: RouteCommand) -> Result<(), Fault> {
     let loaded = super::load(global)?;
     let client = Client::find(global, &loaded, Need::Store).await?;
     match command {
-        RouteCommand::Add { name, kind, options, default } => {
-            add(global, &client, name, &kind, &options, default).await
+        RouteCommand::Add { name, kind, options, preset, derived, guard, test, default } => {
+            let new = New { name, kind, options: *options, preset, derived, guard, test, default };
+            add(global, &client, new).await
         }
         RouteCommand::Ls => list(global, client.get("/routes").await?),
         RouteCommand::Show { name } => show(global, client.get(&path(&name)).await?),
-        RouteCommand::Set { name, smarthost, options, clear } => {
+        RouteCommand::Set { name, smarthost, options, derived, guard, clear } => {
             let mut patch = fields(&options)?;
             route_oauth::fields(&options.oauth, &mut patch)?;
             if let Some(text) = &smarthost {
@@ -37,13 +44,20 @@ pub async fn run(global: &Global, command: RouteCommand) -> Result<(), Fault> {
                 let password = secret::read(source, "Password")?;
                 patch.insert("password".into(), password.expose_secret().into());
             }
+            if let Some(file) = &derived.secret_access_key_file {
+                let route: RouteOut = read(client.get(&path(&name)).await?)?;
+                let host = patch.get("host").and_then(Value::as_str).map(str::to_owned).or(route.route.host);
+                let password = route_preset::derived(file, host.as_deref().unwrap_or_default())?;
+                patch.insert("password".into(), password.expose_secret().into());
+            }
             for one in clear {
                 cleared(one).iter().for_each(|field| drop(patch.insert((*field).into(), Value::Null)));
             }
             if patch.is_empty() {
                 return Err(Fault::Usage("nothing to change; see `pillarbox route set --help`".into()));
             }
-            show(global, client.send(Method::PATCH, &path(&name), Value::Object(patch)).await?)
+            let how = (Test::First, &guard);
+            show(global, save(global, &client, (Method::PATCH, &path(&name)), patch, how).await?)
         }
         RouteCommand::Login { name } => route_oauth::login(global, &client, &name).await,
         RouteCommand::Rotate { name, new } => {
@@ -67,19 +81,51 @@ fn path(name: &str) -> String {
     format!("/routes/{}", escaped(name))
 }
 
-async fn add(
-    global: &Global,
-    client: &Client,
+/// A route to be added.
+struct New {
     name: String,
+    kind: RouteKindArgs,
+    options: RouteOptions,
+    preset: PresetOptions,
+    derived: DerivedOptions,
+    guard: GuardOptions,
+    test: bool,
+    default: bool,
+}
+
+async fn add(global: &Global, client: &Client, new: New) -> Result<(), Fault> {
+    let mut body = fields(&new.options)?;
+    let mut test = if new.test || new.guard.from.is_some() { Test::First } else { Test::No };
+    let key_file = new.derived.secret_access_key_file.as_deref();
+    if let Some(provider) = &new.kind.provider {
+        route_preset::complete(provider, &new.preset, &new.options, key_file, &mut body)?;
+        test = Test::First;
+    } else {
+        by_kind(&new.kind, &new.options, key_file, &mut body)?;
+    }
+    body.insert("name".into(), new.name.clone().into());
+    let value = save(global, client, (Method::POST, "/routes"), body, (test, &new.guard)).await?;
+    if new.default {
+        set_default(client, &new.name).await?;
+    }
+    show(global, value)
+}
+
+/// A route that is described as a whole.
+fn by_kind(
     kind: &RouteKindArgs,
     options: &RouteOptions,
-    default: bool,
+    key_file: Option<&std::path::Path>,
+    body: &mut Map<String, Value>,
 ) -> Result<(), Fault> {
+<<<<<<< HEAD
     let mut body = fields(options)?;
     let oauth = route_oauth::fields(&options.oauth, &mut body)?;
+=======
+>>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
     let word = match &kind.smarthost {
         Some(text) => {
-            host(text, &mut body)?;
+            host(text, body)?;
             "smarthost"
         }
         None if kind.mx => "mx",
@@ -87,17 +133,20 @@ async fn add(
         None => "discard",
     };
     body.insert("kind".into(), word.into());
+<<<<<<< HEAD
     if !oauth && (options.username.is_some() || options.password_from.is_some()) {
+=======
+    if let Some(file) = key_file {
+        let host = body.get("host").and_then(Value::as_str).unwrap_or_default();
+        let password = route_preset::derived(file, host)?;
+        body.insert("password".into(), password.expose_secret().into());
+    } else if options.username.is_some() || options.password_from.is_some() {
+>>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
         let source = secret::or_prompt(options.password_from.as_ref())?;
         let password = secret::read(&source, "Password")?;
         body.insert("password".into(), password.expose_secret().into());
     }
-    body.insert("name".into(), name.clone().into());
-    let value = client.send(Method::POST, "/routes", Value::Object(body)).await?;
-    if default {
-        set_default(client, &name).await?;
-    }
-    show(global, value)
+    Ok(())
 }
 
 async fn set_default(client: &Client, name: &str) -> Result<(), Fault> {

@@ -22,6 +22,9 @@ pub struct Problem {
     /// Fields of the request that are wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// What a test found, for settings that were not saved because of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<serde_json::Value>,
     /// Seconds to wait; also the header `Retry-After`.
     #[serde(skip)]
     pub retry_after: Option<u32>,
@@ -52,6 +55,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
+            report: None,
             retry_after: None,
         }
     }
@@ -70,6 +74,11 @@ impl Problem {
     /// 422 with one field.
     pub fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::fields(vec![FieldError::new(pointer, detail)])
+    }
+    /// 422 with the report of a test that did not go well.
+    pub fn untested(detail: impl Into<String>, report: serde_json::Value) -> Self {
+        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        Self { kind: "route_test_failed".into(), report: Some(report), ..problem }
     }
     /// With a time to wait.
     pub fn retry_after(self, seconds: u32) -> Self {

@@ -9,9 +9,12 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use diagnose::check::Report;
 use net::Clock;
 use proto::transcript::Stage;
+use relay::secrets::Secrets;
 use relay::route::{RouteKind, RouteRecord, RouteTls};
+use secrecy::SecretString;
 use store::settings::Kind;
 use tokio::sync::Semaphore;
 
@@ -44,20 +47,25 @@ impl Checks {
 
 /// Runs a check and gives its report, whatever it says.
 pub async fn run(State(app): State<Shared>, _: Admin, Json(mut input): Json<CheckIn>) -> Result<Response, Problem> {
+    if let Some(name) = input.route.take() {
+        input = of_route(&app, &name, input).await?;
+    }
+    probed(&app, input).await.map(|report| axum::Json(report).into_response())
+}
+
+/// Runs a check, if there is room for one more.
+pub async fn probed(app: &Shared, input: CheckIn) -> Result<Report, Problem> {
     let full = || {
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "4 checks are running: try again in a few seconds").retry_after(5)
     };
     let _place = app.checks.room.clone().try_acquire_owned().map_err(|_| full())?;
-    if let Some(name) = input.route.take() {
-        input = of_route(&app, &name, input).await?;
-    }
     let rules = app.rules();
     let prepared = input.prepare(&rules, &app.hostname).map_err(Problem::fields)?;
     let checks = &app.checks;
     let mut nobody = |_: diagnose::check::Event<'_>| {};
     let check = perform(&checks.config, checks.clock.clone(), rules, prepared, &mut nobody);
     match tokio::time::timeout(LONGEST, check).await {
-        Ok(Ok(report)) => Ok(axum::Json(report).into_response()),
+        Ok(Ok(report)) => Ok(report),
         Ok(Err(error)) => {
             tracing::error!(error = format!("{error:#}"), "a check could not be run");
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}")))
@@ -73,6 +81,24 @@ pub async fn run(State(app): State<Shared>, _: Admin, Json(mut input): Json<Chec
 async fn of_route(app: &Shared, name: &str, input: CheckIn) -> Result<CheckIn, Problem> {
     let document = settings::find(app, Kind::Route, name).await?;
     let record: RouteRecord = settings::record(&document)?;
+    let secrets = super::routes::read_secrets(&document)?;
+    let token = match &record.oauth {
+        Some(oauth) => {
+            let asked = app.tokens()?.current(name, oauth, &secrets).await;
+            Some(asked.map_err(|failure| super::sign_in::failed(app, Stage::Auth, &failure))?)
+        }
+        None => None,
+    };
+    of_record(record, &secrets, token, input)
+}
+
+/// The same of a route that need not be saved yet.
+pub fn of_record(
+    record: RouteRecord,
+    secrets: &Secrets,
+    token: Option<SecretString>,
+    input: CheckIn,
+) -> Result<CheckIn, Problem> {
     let tls = match record.tls {
         Some(RouteTls::None) => TlsMode::None,
         Some(RouteTls::Implicit) => TlsMode::Implicit,
@@ -90,21 +116,13 @@ async fn of_route(app: &Shared, name: &str, input: CheckIn) -> Result<CheckIn, P
         }
         _ => return Err(Problem::field("/route", "mail on this route stays here: there is no server to check")),
     };
-    let secrets = super::routes::read_secrets(&document)?;
-    let token = match &record.oauth {
-        Some(oauth) => {
-            let asked = app.tokens()?.current(name, oauth, &secrets).await;
-            Some(asked.map_err(|failure| super::sign_in::failed(app, Stage::Auth, &failure))?)
-        }
-        None => None,
-    };
     let mechanism = record.mechanism.or(token.is_some().then(|| "XOAUTH2".to_owned()));
     Ok(CheckIn {
         target: Some(target),
         tls: Some(tls),
         auth: input.auth.clone().or(mechanism),
         username: record.username,
-        password: token.or(secrets.password),
+        password: token.or(secrets.password.clone()),
         allow_plaintext_auth: record.auth_without_tls,
         insecure: !record.verify || opportunistic,
         ca_file: record.ca_file.map(Into::into),

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::settings::{Document, Kind, SecretChange};
 
+use super::guard::Guard;
 use super::senders::text;
 use super::{route_secrets, settings};
 use crate::http::auth::Admin;
-use crate::http::json::Json;
+use crate::http::json::{Json, Query};
 use crate::http::problem::{FieldError, Problem};
 use crate::http::views::Page;
 use crate::http::{Shared, time};
@@ -133,10 +134,12 @@ pub async fn show(
     document(&settings::find(&app, Kind::Route, &name).await?).map(axum::Json)
 }
 
-/// Adds a route: `name`, the fields of the record, and what is secret (see [`super::route_secrets`]).
+/// Adds a route: `name`, the fields of the record, and what is secret (see [`super::route_secrets`]); with `?test=true` only
+/// if it works.
 pub async fn add(
     State(app): State<Shared>,
     _: Admin,
+    Query(guard): Query<Guard>,
     Json(mut body): Json<serde_json::Map<String, Value>>,
 ) -> Result<(StatusCode, axum::Json<RouteOut>), Problem> {
     let name = text(&mut body, "name")?.ok_or_else(|| Problem::field("/name", "is missing"))?;
@@ -145,6 +148,9 @@ pub async fn add(
     route_secrets::take(&mut body, &mut secrets)?;
     let record: RouteRecord = settings::read(Value::Object(body))?;
     check(&record, &secrets)?;
+    if guard.wants_test() && !settings::exists(&app, Kind::Route, &name).await? {
+        guard.prove(&app, &record, &secrets).await?;
+    }
     let _one = app.settings.lock().await;
     if settings::exists(&app, Kind::Route, &name).await? {
         return Err(Problem::new(StatusCode::CONFLICT, format!("there is already a route \"{name}\"")));
@@ -153,27 +159,37 @@ pub async fn add(
     Ok((StatusCode::CREATED, axum::Json(out(name, &secrets, app.clock.now_ms(), record))))
 }
 
-/// Changes a route by a merge patch (RFC 7396); secrets may be among the fields, `null` removes one.
+/// Changes a route by a merge patch (RFC 7396); secrets may be among the fields, `null` removes one. With `?test=true` a
+/// change of host or sign-in counts only if it works; else the route stays as it was.
 pub async fn change(
     State(app): State<Shared>,
     _: Admin,
+    Query(guard): Query<Guard>,
     Path(name): Path<String>,
     Json(mut patch): Json<serde_json::Map<String, Value>>,
 ) -> Result<axum::Json<RouteOut>, Problem> {
-    let _one = app.settings.lock().await;
-    let document = settings::find(&app, Kind::Route, &name).await?;
-    let mut secrets = read_secrets(&document)?;
-    let secret = if route_secrets::take(&mut patch, &mut secrets)? {
+    let before = settings::find(&app, Kind::Route, &name).await?;
+    let mut secrets = read_secrets(&before)?;
+    let new_secret = route_secrets::take(&mut patch, &mut secrets)?;
+    let secret = if new_secret {
         // What was set by hand is not doubted: there is nothing to fall back to.
         secrets.previous = None;
         sealed(&secrets)
     } else {
         SecretChange::Keep
     };
-    let mut body = document.body.clone();
+    let mut body = before.body.clone();
     settings::merge(&mut body, Value::Object(patch));
     let record: RouteRecord = settings::read(body)?;
     check(&record, &secrets)?;
+    if guard.concerns(&settings::record(&before)?, &record, new_secret) {
+        guard.prove(&app, &record, &secrets).await?;
+    }
+    let _one = app.settings.lock().await;
+    if settings::find(&app, Kind::Route, &name).await?.version != before.version {
+        let detail = "the route was changed by somebody else meanwhile: look at it and try again";
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
     settings::write(&app, Kind::Route, &name, &record, secret).await?;
     Ok(axum::Json(out(name, &secrets, app.clock.now_ms(), record)))
 }

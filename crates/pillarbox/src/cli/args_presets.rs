@@ -1,0 +1,52 @@
+//! What can be typed about providers, presets and the test of a route before it is saved.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Commands on providers.
+#[derive(Debug, Subcommand)]
+pub enum ProviderCommand {
+    /// List the providers that `route add` knows.
+    #[command(after_help = "Examples:\n  pillarbox provider ls\n  pillarbox provider ls --json")]
+    Ls,
+    /// Show what a route to a provider needs, its limits and records, and what it looks like when it is wrong.
+    #[command(after_help = "Examples:\n  pillarbox provider show microsoft365\n  pillarbox provider show ses --json")]
+    Show {
+        /// Name, as `provider ls` lists it.
+        name: String,
+    },
+}
+
+/// What a preset leaves open.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PresetOptions {
+    /// Region of the account, where the provider has several (see `provider show`).
+    #[arg(long, value_name = "REGION", requires = "provider")]
+    pub region: Option<String>,
+    /// Host, where everybody has their own (Exchange, direct send).
+    #[arg(long, value_name = "HOST", requires = "provider")]
+    pub host: Option<String>,
+    /// Another port of the provider than the usual one; TLS follows.
+    #[arg(long, value_name = "PORT", requires = "provider")]
+    pub port: Option<u16>,
+}
+
+/// A secret that the password is computed from.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DerivedOptions {
+    /// AWS secret access key to derive the SMTP password of SES from; the key itself is not stored.
+    #[arg(long, value_name = "FILE", conflicts_with = "password_from")]
+    pub secret_access_key_file: Option<PathBuf>,
+}
+
+/// The test before saving.
+#[derive(Debug, Clone, Default, Args)]
+pub struct GuardOptions {
+    /// Sender to try as well (MAIL FROM); nothing is sent.
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+    /// Save it even if the test does not go well.
+    #[arg(long)]
+    pub force: bool,
+}

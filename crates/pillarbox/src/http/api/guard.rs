@@ -1,0 +1,88 @@
+//! A route is tried before it counts: with `?test=true` only settings are saved that the staged check went well with.
+
+use relay::route::{RouteKind, RouteRecord};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::checks;
+use crate::check::CheckIn;
+use crate::http::Shared;
+use crate::http::problem::Problem;
+
+/// Settings that say how much and when, not to whom or as whom: they cannot be tried.
+const UNTRIED: &[&str] = &["connections", "messages_per_connection", "recipients_per_transaction", "idle_s", "retry_s", "rates", "destination_rates"];
+
+/// The query of a request that saves a route.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Guard {
+    /// Try it first.
+    test: bool,
+    /// Try this sender (MAIL FROM) too; nothing is sent.
+    from: Option<String>,
+}
+
+impl Guard {
+    /// Whether a change has to be tried: it leads elsewhere, or signs in otherwise.
+    pub fn concerns(&self, before: &RouteRecord, after: &RouteRecord, new_secret: bool) -> bool {
+        let tried = |record: &RouteRecord| {
+            let mut value = serde_json::to_value(record).unwrap_or_default();
+            if let Value::Object(fields) = &mut value {
+                UNTRIED.iter().for_each(|name| drop(fields.remove(*name)));
+            }
+            value
+        };
+        self.test && (new_secret || self.from.is_some() || tried(before) != tried(after))
+    }
+
+    /// Whether a new route has to be tried.
+    pub fn wants_test(&self) -> bool {
+        self.test
+    }
+
+    /// Tries it.
+    ///
+    /// # Errors
+    /// 422 with the report where the check did not go well.
+    pub async fn prove(&self, app: &Shared, record: &RouteRecord, secret: Option<SecretString>) -> Result<(), Problem> {
+        if record.kind != RouteKind::Smarthost {
+            // Mail exchangers differ by recipient, and what stays here needs no test.
+            return Ok(());
+        }
+        let asked = CheckIn { from: self.from.clone(), ..CheckIn::default() };
+        let input = checks::of_record(record.clone(), secret, asked)?;
+        let report = checks::probed(app, input).await?;
+        if report.healthy {
+            return Ok(());
+        }
+        let title = report.findings.first().map(|found| found.explanation.title.clone()).unwrap_or_default();
+        let report = serde_json::to_value(&report).unwrap_or_default();
+        Err(Problem::untested(format!("the route was tried and does not work, so nothing was saved: {title}"), report))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_limit_changes_nothing_that_could_be_tried_and_a_host_does() {
+        let guard = Guard { test: true, from: None };
+        let record = |more: Value| {
+            let mut value = json!({ "kind": "smarthost", "host": "a.example" });
+            crate::http::api::settings::merge(&mut value, more);
+            serde_json::from_value::<RouteRecord>(value).unwrap()
+        };
+        let before = record(json!({}));
+        assert!(!guard.concerns(&before, &record(json!({ "connections": 3, "retry_s": [60] })), false));
+        assert!(guard.concerns(&before, &before, true), "a new password");
+        for more in
+            [json!({ "host": "b.example" }), json!({ "port": 25 }), json!({ "helo": "x" }), json!({ "verify": false })]
+        {
+            assert!(guard.concerns(&before, &record(more.clone()), false), "{more}");
+            assert!(!Guard::default().concerns(&before, &record(more), true));
+        }
+    }
+}
