@@ -8,11 +8,8 @@ mod check;
 mod cli;
 mod config;
 mod http;
-<<<<<<< HEAD
 mod oauth;
-=======
 mod presets;
->>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
 mod serve;
 
 use std::process::ExitCode;

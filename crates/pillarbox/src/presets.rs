@@ -212,7 +212,9 @@ fn fill_rates(preset: &Preset, body: &mut Map<String, Value>) {
     }
     let rates = body.entry("rates").or_insert_with(|| Value::Object(Map::new()));
     if let Value::Object(rates) = rates {
-        known.for_each(|(name, limit)| drop(rates.entry(name).or_insert_with(|| limit.into())));
+        for (name, limit) in known {
+            rates.entry(name).or_insert_with(|| limit.into());
+        }
     }
 }
 

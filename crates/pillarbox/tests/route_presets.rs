@@ -202,7 +202,7 @@ async fn the_api_guards_a_change_and_lists_what_is_known() {
     };
     let (status, problem) = patch("?test=true", json!({ "password": OTHER_KEY })).await;
     assert_eq!((status, problem["report"]["failed_at"].as_str()), (422, Some("auth")), "{problem:#}");
-    assert_eq!(patch("?surprise=1", json!({ "connections": 2 })).await.0, 422);
+    assert_eq!(patch("?surprise=1", json!({ "connections": 2 })).await.0, 400);
     assert_eq!(patch("", json!({ "password": OTHER_KEY })).await.0, 200, "without a test it counts at once");
 
     let (status, all) = place.server.get("/api/v1/providers").await;

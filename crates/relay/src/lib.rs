@@ -32,6 +32,7 @@ pub mod token;
 mod usage;
 pub mod transport;
 pub mod verdict;
+pub mod whatif;
 
 pub use accept::{Door, Receipt, Submission};
 pub use config::{Keep, RelayConfig, StreamConfig};

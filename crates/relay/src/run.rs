@@ -103,6 +103,10 @@ impl Relay {
         Ok(Arc::new(Self { shared, taken_back, problems }))
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// The one way in.
     pub fn door(&self) -> Arc<Door> {
         Arc::new(Door { shared: self.shared.clone() })

@@ -2,6 +2,7 @@
 //! the credentials, running the probe, and one report of both.
 
 mod input;
+pub mod route;
 mod run;
 mod target;
 

@@ -8,10 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
 use super::args_domain::{DomainArgs, EXAMPLES as DOMAIN_EXAMPLES};
 use super::args_policy::{DkimCommand, DmarcArgs, SpfArgs};
-<<<<<<< HEAD
-=======
 use super::args_presets::ProviderCommand;
->>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
 use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
 
@@ -92,7 +89,7 @@ pub enum Command {
     Domain(Box<DomainArgs>),
     /// Say what replies and log lines mean, and what to do.
     #[command(
-        after_help = "Examples:\n  pillarbox explain '550 5.1.1 The email account that you tried to reach does not exist'\n  pillarbox explain /var/log/mail.log --json\n  journalctl -u postfix -g status=bounced -o cat | pillarbox explain -\n\nEach line is judged on its own, and the lines of one SMTP reply together. Exit code 1: some are unknown."
+        after_help = "Examples:\n  pillarbox explain '550 5.1.1 The email account that you tried to reach does not exist'\n  pillarbox explain /var/log/mail.log --json\n  journalctl -u postfix -g status=bounced -o cat | pillarbox explain -\n  pillarbox explain ann@example.com --from app@example.net\n\nEach line is judged on its own, and the lines of one SMTP reply together. Exit code 1: some are unknown."
     )]
     Explain(ExplainArgs),
     /// Judge a client by the SPF policy of a sender, and show every step.

@@ -32,6 +32,31 @@ pub struct PresetOptions {
     pub port: Option<u16>,
 }
 
+/// How a route is checked.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CheckOptions {
+    /// Sender to try (MAIL FROM).
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+    /// Recipient to try (RCPT TO); nothing is sent.
+    #[arg(long, value_name = "ADDRESS", requires = "from")]
+    pub to: Vec<String>,
+    /// Look at the settings only, without asking the server.
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    pub settings_only: bool,
+}
+
+/// What is exported.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ExportOptions {
+    /// From domain whose records are looked at, instead of those of the senders; may be repeated.
+    #[arg(long, value_name = "DOMAIN")]
+    pub domain: Vec<String>,
+    /// Ask no name servers.
+    #[arg(long)]
+    pub no_dns: bool,
+}
+
 /// A secret that the password is computed from.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DerivedOptions {

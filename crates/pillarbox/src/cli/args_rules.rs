@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 /// Replies to explain.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// A file (also packed by gzip), `-` for standard input, or the reply itself.
+    /// A file (also packed by gzip), `-` for standard input, the reply itself, or an address: what would become of a
+    /// message to it now.
     #[arg(value_name = "FILE|-|TEXT")]
     pub what: Vec<String>,
     /// Provider or program that spoke, if known, as `pillarbox rules list` names it.
@@ -16,6 +17,12 @@ pub struct ExplainArgs {
     /// Where in the conversation it was said, if the text does not show it: some words mean another thing elsewhere.
     #[arg(long, value_name = "STAGE", value_parser = ["banner", "ehlo", "tls", "auth", "sender", "recipient", "message"])]
     pub stage: Option<String>,
+    /// With an address: the envelope sender.
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+    /// With an address: the stream.
+    #[arg(long, value_name = "NAME")]
+    pub stream: Option<String>,
 }
 
 /// Commands on the rules.

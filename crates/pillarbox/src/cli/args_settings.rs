@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::args_oauth::{NewCredential, OauthOptions};
 use super::route_rates::RateOptions;
-use super::args_presets::{DerivedOptions, GuardOptions, PresetOptions};
+use super::args_presets::{CheckOptions, DerivedOptions, ExportOptions, GuardOptions, PresetOptions};
 
 /// Commands on senders.
 #[derive(Debug, Subcommand)]
@@ -177,11 +177,7 @@ impl FromStr for Source {
 pub enum RouteCommand {
     /// Add a route. One to a known provider is tried first, and saved only if it works.
     #[command(
-<<<<<<< HEAD
-        after_help = "Examples:\n  pillarbox route add provider --smarthost smtp.example.com:587 --username shop --password-from prompt --default\n  pillarbox route add office --smarthost smtp.office365.com --username relay@example.com --oauth microsoft --tenant example.com --client-id 11111111-2222-3333-4444-555555555555 --client-secret-file secret.txt\n  pillarbox route add direct --mx\n  pillarbox route add look --capture"
-=======
-        after_help = "Examples:\n  pillarbox route add mail microsoft365 --username relay@example.com --password-from file:/run/secrets/relay --from relay@example.com --default\n  pillarbox route add aws ses --region eu-west-1 --username AKIAIOSFODNN7EXAMPLE --secret-access-key-file /run/secrets/aws\n  pillarbox route add provider --smarthost smtp.example.com:587 --username shop --password-from prompt --default\n  pillarbox route add direct --mx\n  pillarbox route add look --capture"
->>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
+        after_help = "Examples:\n  pillarbox route add mail microsoft365 --username relay@example.com --password-from file:/run/secrets/relay --from relay@example.com --default\n  pillarbox route add aws ses --region eu-west-1 --username AKIAIOSFODNN7EXAMPLE --secret-access-key-file /run/secrets/aws\n  pillarbox route add provider --smarthost smtp.example.com:587 --username shop --password-from prompt --default\n  pillarbox route add office --smarthost smtp.office365.com --username relay@example.com --oauth microsoft --tenant example.com --client-id 11111111-2222-3333-4444-555555555555 --client-secret-file secret.txt\n  pillarbox route add direct --mx\n  pillarbox route add look --capture"
     )]
     Add {
         /// Name.
@@ -257,6 +253,28 @@ pub enum RouteCommand {
         /// What is new.
         #[command(flatten)]
         new: NewCredential,
+    },
+    /// Compare a route's settings with what its provider documents, and try its server.
+    #[command(
+        after_help = "Examples:\n  pillarbox route check provider\n  pillarbox route check provider --from app@example.com --to ann@example.net\n\nExit code 1: the server does not work, or a setting is a problem; warnings do not count."
+    )]
+    Check {
+        /// Name.
+        name: String,
+        /// How.
+        #[command(flatten)]
+        options: CheckOptions,
+    },
+    /// Document a route as Markdown: settings, provider, limits, DNS records, tests. No secrets.
+    #[command(
+        after_help = "Examples:\n  pillarbox route export provider > route.md\n  pillarbox route export provider --domain example.com --json"
+    )]
+    Export {
+        /// Name.
+        name: String,
+        /// What.
+        #[command(flatten)]
+        options: ExportOptions,
     },
     /// Remove a route that no rule uses.
     #[command(after_help = "Examples:\n  pillarbox route remove provider")]

@@ -35,6 +35,16 @@ struct Input {
 
 /// Does what was asked.
 pub fn run(global: &Global, args: &ExplainArgs) -> Result<(), Fault> {
+    if let [one] = args.what.as_slice()
+        && looks_like_an_address(one)
+        && !Path::new(one).exists()
+    {
+        let plan = super::explain_plan::run(global, one, args.from.as_deref(), args.stream.as_deref());
+        return super::wait(plan);
+    }
+    if args.from.is_some() || args.stream.is_some() {
+        return Err(Fault::Usage("--from and --stream go with an address".into()));
+    }
     let base = super::rules::base(global)?;
     let provider = args.provider.as_deref();
     if let Some(id) = provider.filter(|id| base.provider(id).is_none()) {

@@ -41,6 +41,7 @@ mod explain_mail_signs;
 mod explain_mail_words;
 mod explain_mask;
 mod explain_paste;
+mod explain_plan;
 mod explain_program;
 mod explain_report;
 mod explain_time;
@@ -50,12 +51,11 @@ mod manual;
 mod output;
 mod providers;
 mod queue;
-<<<<<<< HEAD
-mod route_oauth;
-=======
+mod route_check;
+mod route_export;
 mod route_guard;
+mod route_oauth;
 mod route_preset;
->>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
 mod route_rates;
 mod routes;
 mod rules;

@@ -29,7 +29,7 @@ pub fn complete(
     name: &str,
     given: &PresetOptions,
     options: &RouteOptions,
-    secret_key: Option<&Path>,
+    (secret_key, oauth): (Option<&Path>, bool),
     body: &mut Map<String, Value>,
 ) -> Result<&'static Preset, Fault> {
     let preset = providers::find(name)?;
@@ -39,11 +39,11 @@ pub fn complete(
     let host = host(preset, given, talk, &mut missing)?;
     user(preset, &base, secret_key.is_some(), talk, body, &mut missing)?;
     let signs_in = body.contains_key("username") || preset.user.is_some();
-    let password = match signs_in && missing.0.is_empty() {
+    let password = match signs_in && !oauth && missing.0.is_empty() {
         true => password(preset, &base, options, secret_key, host.as_deref(), body, talk, &mut missing)?,
         false => {
             let wanted = signs_in || preset.sign_in == SignIn::Password || preset.sign_in == SignIn::Oauth;
-            if wanted && secret_key.is_none() && options.password_from.is_none() && !preset.same {
+            if wanted && !oauth && secret_key.is_none() && options.password_from.is_none() && !preset.same {
                 missing.0.push(password_missing(preset, &base));
             }
             None

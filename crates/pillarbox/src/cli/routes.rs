@@ -13,12 +13,8 @@ use super::args_settings::{RouteClear, RouteCommand, RouteKindArgs, RouteOptions
 use super::client::{Client, Need, escaped, read};
 use super::output::{clean, facts, json as print_json, print, short_time, table};
 use super::route_rates::words as rate_words;
-<<<<<<< HEAD
-use super::{route_oauth, secret};
-=======
 use super::route_guard::{Test, save};
-use super::{route_preset, secret};
->>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
+use super::{route_oauth, route_preset, secret};
 use crate::config::values::duration;
 use crate::http::api::routes::{RouteOut, RuleOut};
 use crate::http::views::Page;
@@ -65,6 +61,10 @@ pub async fn run(global: &Global, command: RouteCommand) -> Result<(), Fault> {
             let value = client.send(Method::POST, &format!("{}/rotate", path(&name)), Value::Object(body)).await?;
             show(global, value)
         }
+        RouteCommand::Check { name, options } => super::route_check::run(global, &client, &name, &options).await,
+        RouteCommand::Export { name, options } => {
+            super::route_export::run(global, &loaded, &client, &name, &options).await
+        }
         RouteCommand::Remove { name } => {
             client.delete(&path(&name)).await?;
             done(global, &format!("route {name} removed"))
@@ -98,7 +98,8 @@ async fn add(global: &Global, client: &Client, new: New) -> Result<(), Fault> {
     let mut test = if new.test || new.guard.from.is_some() { Test::First } else { Test::No };
     let key_file = new.derived.secret_access_key_file.as_deref();
     if let Some(provider) = &new.kind.provider {
-        route_preset::complete(provider, &new.preset, &new.options, key_file, &mut body)?;
+        let oauth = route_oauth::fields(&new.options.oauth, &mut body)?;
+        route_preset::complete(provider, &new.preset, &new.options, (key_file, oauth), &mut body)?;
         test = Test::First;
     } else {
         by_kind(&new.kind, &new.options, key_file, &mut body)?;
@@ -118,11 +119,7 @@ fn by_kind(
     key_file: Option<&std::path::Path>,
     body: &mut Map<String, Value>,
 ) -> Result<(), Fault> {
-<<<<<<< HEAD
-    let mut body = fields(options)?;
-    let oauth = route_oauth::fields(&options.oauth, &mut body)?;
-=======
->>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
+    let oauth = route_oauth::fields(&options.oauth, body)?;
     let word = match &kind.smarthost {
         Some(text) => {
             host(text, body)?;
@@ -133,15 +130,11 @@ fn by_kind(
         None => "discard",
     };
     body.insert("kind".into(), word.into());
-<<<<<<< HEAD
-    if !oauth && (options.username.is_some() || options.password_from.is_some()) {
-=======
     if let Some(file) = key_file {
         let host = body.get("host").and_then(Value::as_str).unwrap_or_default();
         let password = route_preset::derived(file, host)?;
         body.insert("password".into(), password.expose_secret().into());
-    } else if options.username.is_some() || options.password_from.is_some() {
->>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
+    } else if !oauth && (options.username.is_some() || options.password_from.is_some()) {
         let source = secret::or_prompt(options.password_from.as_ref())?;
         let password = secret::read(&source, "Password")?;
         body.insert("password".into(), password.expose_secret().into());

@@ -1,11 +1,12 @@
 //! A route is tried before it counts: with `?test=true` only settings are saved that the staged check went well with.
 
+use proto::transcript::Stage;
 use relay::route::{RouteKind, RouteRecord};
-use secrecy::SecretString;
+use relay::secrets::Secrets;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::checks;
+use super::{checks, sign_in};
 use crate::check::CheckIn;
 use crate::http::Shared;
 use crate::http::problem::Problem;
@@ -45,13 +46,20 @@ impl Guard {
     ///
     /// # Errors
     /// 422 with the report where the check did not go well.
-    pub async fn prove(&self, app: &Shared, record: &RouteRecord, secret: Option<SecretString>) -> Result<(), Problem> {
+    pub async fn prove(&self, app: &Shared, record: &RouteRecord, secrets: &Secrets) -> Result<(), Problem> {
         if record.kind != RouteKind::Smarthost {
             // Mail exchangers differ by recipient, and what stays here needs no test.
             return Ok(());
         }
         let asked = CheckIn { from: self.from.clone(), ..CheckIn::default() };
-        let input = checks::of_record(record.clone(), secret, asked)?;
+        let token = match &record.oauth {
+            Some(oauth) => {
+                let asked = app.tokens()?.try_once(oauth, secrets).await;
+                Some(asked.map_err(|failure| sign_in::failed(app, Stage::Auth, &failure))?)
+            }
+            None => None,
+        };
+        let input = checks::of_record(record.clone(), secrets, token, asked)?;
         let report = checks::probed(app, input).await?;
         if report.healthy {
             return Ok(());

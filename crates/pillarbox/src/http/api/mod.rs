@@ -8,9 +8,11 @@ pub mod domains;
 pub mod guard;
 pub mod input;
 pub mod messages;
+pub mod plan;
 pub mod providers;
 pub mod queue;
 pub mod route_secrets;
+pub mod route_audit;
 pub mod routes;
 pub mod senders;
 pub mod settings;
@@ -46,14 +48,12 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/senders/{name}/keys/{prefix}", delete(senders::revoke_key))
         .route("/routes", get(routes::list).post(routes::add))
         .route("/routes/{name}", get(routes::show).patch(routes::change).delete(routes::remove))
-<<<<<<< HEAD
         .route("/routes/{name}/login", post(sign_in::begin))
         .route("/routes/{name}/login/{id}", get(sign_in::ask))
         .route("/routes/{name}/rotate", post(sign_in::rotate))
-=======
+        .route("/routes/{name}/audit", get(route_audit::show))
         .route("/providers", get(providers::list))
         .route("/providers/{name}", get(providers::show))
->>>>>>> cf124a2 (Routes to known providers: preset, test before saving, SES password from a secret key)
         .route("/rules", get(routes::list_rules))
         .route("/rules/{name}", get(routes::show_rule).put(routes::put_rule).delete(routes::remove_rule))
         .route("/domains", get(domains::list).post(domains::add))
@@ -65,6 +65,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/captured", get(captured::list))
         .route("/captured/{id}", get(captured::show))
         .route("/captured/{id}/raw", get(captured::raw))
+        .route("/plan", get(plan::show))
         .route("/checks", post(checks::run))
         .route("/status", get(admin::status))
         .route("/reload", post(admin::reload))
