@@ -145,7 +145,7 @@ async fn what_would_happen_is_what_then_happens() {
     let (host, address) = (plan["hosts"][0]["host"].as_str().unwrap(), plan["hosts"][0]["addresses"][0].as_str().unwrap());
     let peer = format!("{host} [{address}]:{}", plan["port"]);
     assert!(events.to_string().contains(&peer), "{peer}: {events:#}");
-    assert_eq!(sink.received()[0].hello, plan["helo"].as_str().unwrap());
+    assert_eq!(sink.received()[0].helo, plan["helo"].as_str().unwrap());
 
     let output = run(&server, &["explain", "ann@x.test", "--from", "app@shop.test"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
