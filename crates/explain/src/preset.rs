@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use crate::base::RuleBase;
+use crate::embedded;
 use crate::provider::Provider;
 
 /// How a route to a provider is secured.
@@ -138,10 +139,7 @@ struct Data {
     preset: Vec<Preset>,
 }
 
-static DATA: LazyLock<Data> = LazyLock::new(|| {
-    #[expect(clippy::expect_used, reason = "the embedded file is checked by the tests")]
-    toml::from_str(include_str!("../data/presets.toml")).expect("the presets are valid")
-});
+static DATA: LazyLock<Data> = LazyLock::new(|| embedded::data!("presets"));
 
 /// All presets, in the order of the file.
 pub fn presets() -> &'static [Preset] {

@@ -119,7 +119,7 @@ async fn what_would_happen_is_what_then_happens() {
     server.run(&["sender", "set", "app", "--admin"]);
     let sink = Sink::start().await;
     zones.loopback("mx1.test").mx("x.test", 20, "nowhere.test").mx("x.test", 10, "mx1.test");
-    let route = json!({ "name": "direct", "kind": "mx", "port": sink.port(), "connections": 3 });
+    let route = json!({ "name": "direct", "kind": "mx", "port": sink.port(), "connections": 3, "allow_private": true });
     let (status, answer) = server.post("/api/v1/routes", &route, None).await;
     assert_eq!(status, 201, "{answer}");
     server.run(&["route", "rule", "add", "x", "--route", "direct", "--to-domain", "x.test"]);

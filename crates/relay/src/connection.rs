@@ -361,7 +361,7 @@ async fn open_exchanger(
     Err(last.unwrap_or_else(|| dns_error(shared, Failure::Local { reason: "no mail exchanger".into() })))
 }
 
-async fn exchanger_addresses(
+pub(crate) async fn exchanger_addresses(
     shared: &Shared,
     route: &Route,
     exchange: &Exchange,

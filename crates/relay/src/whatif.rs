@@ -5,17 +5,21 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use net::resolver::MxHost;
 use proto::Address;
-use proto::transcript::Failure;
+use proto::transcript::{Failure, TransportPolicy};
 use serde::Serialize;
 
 use crate::accept::DEFAULT_STREAM;
+use crate::connection::exchanger_addresses;
 use crate::dispatch::destination_of;
+use crate::exchangers::Exchange;
 use crate::route::{Route, RouteKind, RouteTls};
 use crate::run::Relay;
 use crate::schedule::DestinationStatus;
 use crate::schedule::limit::WindowStatus;
 use crate::shared::Shared;
+use crate::transport::demand::Demand;
 
 /// Most hosts whose addresses are looked up.
 const MOST_HOSTS: usize = 10;
@@ -41,9 +45,18 @@ pub struct HostPlan {
     pub host: String,
     /// Addresses in the order of attempts.
     pub addresses: Vec<IpAddr>,
+    /// What its domain demands of the connection (MTA-STS, DANE).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<TransportPolicy>,
     /// Why there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+impl HostPlan {
+    fn new(preference: Option<u16>, host: &str) -> Self {
+        Self { preference, host: host.to_owned(), addresses: Vec::new(), policy: None, failure: None }
+    }
 }
 
 /// What would happen.
@@ -147,13 +160,13 @@ async fn plan(shared: &Arc<Shared>, question: &Question) -> Plan {
     let found = match (route.record.kind, &route.record.host) {
         (RouteKind::Mx, _) => exchangers(shared, &route, &domain.into(), &mut plan).await,
         (_, Some(host)) => {
-            plan.hosts.push(HostPlan { preference: None, host: host.clone(), addresses: Vec::new(), failure: None });
+            plan.hosts.push(HostPlan::new(None, host));
+            addresses(shared, &route, &mut plan).await;
             Some(route.name.clone())
         }
         (_, None) => None,
     };
     if let Some(destination) = found {
-        addresses(shared, &route, &mut plan).await;
         state(shared, &route, &destination, &mut plan);
     }
     plan
@@ -170,15 +183,11 @@ fn settings(shared: &Shared, route: &Route, plan: &mut Plan) {
 }
 
 async fn exchangers(shared: &Shared, route: &Route, domain: &Arc<str>, plan: &mut Plan) -> Option<Arc<str>> {
-    match shared.exchangers.find(domain).await {
+    match shared.exchangers.find(domain, route.wanted()).await {
         Ok(exchange) => {
-            let host = |mx: &net::resolver::MxHost| HostPlan {
-                preference: Some(mx.preference),
-                host: mx.host.clone(),
-                addresses: Vec::new(),
-                failure: None,
-            };
-            plan.hosts = exchange.hosts.iter().map(host).collect();
+            for mx in exchange.hosts.iter().take(MOST_HOSTS) {
+                plan.hosts.push(exchanger(shared, route, &exchange, mx, domain).await);
+            }
             plan.hosts.sort_by_key(|host| host.preference);
             Some(destination_of(route, &exchange))
         }
@@ -189,6 +198,25 @@ async fn exchangers(shared: &Shared, route: &Route, domain: &Arc<str>, plan: &mu
     }
 }
 
+/// One mail exchanger, with what is demanded of it and why it would not be tried.
+async fn exchanger(shared: &Shared, route: &Route, exchange: &Exchange, mx: &MxHost, domain: &str) -> HostPlan {
+    let host = mx.host.as_str();
+    let mut plan = HostPlan::new(Some(mx.preference), host);
+    let pins = shared.exchangers.pins(exchange, host, route.port(), domain).await;
+    match Demand::of(exchange, host, pins) {
+        Ok(demand) => {
+            plan.policy = demand.policy();
+            match exchanger_addresses(shared, route, exchange, host).await {
+                Ok(addresses) => plan.addresses = addresses,
+                Err(failure) => plan.failure = Some(failure),
+            }
+        }
+        Err(failure) => plan.failure = Some(failure),
+    }
+    plan
+}
+
+/// The addresses of a smart host.
 async fn addresses(shared: &Shared, route: &Route, plan: &mut Plan) {
     let net = match shared.net_for(route) {
         Ok(net) => net,
@@ -197,7 +225,7 @@ async fn addresses(shared: &Shared, route: &Route, plan: &mut Plan) {
             return;
         }
     };
-    for host in plan.hosts.iter_mut().take(MOST_HOSTS) {
+    for host in &mut plan.hosts {
         match net.resolver.addresses(&host.host).await {
             Ok(addresses) => host.addresses = addresses,
             Err(failure) => host.failure = Some(failure),

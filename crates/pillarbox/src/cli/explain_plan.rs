@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use proto::transcript::Failure;
+use proto::transcript::{Failure, TransportPolicy};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -54,6 +54,8 @@ struct HostView {
     preference: Option<u16>,
     host: String,
     addresses: Vec<String>,
+    #[serde(default)]
+    policy: Option<TransportPolicy>,
     #[serde(default)]
     failure: Option<Failure>,
 }
@@ -122,7 +124,8 @@ fn shown(view: &View) -> String {
             Some(failure) => words::failure(failure),
             None => host.addresses.join(", "),
         };
-        row(if n == 0 { "Hosts" } else { "" }, format!("{preference}{} port {}: {where_to}", host.host, view.port.unwrap_or(25)));
+        let policy = host.policy.map(|policy| format!(" ({} decides on TLS)", policy.name())).unwrap_or_default();
+        row(if n == 0 { "Hosts" } else { "" }, format!("{preference}{} port {}: {where_to}{policy}", host.host, view.port.unwrap_or(25)));
     }
     let tls = match (view.tls.as_deref(), view.verified) {
         (Some("required"), true) => "STARTTLS or nothing, with a certificate that verifies",
