@@ -236,7 +236,11 @@ mod tests {
             }
             fill(preset, &host, None, base, &mut body);
             let record: relay::route::RouteRecord = serde_json::from_value(Value::Object(body)).unwrap();
-            assert_eq!(record.problems(preset.sign_in != SignIn::None), [""; 0], "{}", preset.id);
+            let mut secrets = relay::secrets::Secrets::default();
+            if preset.sign_in != SignIn::None {
+                secrets.password = Some("secret".into());
+            }
+            assert_eq!(record.problems(&secrets), [""; 0], "{}", preset.id);
         }
     }
 
