@@ -5,7 +5,7 @@ mod domain_rig;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use diagnose::domain::{Plan, SIGNS, Section, SendingRoute, State};
+use diagnose::domain::{OwnKey, Plan, SIGNS, Section, SendingRoute, State};
 use domain_rig::{POLICY, Rig, signs};
 use explain::{Query, RuleBase, Severity};
 use testkit::zones::RecordType;
@@ -510,6 +510,13 @@ async fn routes_through_a_provider_need_its_term_and_its_keys() {
     assert_eq!(signs(&audit), BTreeSet::from(["spf_route_not_covered", "dmarc_sender_unaligned"]));
     let record = &audit.findings[0].values["record"];
     assert_eq!(record, "example.com. IN TXT \"v=spf1 mx include:sendgrid.net -all\"");
+    let own = |domain: &str| OwnKey { domain: domain.into(), selector: "own".into(), subdomains: true };
+    for (key, passes) in [("example.com", true), ("example.net", false), ("mail.example.com", false)] {
+        rig.plan.own_keys = vec![own(key)];
+        let audit = rig.audit("example.com").await;
+        let found = signs(&audit);
+        assert_eq!(!found.contains("dmarc_sender_unaligned"), passes, "a key of ours for {key}: {found:?}");
+    }
     let lines = ["example.com TXT v=spf1 include:sendgrid.net -all", "sendgrid.net TXT v=spf1 ip4:192.0.2.0/24 -all"];
     let mut rig = Rig::with(&["example.com TXT"], &lines).await;
     rig.plan.routes = vec![route(Some("smtp.sendgrid.net"), None), route(None, Some("192.0.2.9"))];

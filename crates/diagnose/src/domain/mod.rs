@@ -27,5 +27,5 @@ mod zone;
 pub use audit::Auditor;
 pub use many::{MAX_CONCURRENCY, audit_many};
 pub use notes::SIGNS;
-pub use plan::{Guess, Plan, Redirects, Section, SendingRoute, Smtp};
+pub use plan::{Guess, OwnKey, Plan, Redirects, Section, SendingRoute, Smtp};
 pub use report::{Audit, Found, Row, SCHEMA, SectionReport, Shown, State};

@@ -116,6 +116,17 @@ pub struct SendingRoute {
     pub helo: Option<String>,
 }
 
+/// A DKIM key that this Pillarbox signs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnKey {
+    /// `d=`
+    pub domain: String,
+    /// `s=`
+    pub selector: String,
+    /// It signs mail from domains below, too.
+    pub subdomains: bool,
+}
+
 /// Connections that go elsewhere than the DNS says: `192.0.2.1:25` to `127.0.0.1:2525`.
 pub type Redirects = BTreeMap<SocketAddr, SocketAddr>;
 
@@ -134,6 +145,8 @@ pub struct Plan {
     pub helo: Option<String>,
     /// Own ways out.
     pub routes: Vec<SendingRoute>,
+    /// Keys our mail is signed with, whatever its route.
+    pub own_keys: Vec<OwnKey>,
     /// Trying the mail hosts; `None` leaves it out.
     pub smtp: Option<Smtp>,
     /// Limit of each wait.
@@ -152,6 +165,7 @@ impl Default for Plan {
             ips: Vec::new(),
             helo: None,
             routes: Vec::new(),
+            own_keys: Vec::new(),
             smtp: None,
             timeout: Duration::from_secs(5),
             redirects: Redirects::new(),

@@ -1,11 +1,24 @@
 //! The ways our own mail leaves against what the domain allows: the SPF term, the keys and the alignment each needs.
 
-use proto::policy::dmarc::{DmarcDiscovery, Whose};
+use proto::policy::dmarc::{DmarcDiscovery, Whose, aligned, organizational_by_list};
 
 use super::audit::Scene;
 use super::notes::Notes;
+use super::plan::OwnKey;
 use super::spf::{Sending, with_term};
 use super::text::txt_line;
+
+/// A key of ours that signs mail from this domain and is aligned with it (RFC 9989 §4.4).
+fn own_key<'a>(scene: Scene<'a>, dmarc: Option<&DmarcDiscovery>) -> Option<&'a OwnKey> {
+    let mode = dmarc.and_then(|found| found.current.record.as_ref()).map(|record| record.adkim).unwrap_or_default();
+    let organizational = organizational_by_list(scene.domain);
+    scene.auditor.plan.own_keys.iter().find(|key| {
+        let below = scene.domain.strip_suffix(key.domain.as_str()).is_some_and(|rest| rest.ends_with('.'));
+        let signs = key.domain == scene.domain || key.subdomains && below;
+        let of_key = organizational_by_list(&key.domain);
+        signs && aligned(mode, (scene.domain, &organizational), (&key.domain, &of_key))
+    })
+}
 
 /// Compares each route that goes through a known provider. Routes with an address of their own are looked at by SPF
 /// itself, and what is not known gives no finding.
@@ -18,6 +31,11 @@ pub(super) fn compare(
     policy: &mut Notes,
 ) {
     let rules = scene.auditor.judge.rules();
+    let own = own_key(scene, dmarc);
+    if let Some(key) = own {
+        let name = format!("{}._domainkey.{}", key.selector, key.domain);
+        policy.detail(format!("mail is signed here with {name}, which is aligned: it passes by every route"));
+    }
     for route in &scene.auditor.plan.routes {
         let Some(host) = &route.host else { continue };
         let Some(provider) = rules.provider_of_host(host) else {
@@ -54,7 +72,9 @@ pub(super) fn compare(
         ));
         let asked = dmarc.and_then(|found| found.current.policy(Whose::Domain));
         let certain = !provider.dkim_selectors.is_empty();
-        if let (Some(asked), Some(false) | None, true, false) = (asked, allowed, certain, keyed) {
+        if let (Some(asked), Some(false) | None, true, false) = (asked, allowed, certain, keyed)
+            && own.is_none()
+        {
             let values = [("domain", scene.domain), ("route", &route.name), ("via", host), ("policy", asked.name())];
             let record = (!provider.spf.is_empty()).then_some(("record", better.as_str()));
             policy.sign("dmarc_sender_unaligned", values.into_iter().map(|(n, v)| (n, v as &str)).chain(record));

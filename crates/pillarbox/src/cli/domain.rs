@@ -5,9 +5,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::http::Method;
 use diagnose::Judge;
-use diagnose::domain::{Auditor, Guess, Plan, Section, SendingRoute, Smtp};
+use diagnose::domain::{Auditor, Guess, OwnKey, Plan, Section, SendingRoute, Smtp};
 use explain::RuleBase;
 use net::{Clock, Dnssec, Resolver, ResolverSettings};
+use relay::domain::KeyState;
 use relay::route::RouteKind;
 
 use super::Fault;
@@ -17,6 +18,7 @@ use super::client::{Client, Need, read};
 use super::output::{json, print};
 use super::{domain_many, domain_view};
 use crate::config::Loaded;
+use crate::http::api::domains::DomainOut;
 use crate::http::api::routes::RouteOut;
 use crate::http::views::Page;
 use crate::serve::parts;
@@ -78,9 +80,9 @@ async fn auditor(global: &Global, loaded: &Loaded, args: &DomainArgs) -> Result<
         .transpose()
         .context("cannot check signatures")
         .map_err(Fault::cannot)?;
-    let routes = if args.routes { routes(global, loaded).await? } else { Vec::new() };
+    let (routes, own_keys) = if args.routes { sending(global, loaded).await? } else { Default::default() };
     let judge = Judge::new(RuleBase::shared());
-    Ok(Auditor::new(net, validating, judge, plan(args, &config.hostname, routes)))
+    Ok(Auditor::new(net, validating, judge, Plan { own_keys, ..plan(args, &config.hostname, routes) }))
 }
 
 fn plan(args: &DomainArgs, hostname: &str, routes: Vec<SendingRoute>) -> Plan {
@@ -111,9 +113,18 @@ fn plan(args: &DomainArgs, hostname: &str, routes: Vec<SendingRoute>) -> Plan {
     plan
 }
 
-/// The ways mail leaves this Pillarbox.
-async fn routes(global: &Global, loaded: &Loaded) -> Result<Vec<SendingRoute>, Fault> {
+/// The ways mail leaves this Pillarbox, and the keys it is signed with.
+async fn sending(global: &Global, loaded: &Loaded) -> Result<(Vec<SendingRoute>, Vec<OwnKey>), Fault> {
     let client = Client::find(global, loaded, Need::Store).await?;
+    let domains: Page<DomainOut> = read(client.get("/domains").await?)?;
+    let keys = domains.items.iter().flat_map(|one| {
+        let active = one.keys.iter().filter(|key| key.state == KeyState::Active);
+        active.map(|key| OwnKey {
+            domain: one.domain.clone(),
+            selector: key.selector.clone(),
+            subdomains: one.subdomains,
+        })
+    });
     let page: Page<RouteOut> = read(client.send(Method::GET, "/routes", serde_json::Value::Null).await?)?;
     let sending = page.items.into_iter().filter(|out| matches!(out.route.kind, RouteKind::Smarthost | RouteKind::Mx));
     let all = sending.map(|out| SendingRoute {
@@ -122,5 +133,5 @@ async fn routes(global: &Global, loaded: &Loaded) -> Result<Vec<SendingRoute>, F
         source: out.route.source_address,
         helo: out.route.helo.or_else(|| Some(loaded.config.hostname.clone())),
     });
-    Ok(all.collect())
+    Ok((all.collect(), keys.collect()))
 }
