@@ -20,6 +20,8 @@ const PER_OCTET: i32 = 4;
 const MOST_OCTETS: usize = 60;
 /// Words without any code may be prose: a short text such as `spam` says nothing there.
 const LEAST_IN_PROSE: usize = 8;
+/// Words around a cause, against the cause in the same text.
+const VAGUE: i32 = -250;
 const FAILURE: i32 = 300;
 const PROVIDER: i32 = 200;
 const OTHER_PROVIDER: i32 = -100;
@@ -315,6 +317,9 @@ fn fit<'b>(rule: &'b Rule, origin: Origin, facts: &Facts<'_>) -> Option<Match<'b
     }
     if origin == Origin::User {
         score += USER;
+    }
+    if rule.vague && has_text {
+        score += VAGUE;
     }
     Some(Match { score, basis, rule, values })
 }

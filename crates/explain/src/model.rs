@@ -244,6 +244,8 @@ pub struct Rule {
     pub enhanced: Vec<EnhancedPattern>,
     /// Texts, any of them.
     pub texts: Vec<Pattern>,
+    /// Whether the words are what a library says around a cause: any other words that are known say more.
+    pub vague: bool,
     /// Kinds of failure, any of them ([`crate::judge::failure_kind`] names them).
     pub failures: Vec<String>,
     /// Signs a diagnosis notices, any of them.

@@ -13,8 +13,29 @@ const SHORT: u32 = 0x00ff_ffff;
 pub(crate) struct Prefilter {
     /// Where the entries of each bucket begin; one more at the end.
     heads: Vec<u32>,
-    /// Octets and rule, by bucket.
-    entries: Vec<(u32, u32)>,
+    /// By bucket.
+    entries: Vec<Entry>,
+}
+
+/// What has to stand at a place for a rule to be looked at.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// Three or four octets, by which it is found.
+    octets: u32,
+    /// Up to eight, so that few are looked at in vain.
+    more: u64,
+    /// Which of the eight count.
+    mask: u64,
+    rule: u32,
+}
+
+impl Entry {
+    fn new(literal: &[u8], rule: u32) -> Self {
+        let start = literal.get(..8).unwrap_or(literal);
+        let octets = start.get(..4).unwrap_or(start);
+        let mask = if start.len() == 8 { u64::MAX } else { (1 << (8 * start.len())) - 1 };
+        Self { octets: number(octets), more: long_number(start), mask, rule }
+    }
 }
 
 const fn bucket(octets: u32) -> usize {
@@ -26,6 +47,11 @@ fn number(octets: &[u8]) -> u32 {
     octets.iter().rev().fold(0, |number, &octet| number << 8 | u32::from(octet))
 }
 
+/// Up to eight octets as a number.
+fn long_number(octets: &[u8]) -> u64 {
+    octets.iter().rev().fold(0, |number, &octet| number << 8 | u64::from(octet))
+}
+
 impl Prefilter {
     /// Of texts, each with its rule.
     pub(crate) fn new<'a>(texts: impl Iterator<Item = (&'a Pattern, u32)> + Clone) -> Self {
@@ -34,16 +60,18 @@ impl Prefilter {
             let count = &mut common[bucket(number(octets))];
             *count = count.saturating_add(1);
         }
-        let rarest = |text: &Pattern| {
-            let four = text.literals().flat_map(|text| text.as_bytes().windows(4)).map(number);
-            let short = || text.literals().find_map(|text| text.as_bytes().get(..3)).map_or(0, number);
-            four.min_by_key(|&octets| common[bucket(octets)]).unwrap_or_else(short)
+        // From the rarest four octets of a text on.
+        let rarest = |(text, rule): (&'a Pattern, u32)| {
+            let rests = text.literals().map(str::as_bytes).flat_map(|text| (0..text.len()).map(move |at| &text[at..]));
+            let count = |rest: &&[u8]| rest.get(..4).map_or(u16::MAX, |four| common[bucket(number(four))]);
+            let best = rests.filter(|rest| rest.len() >= 3).min_by_key(count);
+            Entry::new(best.unwrap_or_default(), rule)
         };
-        let mut entries: Vec<(u32, u32)> = texts.map(|(text, rule)| (rarest(text), rule)).collect();
-        entries.sort_by_key(|&(octets, rule)| (bucket(octets), rule));
+        let mut entries: Vec<Entry> = texts.map(rarest).collect();
+        entries.sort_by_key(|entry| (bucket(entry.octets), entry.rule));
         let mut heads = vec![0; BUCKETS + 1];
-        for &(octets, _) in &entries {
-            heads[bucket(octets) + 1] += 1;
+        for entry in &entries {
+            heads[bucket(entry.octets) + 1] += 1;
         }
         for at in 1..heads.len() {
             heads[at] += heads[at - 1];
@@ -56,9 +84,11 @@ impl Prefilter {
         let mut found = Vec::new();
         for at in 0..lower.len().saturating_sub(2) {
             let rest = &lower.as_bytes()[at..];
-            self.look_up(number(&rest[..3]) & SHORT, &mut found);
-            if let Some(four) = rest.get(..4) {
-                self.look_up(number(four), &mut found);
+            let more = long_number(rest.get(..8).unwrap_or(rest));
+            let octets = (more & u64::from(u32::MAX)) as u32;
+            self.look_up(octets, more, &mut found);
+            if octets > SHORT {
+                self.look_up(octets & SHORT, more, &mut found);
             }
         }
         found.sort_unstable();
@@ -66,11 +96,11 @@ impl Prefilter {
         found
     }
 
-    fn look_up(&self, octets: u32, found: &mut Vec<u32>) {
+    fn look_up(&self, octets: u32, more: u64, found: &mut Vec<u32>) {
         let bucket = bucket(octets);
         let entries = self.heads[bucket] as usize..self.heads[bucket + 1] as usize;
-        let same = self.entries[entries].iter().filter(|entry| entry.0 == octets);
-        found.extend(same.map(|entry| entry.1));
+        let fits = |entry: &&Entry| entry.octets == octets && entry.more == more & entry.mask;
+        found.extend(self.entries[entries].iter().filter(fits).map(|entry| entry.rule));
     }
 }
 

@@ -93,6 +93,8 @@ pub(crate) struct RawRule {
     owner: Option<Owner>,
     retry: Option<Retry>,
     #[serde(default)]
+    vague: bool,
+    #[serde(default)]
     softens: bool,
     title: Option<String>,
     means: Option<String>,
@@ -185,6 +187,7 @@ impl RawRule {
             severity: self.severity.unwrap_or(Severity::Problem),
             owner,
             retry: self.retry.unwrap_or(text.retry),
+            vague: self.vague,
             softens: self.softens,
             title: self.title.unwrap_or_else(|| text.title.clone()),
             meaning: self.means.unwrap_or_else(|| text.meaning.clone()),

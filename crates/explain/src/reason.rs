@@ -203,6 +203,8 @@ words! {
         Expired = "expired",
         /// The cause is in a reply further in.
         InnerReply = "inner_reply",
+        /// A server sends mail on for strangers.
+        OpenRelay = "open_relay",
         /// Our own side failed.
         LocalFailure = "local_failure",
         /// Refused for now without a known reason.

@@ -104,7 +104,7 @@ fn real_replies_are_taken_for_what_they_mean() {
         (
             Message,
             "554 Message rejected: Email address is not verified. The following identities failed the check in region US-EAST-1: a@example.com",
-            Sandbox,
+            SenderUnverified,
         ),
         (Message, "454 Throttling failure: Daily message quota exceeded.", QuotaExceeded),
         (
