@@ -31,11 +31,14 @@ pub fn run(global: &Global, args: &DomainArgs) -> Result<(), Fault> {
     // Many domains keep all processors busy.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime").map_err(Fault::cannot)?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let loaded = super::load(global)?;
         let auditor = Arc::new(auditor(global, &loaded, args).await?);
         domain_many::run(global, args, &auditor, file).await
-    })
+    });
+    // Without waiting for a read of standard input that may never come back.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn one(global: &Global, args: &DomainArgs) -> Result<(), Fault> {

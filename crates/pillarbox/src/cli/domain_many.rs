@@ -15,7 +15,7 @@ use super::Fault;
 use super::args::Global;
 use super::args_domain::DomainArgs;
 use super::domain_view;
-use super::output::{print, print_raw};
+use super::output::{plural, print, print_raw};
 
 /// Longest line that can be a domain; the rest of a longer one is left out.
 const MAX_LINE: usize = 1_000;
@@ -62,7 +62,7 @@ pub async fn run(global: &Global, args: &DomainArgs, auditor: &Arc<Auditor>, fil
     tally.end();
     outcome?;
     if interrupted {
-        return Err(Fault::cannot(anyhow::anyhow!("interrupted after {} domains", tally.done)));
+        return Err(Fault::cannot(anyhow::anyhow!("interrupted after {}", plural(tally.done, "domain"))));
     }
     if tally.unhealthy == 0 { Ok(()) } else { Err(Fault::Told) }
 }
