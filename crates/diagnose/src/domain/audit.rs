@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use explain::{Severity, Values};
+use futures_util::future::join_all;
 use net::{Answer, Net, Outcome, Resolver, lookup::Kind};
 use tokio::sync::OnceCell;
 
@@ -172,6 +173,16 @@ impl Scene<'_> {
         self.auditor.plan.wants(section)
     }
 
+    /// Asks what the second round wants to know already, as far as it does not depend on the first.
+    async fn ahead(self) {
+        let names = [(Section::MtaSts, "_mta-sts"), (Section::TlsRpt, "_smtp._tls"), (Section::Bimi, "default._bimi")];
+        let wanted = names.into_iter().filter(|(section, _)| self.wants(*section));
+        let asked = wanted.map(|(_, label)| async move {
+            self.auditor.query(&format!("{label}.{}", self.domain), Kind::Txt).await;
+        });
+        join_all(asked).await;
+    }
+
     /// Two rounds: what stands alone, then what needs the mail hosts and policies of the first.
     async fn look(self, base: &mut Notes) -> (Vec<Notes>, Option<String>) {
         let needs_mx = [Section::Mx, Section::Dkim, Section::MtaSts, Section::Dane, Section::Spf];
@@ -193,7 +204,7 @@ impl Scene<'_> {
                 false => dmarc::Policy::nothing(),
             }
         };
-        let (wild, receiving, sending, policy, caa, servers, addresses, lists) = tokio::join!(
+        let (wild, receiving, sending, policy, caa, servers, addresses, lists, ()) = tokio::join!(
             zone::wildcard(self, base),
             mx,
             spf,
@@ -202,6 +213,7 @@ impl Scene<'_> {
             zone::servers(self),
             addresses::look(self),
             blocklists::look(self),
+            self.ahead(),
         );
         let spf_notes = spf::judge(self, &sending, &receiving).await;
         let (keys, sts, bimi) = tokio::join!(

@@ -2,6 +2,7 @@
 //! certificates shown fit them.
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
+use futures_util::future::join_all;
 use net::{Answer, Outcome, Proof, lookup::Data, lookup::Kind};
 use proto::policy::sts::StsMode;
 use proto::policy::tlsa::{Tlsa, Unusable};
@@ -34,9 +35,12 @@ pub(super) async fn look(scene: Scene<'_>, receiving: &Receiving, sts: &Sts) -> 
         this.notes.detail("signatures were not checked: the resolver in use does not pass them on");
     }
     let (mut with, mut without) = (Vec::new(), Vec::new());
-    for host in &receiving.hosts {
+    let asked = receiving.hosts.iter().map(|host| async move {
         let name = format!("_25._tcp.{}", host.name);
         let answer = scene.auditor.query(&name, Kind::Tlsa).await;
+        (host, name, answer)
+    });
+    for (host, name, answer) in join_all(asked).await {
         this.notes.records(&name, Kind::Tlsa, &answer);
         if answer.records.is_empty() {
             without.push(host.name.as_str());

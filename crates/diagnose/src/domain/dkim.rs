@@ -17,7 +17,7 @@ use super::spf::Sending;
 use super::text::{txt_line, without_tags};
 
 /// Questions of one domain at the same time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
 /// Selectors tried of the list of usual ones, whose first are the most usual, for each of many domains.
 const FEW: usize = 8;
 

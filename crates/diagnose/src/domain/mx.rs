@@ -163,7 +163,7 @@ async fn implicit(scene: Scene<'_>, this: &mut Receiving) {
 type Signs = Vec<(&'static str, Vec<(&'static str, String)>)>;
 
 /// The addresses of a host, and the name it is an alias for.
-async fn addresses(scene: Scene<'_>, name: &str) -> (Result<Vec<IpAddr>, Failure>, Option<String>) {
+pub(super) async fn addresses(scene: Scene<'_>, name: &str) -> (Result<Vec<IpAddr>, Failure>, Option<String>) {
     let (six, four) = tokio::join!(scene.auditor.query(name, Kind::Aaaa), scene.auditor.query(name, Kind::A));
     let mut found: Vec<IpAddr> = Vec::new();
     for data in six.records.iter().chain(&four.records) {

@@ -1,8 +1,10 @@
 //! Who may send for a domain (RFC 7208): the record, the tree of what it includes, and given addresses against it.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use explain::Provider;
+use futures_util::future::{BoxFuture, join_all};
 use net::lookup::Kind;
 use proto::policy::spf::{
     Client, Evaluation, Limits, Qualifier, SpfResult, SpfSurvey, Survey, Visit, is_record, parse,
@@ -60,8 +62,31 @@ pub(super) async fn survey(scene: Scene<'_>) -> Sending {
     let ttl = answer.ttl;
     let records = answer.records.into_iter().filter(|data| matches!(data, Data::Txt(text) if is_record(text)));
     let notes_records = records.map(|data| (scene.domain.to_owned(), data, ttl)).collect();
-    let survey = scene.auditor.net.resolver.walk(&mut Survey::new(scene.domain, Limits::default())).await;
+    let left = AtomicU32::new(Limits::default().lookups);
+    let mut survey = Survey::new(scene.domain, Limits::default());
+    let (survey, ()) = tokio::join!(scene.auditor.net.resolver.walk(&mut survey), ahead(scene, scene.domain, &left));
     Sending { notes_records, survey: Some(survey) }
+}
+
+/// Asks for the records that a record includes, all at the same time: the survey takes one step after the other, and finds
+/// them answered.
+fn ahead<'a>(scene: Scene<'a>, domain: &'a str, left: &'a AtomicU32) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        let answer = scene.auditor.query(domain, Kind::Txt).await;
+        let mut records = answer.records.iter().filter_map(|data| match data {
+            Data::Txt(text) if is_record(text) => std::str::from_utf8(text).ok(),
+            _ => None,
+        });
+        let (Some(record), None) = (records.next(), records.next()) else { return };
+        let targets = record.split(' ').filter_map(|term| {
+            let bare = term.trim_start_matches(['+', '-', '~', '?']);
+            let target = bare.strip_prefix("include:").or_else(|| bare.strip_prefix("redirect="))?;
+            // Macros are for the survey to expand.
+            (!target.contains('%')).then_some(target)
+        });
+        let counted = |_: &&str| left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok();
+        join_all(targets.filter(counted).map(|target| ahead(scene, target, left))).await;
+    })
 }
 
 /// Notes what is wrong with it.

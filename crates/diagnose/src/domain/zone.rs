@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use net::{Answer, Outcome, Resolver, lookup::Data, lookup::Kind};
 
 use super::audit::Scene;
-use super::mx::{Receiving, parked};
+use super::mx::{Receiving, addresses, parked};
 use super::notes::Notes;
 use super::plan::Section;
 use super::text::{dotted, shown};
@@ -128,8 +128,7 @@ struct Said {
 
 async fn compare(scene: Scene<'_>, zone: &str, this: &mut Servers) {
     let asked = this.hosts.iter().take(MAX_SERVERS).map(|host| async move {
-        let addresses = scene.auditor.net.resolver.addresses(host).await;
-        let addresses = match addresses {
+        let addresses = match addresses(scene, host).await.0 {
             Ok(addresses) => addresses,
             Err(_) => return (host.clone(), Vec::new()),
         };
