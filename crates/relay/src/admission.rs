@@ -60,7 +60,7 @@ impl Admission {
             });
             let n = placed.len() as u32;
             let (address, parameters) = (recipient.address.clone(), recipient.parameters.clone());
-            groups[at].recipients.push(LeasedRecipient { n, address, parameters, attempts: 0 });
+            groups[at].recipients.push(LeasedRecipient { n, address, parameters, attempts: 0, unknown_via: None });
             placed.push((recipient, at));
         }
         let mut admission =

@@ -12,6 +12,7 @@ use store::{Attempt, Claim, Outcome, StoreError};
 use crate::accept::MAX_LINE;
 use crate::config::Keep;
 use crate::connection::Worker;
+use crate::divert;
 use crate::schedule::Job;
 use crate::settle::{self, Ended};
 use crate::verdict::Peer;
@@ -244,6 +245,7 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
     if shared.is_stopping() && !delivery.past_dot && delivery.end.is_none() {
         return returned(worker, &job.claim).await;
     }
+    divert::heed(worker, &job.claim, &delivery);
     let mut outcomes = Vec::with_capacity(job.claim.recipients.len());
     let mut postponed = Vec::new();
     let mut trouble: Option<Stage> = None;
@@ -251,13 +253,17 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
         match fate(&delivery, at) {
             Fate::Delivered => {
                 let passed_on = worker.connection.capabilities().dsn;
-                outcomes.push((recipient.n, settle::delivered(recipient, passed_on)));
+                let diverted = divert::words(worker, &job.claim);
+                outcomes.push((recipient.n, settle::delivered(recipient, passed_on, diverted)));
             }
             Fate::Postponed => postponed.push(recipient.clone()),
             Fate::Failed(stage, failure) => {
                 trouble = Some(stage);
                 let peer = Peer { host: Some(worker.connection.host()), transcript: worker.prelude.as_ref() };
-                let judgement = settle::judged(&shared, &job.claim, peer, stage, &failure);
+                let mut judgement = settle::judged(&shared, &worker.route.name, peer, stage, &failure);
+                if is_unknown(&delivery, at) {
+                    judgement.cause.unknown_via = Some(worker.route.name.clone());
+                }
                 outcomes.push((recipient.n, settle::outcome_of(&shared, &job.claim, recipient, judgement)));
             }
         }
@@ -279,6 +285,13 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
         (true, Some(job)) => Next::Again(job),
         (false, rest) => Next::Close(rest),
     }
+}
+
+/// The next hop may have taken the message for this recipient (RFC 1047): the content was sent, its reply never came.
+fn is_unknown(delivery: &Delivery, at: usize) -> bool {
+    delivery.past_dot
+        && delivery.end.is_none()
+        && matches!(delivery.results.get(at), None | Some(RecipientResult::Accepted))
 }
 
 enum Fate {

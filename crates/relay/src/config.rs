@@ -26,6 +26,8 @@ pub struct StreamConfig {
     pub priority: u8,
     /// Seconds after which a message is worthless; `None`: the general expiry.
     pub deadline_s: Option<u64>,
+    /// A message that may have been delivered by one route may be sent again by another.
+    pub allow_duplicates: bool,
 }
 
 /// Settings of a relay.

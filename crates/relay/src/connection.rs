@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::attempt::{self, Next};
 use crate::brake::Hold;
-use crate::dispatch::destination_of;
+use crate::dispatch::{destination_of, route_of};
 use crate::exchangers::{self, Exchange};
 use crate::route::{Route, RouteKind, RouteTls};
 use crate::schedule::{ConnectionId, Job};
@@ -32,6 +32,8 @@ pub(crate) struct Worker {
     /// Version of the settings in which the route was last seen unchanged.
     settings: i64,
     pub(crate) connection: Connection,
+    /// What its jobs are scheduled for.
+    pub(crate) destination: Arc<str>,
     /// `mx.example.net [192.0.2.1]:25`.
     pub(crate) peer: String,
     /// Steps of the connection itself, for the transcript of the first message that fails on it.
@@ -152,7 +154,8 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
     let lane = shared.schedule.lock().peek(destination).cloned();
     let started_ms = shared.now_ms();
     let directory = shared.directory();
-    let route = lane.as_ref().and_then(|lane| directory.route(&lane.key.route)).cloned();
+    let exists = lane.as_ref().is_some_and(|lane| directory.route(&lane.key.route).is_some());
+    let route = directory.route(route_of(destination)).filter(|_| exists).cloned();
     let (Some(lane), Some(route), false) = (lane, route, shared.is_stopping()) else {
         return abandon(shared, destination);
     };
@@ -167,7 +170,8 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
         () = shared.stopping.cancelled() => return abandon(shared, destination),
     };
     let Some(result) = result else {
-        let of_lane = |claim: &Claim| claim.lane.key.route == route.name && claim.lane.key.domain == lane.key.domain;
+        let of_lane =
+            |claim: &Claim| claim.lane.key.route == lane.key.route && claim.lane.key.domain == lane.key.domain;
         redispatch(shared, of_lane);
         return abandon(shared, destination);
     };
@@ -182,6 +186,7 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
                 route,
                 settings: directory.version,
                 connection,
+                destination: destination.clone(),
                 peer,
                 prelude: Some(prelude),
                 note,
@@ -210,6 +215,9 @@ fn abandon(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
     if !shared.is_stopping() {
         let directory = shared.directory();
         redispatch(shared, |claim| directory.route(&claim.lane.key.route).is_none());
+        if directory.route(route_of(destination)).is_none() {
+            crate::divert::redispatch(shared, destination);
+        }
     }
     let actions = shared.schedule.lock().abandoned(destination, shared.now_ms());
     shared.perform(actions);
@@ -242,6 +250,7 @@ fn failed(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, error: Co
     let now_ms = shared.now_ms();
     let (jobs, actions) = shared.schedule.lock().failed(destination, now_ms);
     tracing::warn!(%destination, stage = ?error.stage, failure = ?error.failure, messages = jobs.len(), "no connection");
+    shared.failover.lock().failed(destination, now_ms);
     for job in jobs {
         let attempt = Attempt {
             took_ms: u32::try_from(now_ms - started_ms).unwrap_or(0),

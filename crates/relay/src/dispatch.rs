@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use proto::transcript::{Failure, Stage};
+use store::Claim;
 
 use crate::exchangers::Exchange;
 use crate::route::{Route, RouteKind};
@@ -23,26 +24,57 @@ impl Lookups {
     }
 }
 
-/// Route and domain.
-type Lookup = (Arc<str>, Arc<str>);
+/// Route, domain, and whether a fallback may take it.
+type Lookup = (Arc<str>, Arc<str>, Other);
 
-/// Schedules a job, or ends it where it is if it cannot be scheduled.
-pub(crate) fn dispatch(shared: &Arc<Shared>, job: Job) {
-    let Some(route) = shared.directory().route(&job.claim.lane.key.route).cloned() else {
-        let reason = format!("route {} does not exist any more", job.claim.lane.key.route);
+/// Schedules a job, or ends it where it is if it cannot be scheduled. Recipients that may have it by some route already
+/// stay with that route, unless their stream allows duplicates.
+pub(crate) fn dispatch(shared: &Arc<Shared>, mut job: Job) {
+    let may_have_it = job.claim.recipients.iter().any(|recipient| recipient.unknown_via.is_some());
+    if !may_have_it || shared.allows_duplicates(&job.claim.message.stream) {
+        return send(shared, job, None);
+    }
+    let mut recipients = std::mem::take(&mut job.claim.recipients);
+    while let Some(via) = recipients.first().map(|recipient| recipient.unknown_via.clone()) {
+        let (same, others) = recipients.into_iter().partition(|recipient| recipient.unknown_via == via);
+        recipients = others;
+        let claim = Claim { recipients: same, ..job.claim.clone() };
+        send(shared, Job { claim, content: job.content.clone() }, via);
+    }
+}
+
+/// Schedules a job by one route and no other, or by its own or a fallback of it.
+fn send(shared: &Arc<Shared>, job: Job, via: Option<Arc<str>>) {
+    let name = via.as_ref().unwrap_or(&job.claim.lane.key.route);
+    let Some(route) = shared.directory().route(name).cloned() else {
+        let reason = format!("route {name} does not exist any more");
         return fail(shared, job, Stage::Dns, Failure::Local { reason });
     };
+    let other = if via.is_some() || route.record.fallback.is_empty() { Other::Never } else { Other::Allowed };
+    by(shared, route, job, other);
+}
+
+/// Whether a fallback may take a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Other {
+    Allowed,
+    Never,
+}
+
+pub(crate) fn by(shared: &Arc<Shared>, route: Arc<Route>, job: Job, other: Other) {
     match route.record.kind {
-        RouteKind::Smarthost => match crate::signin::hold_of(shared, &route) {
-            Some(hold) => crate::signin::put_off(shared, job, &hold),
-            None => add(shared, &route.name, &route, job),
-        },
+        RouteKind::Smarthost => add(shared, &route.name, &route, job, other),
         RouteKind::Mx => match shared.exchangers.known(&job.claim.lane.key.domain, route.wanted()) {
-            Some(exchange) => add(shared, &destination_of(&route, &exchange), &route, job),
-            None => look_up(shared, route, job),
+            Some(exchange) => add(shared, &destination_of(&route, &exchange), &route, job, other),
+            None => look_up(shared, route, job, other),
         },
         RouteKind::Capture | RouteKind::Discard => keep_here(shared, &route, job),
     }
+}
+
+/// The route that serves a destination.
+pub(crate) fn route_of(destination: &str) -> &str {
+    destination.split('/').next().unwrap_or(destination)
 }
 
 /// The name under which a destination's jobs and connections are kept.
@@ -50,7 +82,17 @@ pub(crate) fn destination_of(route: &Route, exchange: &Exchange) -> Arc<str> {
     format!("{}/{}", route.name, exchange.group).into()
 }
 
-fn add(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, job: Job) {
+fn add(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, job: Job, other: Other) {
+    if other == Other::Allowed
+        && let Some(fallback) = crate::divert::fallback(shared, destination, route, &job)
+    {
+        return by(shared, fallback, job, Other::Never);
+    }
+    if route.record.kind == RouteKind::Smarthost
+        && let Some(hold) = crate::signin::hold_of(shared, route)
+    {
+        return crate::signin::put_off(shared, job, &hold);
+    }
     let (action, news) = {
         let mut schedule = shared.schedule.lock();
         let action = schedule.add(destination, route.limits(destination), job, shared.now_ms());
@@ -60,9 +102,9 @@ fn add(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, job: Job) {
     shared.perform(action);
 }
 
-fn look_up(shared: &Arc<Shared>, route: Arc<Route>, job: Job) {
+fn look_up(shared: &Arc<Shared>, route: Arc<Route>, job: Job, other: Other) {
     let domain = job.claim.lane.key.domain.clone();
-    let key = (route.name.clone(), domain.clone());
+    let key = (route.name.clone(), domain.clone(), other);
     {
         let mut lookups = shared.lookups.0.lock();
         if let Some(jobs) = lookups.get_mut(&key) {
@@ -80,7 +122,7 @@ fn look_up(shared: &Arc<Shared>, route: Arc<Route>, job: Job) {
         let jobs = shared.lookups.0.lock().remove(&key).unwrap_or_default();
         for job in jobs {
             match &found {
-                Ok(exchange) => add(&shared, &destination_of(&route, exchange), &route, job),
+                Ok(exchange) => add(&shared, &destination_of(&route, exchange), &route, job, other),
                 Err(failure) => fail(&shared, job, Stage::Dns, failure.clone()),
             }
         }
@@ -90,7 +132,7 @@ fn look_up(shared: &Arc<Shared>, route: Arc<Route>, job: Job) {
 /// Capture and discard: delivered without leaving the machine.
 fn keep_here(shared: &Arc<Shared>, route: &Route, job: Job) {
     let attempt = settle::unconnected(&route.name, shared.now_ms(), None);
-    let outcomes = job.claim.recipients.iter().map(|r| (r.n, settle::delivered(r, false))).collect();
+    let outcomes = job.claim.recipients.iter().map(|r| (r.n, settle::delivered(r, false, None))).collect();
     let ended = Ended { attempt: Some(attempt), outcomes, capture: route.record.kind == RouteKind::Capture };
     settle::spawn(shared, &job.claim, ended);
 }

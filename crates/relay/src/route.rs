@@ -8,6 +8,7 @@ use proto::smtp::sasl::client::Mechanism;
 use serde::{Deserialize, Serialize};
 
 use crate::oauth::OauthRecord;
+use crate::failover::{DEFAULT_AFTER_S, Fallback};
 use crate::schedule::limit::Rates;
 use crate::schedule::{Account, Limits};
 use crate::secrets::Secrets;
@@ -116,6 +117,12 @@ pub struct RouteRecord {
     /// Mail exchangers may have addresses of loopback and private networks.
     #[serde(default)]
     pub allow_private: bool,
+    /// Routes that take over while this one does not work, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<Fallback>,
+    /// How long nothing works before they do, seconds (default 300).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover_after_s: Option<u32>,
 }
 
 fn yes() -> bool {
@@ -214,6 +221,11 @@ impl RouteRecord {
             self.kind != RouteKind::Mx && self.destination_rates.is_some(),
             "Only an MX route has several destinations: limit the route itself.",
         );
+        say(
+            !self.fallback.is_empty() && !matches!(self.kind, RouteKind::Smarthost | RouteKind::Mx),
+            "Only a route that leaves this machine has fallbacks.",
+        );
+        say(self.fallback.iter().any(|one| one.weight == Some(0)), "A fallback with weight 0 would never be used.");
         for rates in [&self.rates, &self.destination_rates].into_iter().flatten() {
             problems.extend(rates.problems());
         }
@@ -265,6 +277,11 @@ impl Route {
             recipients: self.record.recipients_per_transaction.unwrap_or(DEFAULT_RECIPIENTS).max(1) as usize,
             accounts: self.accounts(destination),
         }
+    }
+
+    /// How long nothing works before a fallback is used, milliseconds.
+    pub fn failover_after_ms(&self) -> i64 {
+        i64::from(self.record.failover_after_s.unwrap_or(DEFAULT_AFTER_S)) * 1_000
     }
 
     /// What is counted of a message to one of its destinations.

@@ -16,6 +16,7 @@ use crate::brake::BrakeStatus;
 use crate::config::RelayConfig;
 use crate::directory::Directory;
 use crate::route::Route;
+use crate::failover::OutStatus;
 use crate::schedule::{AccountStatus, DestinationStatus, Job};
 use crate::shared::Shared;
 use crate::smtp::SmtpFactory;
@@ -73,6 +74,10 @@ pub struct Status {
     pub accounts: Vec<AccountStatus>,
     /// Routes whose credential was rejected.
     pub brakes: Vec<BrakeStatus>,
+    /// Destinations where nothing works, whose mail goes by fallback routes.
+    pub out: Vec<OutStatus>,
+    /// Messages that fallback routes took since the start.
+    pub by_fallback: u64,
     /// Senders that exist.
     pub senders: usize,
     /// Routes that exist.
@@ -97,6 +102,7 @@ impl Relay {
         shared.tasks.spawn(usage::run(shared.clone()));
         shared.tasks.spawn(shared.policies.clone().keep());
         shared.tasks.spawn(crate::transport::start::look(shared.clone()));
+        shared.tasks.spawn(crate::divert::run(shared.clone()));
         if shared.config.notices {
             shared.tasks.spawn(crate::notice::run(shared.clone()));
         }
@@ -158,6 +164,10 @@ impl Relay {
     /// The relay at this moment.
     pub fn status(&self) -> Status {
         let now_ms = self.shared.now_ms();
+        let (out, by_fallback) = {
+            let failover = self.shared.failover.lock();
+            (failover.overview(), failover.delivered)
+        };
         let mut schedule = self.shared.schedule.lock();
         let mut accounts = schedule.meters_mut().overview(now_ms);
         accounts.truncate(SHOWN);
@@ -172,6 +182,8 @@ impl Relay {
             destinations,
             accounts,
             brakes: self.shared.brakes.lock().overview(),
+            out,
+            by_fallback,
             senders,
             routes,
             transport_problems: self.shared.transport_problems.lock().clone(),

@@ -108,7 +108,10 @@ fn earliest_due(outcomes: &[(u32, Outcome)]) -> Option<i64> {
 
 /// The outcome of a failure for one recipient.
 pub(crate) fn outcome_of(shared: &Shared, claim: &Claim, recipient: &LeasedRecipient, judgement: Judgement) -> Outcome {
-    let Judgement { verdict, wait_s, cause } = judgement;
+    let Judgement { verdict, wait_s, mut cause } = judgement;
+    if cause.unknown_via.is_none() {
+        cause.unknown_via.clone_from(&recipient.unknown_via);
+    }
     if verdict == Verdict::Permanent {
         return Outcome::Failed { cause };
     }
@@ -125,8 +128,12 @@ pub(crate) fn outcome_of(shared: &Shared, claim: &Claim, recipient: &LeasedRecip
 }
 
 /// The outcome of a delivery. Who asked to hear of it is told by the next hop, or else by us (RFC 3461 §5.2.2).
-pub(crate) fn delivered(recipient: &LeasedRecipient, told_by_next_hop: bool) -> Outcome {
+/// `word`: what else there is to tell.
+pub(crate) fn delivered(recipient: &LeasedRecipient, told_by_next_hop: bool, word: Option<String>) -> Outcome {
     match recipient.parameters.notify {
+        // A word about a delivery would be told to the sender, who has it from the next hop.
+        Some(DeliveryNotify::On { success: true, .. }) if told_by_next_hop => Outcome::Delivered,
+        _ if word.is_some() => Outcome::Relayed { why: word.unwrap_or_default() },
         Some(DeliveryNotify::On { success: true, .. }) if !told_by_next_hop => {
             Outcome::Relayed { why: "the next hop sends no notifications".into() }
         }
@@ -135,9 +142,9 @@ pub(crate) fn delivered(recipient: &LeasedRecipient, told_by_next_hop: bool) -> 
 }
 
 /// What a failure in a claim's conversation means. Where nobody was spoken with, the smart host that was meant counts.
-pub(crate) fn judged(shared: &Shared, claim: &Claim, peer: Peer<'_>, stage: Stage, failure: &Failure) -> Judgement {
+pub(crate) fn judged(shared: &Shared, via: &str, peer: Peer<'_>, stage: Stage, failure: &Failure) -> Judgement {
     let directory = shared.directory();
-    let route = directory.route(&claim.lane.key.route);
+    let route = directory.route(via);
     let kind = route.map_or(RouteKind::Smarthost, |route| route.record.kind);
     let host = peer.host.or_else(|| route.and_then(|route| route.record.host.as_deref()));
     judge(&shared.rules(), kind, Peer { host, ..peer }, stage, failure)
@@ -171,7 +178,7 @@ pub(crate) fn unconnected(route: &Arc<str>, started_ms: i64, stage: Option<Stage
 /// The same failure for all recipients.
 pub(crate) fn all_failed(shared: &Shared, claim: &Claim, attempt: Attempt, stage: Stage, failure: &Failure) -> Ended {
     let peer = Peer { host: None, transcript: attempt.transcript.as_ref() };
-    let judgement = judged(shared, claim, peer, stage, failure);
+    let judgement = judged(shared, &attempt.route, peer, stage, failure);
     let outcomes = claim
         .recipients
         .iter()

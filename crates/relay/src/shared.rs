@@ -1,6 +1,6 @@
 //! What all parts of a running relay share. Locks here are held for moments, never across an await.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,7 @@ use crate::config::RelayConfig;
 use crate::credential::Gate;
 use crate::directory::Directory;
 use crate::exchangers::Exchangers;
+use crate::failover::Failover;
 use crate::route::Route;
 use crate::schedule::{Action, ConnectionId, Job, News, Schedule, WindowLimits};
 use crate::transport::sts::Policies;
@@ -73,6 +74,9 @@ pub(crate) struct Shared {
     lane_hash: RandomState,
     connections: AtomicU64,
     streams: HashMap<Arc<str>, (u8, Option<u64>)>,
+    /// Streams whose messages may be delivered twice.
+    duplicates: HashSet<Arc<str>>,
+    pub(crate) failover: Mutex<Failover>,
     /// Routes that trust authorities of their own, by name and version.
     route_nets: Mutex<HashMap<(Arc<str>, i64), Net>>,
 }
@@ -104,7 +108,10 @@ impl Shared {
         let transport = config.transport.clone();
         let validating = transport.validating.clone();
         let policies = Policies::open(net.clone(), transport, tasks.clone(), stopping.clone());
+        let duplicates = config.streams.iter().filter(|s| s.allow_duplicates).map(|s| s.name.as_str().into()).collect();
         Self {
+            duplicates,
+            failover: Mutex::default(),
             backoff: Backoff::new(&config.retry_s),
             schedule: Mutex::new(Schedule::new(window, config.max_connections.max(1))),
             brakes: Mutex::default(),
@@ -186,6 +193,11 @@ impl Shared {
     /// Priority and deadline (seconds) of a stream.
     pub(crate) fn stream_settings(&self, stream: &str) -> (u8, Option<u64>) {
         self.streams.get(stream).copied().unwrap_or((DEFAULT_PRIORITY, None))
+    }
+
+    /// Whether a stream's messages may be delivered twice.
+    pub(crate) fn allows_duplicates(&self, stream: &str) -> bool {
+        self.duplicates.contains(stream)
     }
 
     /// The lane of a recipient, from memory if it was used lately.

@@ -75,6 +75,7 @@ pub fn judge(rules: &RuleBase, kind: RouteKind, peer: Peer<'_>, stage: Stage, fa
             failure: failure.clone(),
             provider: finding.as_ref().and_then(|finding| finding.provider.as_deref()).or(provider).map(Into::into),
             rule: finding.map(|finding| finding.rule.into()),
+            unknown_via: None,
         },
     }
 }

@@ -420,6 +420,10 @@ pub enum RouteClear {
     Helo,
     /// Rate limits of the route.
     Rates,
+    /// Fallback routes.
+    Fallback,
+    /// How long nothing works before a fallback takes over.
+    FailoverAfter,
     /// Rate limits of each destination.
     DestinationRates,
     /// Pool of local addresses.

@@ -1,6 +1,9 @@
 //! A route's rate limits, as they are typed and as they are shown.
 
+use std::str::FromStr;
+
 use clap::Args;
+use relay::failover::Fallback;
 use relay::schedule::limit::Rates;
 use serde_json::{Map, Value};
 
@@ -37,11 +40,37 @@ pub struct RateOptions {
     /// Most messages in any 24 hours to each destination of an MX route.
     #[arg(long, value_name = "N")]
     pub destination_per_day: Option<u32>,
+    /// Routes that take over while this one does not work, in this order; NAME=WEIGHT for neighbours that share mail; may
+    /// be repeated, and replaces the list.
+    #[arg(long, value_name = "NAME[=WEIGHT]")]
+    pub fallback: Vec<FallbackArg>,
+    /// How long nothing works before a fallback takes over, such as 5m (the default).
+    #[arg(long, value_name = "DURATION")]
+    pub failover_after: Option<String>,
+}
+
+/// A fallback as it is typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FallbackArg(Fallback);
+
+impl FromStr for FallbackArg {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (route, weight) = match text.split_once('=') {
+            Some((route, weight)) => (route, Some(weight.parse().map_err(|_| format!("{weight} is not a weight"))?)),
+            None => (text, None),
+        };
+        Ok(Self(Fallback { route: route.to_owned(), weight }))
+    }
 }
 
 impl RateOptions {
     /// The fields of the record that were typed.
     pub(super) fn put(&self, body: &mut Map<String, Value>) {
+        if !self.fallback.is_empty() {
+            let chain = self.fallback.iter().map(|one| serde_json::to_value(&one.0).unwrap_or_default()).collect();
+            body.insert("fallback".into(), Value::Array(chain));
+        }
         let mut put = |name: &str, values: &[(&str, Option<u32>)]| {
             let typed = values.iter().filter_map(|(field, value)| Some(((*field).to_owned(), Value::from((*value)?))));
             let typed: Map<String, Value> = typed.collect();
@@ -70,6 +99,15 @@ impl RateOptions {
             ],
         );
     }
+}
+
+/// `spare, then a (weight 3), b (weight 1)`.
+pub(super) fn chain(fallback: &[Fallback]) -> String {
+    let one = |fallback: &Fallback| match fallback.weight {
+        Some(weight) => format!("{} (weight {weight})", fallback.route),
+        None => fallback.route.clone(),
+    };
+    fallback.iter().map(one).collect::<Vec<_>>().join(", then ")
 }
 
 /// `25 a minute, 10000 recipients a day`.

@@ -12,8 +12,8 @@ use super::args_presets::{DerivedOptions, GuardOptions, PresetOptions};
 use super::args_settings::{RouteClear, RouteCommand, RouteKindArgs, RouteOptions, RuleCommand, Tls};
 use super::client::{Client, Need, escaped, read};
 use super::output::{clean, facts, json as print_json, print, short_time, table};
-use super::route_rates::words as rate_words;
 use super::route_guard::{Test, save};
+use super::route_rates::{chain, words as rate_words};
 use super::{route_oauth, route_preset, secret};
 use crate::config::values::duration;
 use crate::http::api::routes::{RouteOut, RuleOut};
@@ -193,6 +193,8 @@ fn fields(options: &RouteOptions) -> Result<Map<String, Value>, Fault> {
     put("dane", options.dane.map(Into::into));
     put("mta_sts", options.mta_sts.map(Into::into));
     put("allow_private", options.allow_private.map(Into::into));
+    let failover = options.rates.failover_after.as_deref().map(seconds).transpose()?;
+    put("failover_after_s", failover.map(Into::into));
     options.rates.put(&mut body);
     Ok(body)
 }
@@ -230,6 +232,8 @@ fn cleared(what: RouteClear) -> &'static [&'static str] {
         RouteClear::Retry => &["retry_s"],
         RouteClear::SourceAddress => &["source_address"],
         RouteClear::Helo => &["helo"],
+        RouteClear::Fallback => &["fallback"],
+        RouteClear::FailoverAfter => &["failover_after_s"],
         RouteClear::Rates => &["rates"],
         RouteClear::DestinationRates => &["destination_rates"],
         RouteClear::Sources => &["sources"],
@@ -301,6 +305,8 @@ fn show(global: &Global, value: Value) -> Result<(), Fault> {
         ("idle seconds", number(route.idle_s)),
         ("at most", rate_words(route.rates.as_ref())),
         ("at most to each destination", rate_words(route.destination_rates.as_ref())),
+        ("fallback", chain(&route.fallback)),
+        ("failover after seconds", number(route.failover_after_s)),
         ("retry", retry.unwrap_or_default()),
         ("from address", route.source_address.map(|address| address.to_string()).unwrap_or_default()),
         ("EHLO", route.helo.clone().unwrap_or_default()),

@@ -178,6 +178,8 @@ pub struct Stream {
     pub priority: u8,
     /// When to give up.
     pub deadline: Option<Duration>,
+    /// A message whose fate is unknown may go by a fallback route too.
+    pub allow_duplicates: bool,
 }
 
 /// How commands reach the server when they may not open the control socket.
@@ -269,6 +271,7 @@ fn streams(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Vec<S
             _ => 2,
         };
         let deadline = reader.optional_duration("stream.deadline");
+        let allow_duplicates = reader.text("stream.allow_duplicates").as_deref() == Some("yes");
         let Some(name) = reader.text("stream.name") else {
             reader.missing(block, "stream.name");
             continue;
@@ -276,7 +279,7 @@ fn streams(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Vec<S
         if all.iter().any(|stream| stream.name == name) {
             reader.problem_at(block, "stream.name", format!("there is already a stream named \"{name}\""));
         }
-        all.push(Stream { name, priority, deadline });
+        all.push(Stream { name, priority, deadline, allow_duplicates });
     }
     all
 }

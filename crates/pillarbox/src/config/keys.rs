@@ -256,6 +256,12 @@ pub const KEYS: &[Key] = &[
         "",
         "When to give up on its messages, instead of `retry.expiry`.",
     ),
+    key(
+        "stream.allow_duplicates",
+        Shape::Choice(&["yes", "no"]),
+        "\"no\"",
+        "Send a message by a fallback route although the first route may have delivered it.",
+    ),
     key("client.server", Shape::Text, "", "Where the API is, `http://127.0.0.1:8025`; none: the control socket."),
     key("client.key_file", Shape::Path, "", "File with the API key."),
 ];

@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_failure_has_a_meaning_and_a_first_fix() {
         let of = |failure| {
-            let cause = Cause { stage: Stage::Recipient, failure, provider: None, rule: None };
+            let cause = Cause { stage: Stage::Recipient, failure, provider: None, rule: None, unknown_via: None };
             FindingOut::of(RuleBase::builtin(), &cause).unwrap()
         };
         let known = of(Failure::Refused(Reply::new(550, "5.1.1 User unknown")));

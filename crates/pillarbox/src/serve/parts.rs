@@ -86,6 +86,7 @@ pub fn relay(config: &Config) -> RelayConfig {
         name: stream.name.clone(),
         priority: stream.priority,
         deadline_s: stream.deadline.map(|deadline| deadline.as_secs()),
+        allow_duplicates: stream.allow_duplicates,
     };
     RelayConfig {
         hostname: config.hostname.clone(),

@@ -317,6 +317,30 @@ impl<W> Schedule<W> {
         self.destinations.values_mut().flat_map(|destination| destination.evict(&mut matches)).collect()
     }
 
+    /// Removes all jobs queued for one destination; their recipients are still counted in the window.
+    pub fn evict_from(&mut self, name: &str) -> Vec<Job> {
+        self.destinations.get_mut(name).map_or_else(Vec::new, |destination| destination.evict(&mut |_| true))
+    }
+
+    /// Destinations with waiting mail whose quota is used up, and when it has room again, Unix milliseconds.
+    pub fn full(&self) -> Vec<(Arc<str>, i64)> {
+        let full = |(name, destination): (&Arc<str>, &Destination<W>)| {
+            let until = destination.full_until.filter(|_| destination.queued() > 0)?;
+            Some((name.clone(), until))
+        };
+        self.destinations.iter().filter_map(full).collect()
+    }
+
+    /// When a quota that is used up for mail of a priority has room again, Unix milliseconds.
+    pub fn full_until(&mut self, limits: &Limits, priority: u8, now_ms: i64) -> Option<i64> {
+        let accounts = limits.accounts.as_ref()?;
+        self.meters.set(accounts);
+        match self.meters.room(accounts, priority, now_ms) {
+            Room::Full(until) => Some(until),
+            Room::Open { .. } | Room::Unwritten => None,
+        }
+    }
+
     /// Jobs queued, connections and pause of each destination in memory, for status pages.
     pub fn overview(&self) -> Vec<DestinationStatus> {
         let mut all: Vec<_> = self

@@ -146,6 +146,7 @@ impl World {
             address: Address::parse("someone@example.net").unwrap(),
             parameters: RcptParameters::default(),
             attempts: 0,
+            unknown_via: None,
         };
         Claim { message: Arc::new(message), lane: lane.clone(), recipients: (0..recipients).map(recipient).collect() }
     }

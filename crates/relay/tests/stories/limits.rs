@@ -62,7 +62,8 @@ async fn a_crash_never_lets_more_pass_than_the_quota() {
 async fn recipients_count_one_by_one_and_urgent_mail_has_a_reserve() {
     let sink = Sink::start().await;
     let setup = Setup::by(with(smarthost(&sink), json!({"rates": {"recipients_per_day": 20}})));
-    let streams = vec![relay::StreamConfig { name: "login".into(), priority: 0, deadline_s: None }];
+    let streams =
+        vec![relay::StreamConfig { name: "login".into(), priority: 0, deadline_s: None, allow_duplicates: false }];
     let rig = setup.config(|config| config.streams = streams).start().await;
     let many: Vec<String> = (0..30).map(|n| format!("r{n}@x.test")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();

@@ -11,6 +11,7 @@ mod brake;
 mod connections;
 mod content;
 mod exchangers;
+mod failover;
 mod faults;
 mod intake;
 mod limits;

@@ -62,8 +62,8 @@ async fn an_urgent_stream_overtakes_what_waits() {
     let sink = Sink::start().await;
     sink.add(Rule::at(Stage::Message, Act::Hang).times(1));
     let streams = vec![
-        StreamConfig { name: "code".into(), priority: 0, deadline_s: None },
-        StreamConfig { name: "news".into(), priority: 3, deadline_s: None },
+        StreamConfig { name: "code".into(), priority: 0, deadline_s: None, allow_duplicates: false },
+        StreamConfig { name: "news".into(), priority: 3, deadline_s: None, allow_duplicates: false },
     ];
     let rig = Setup::by(with(smarthost(&sink), json!({"connections": 1})))
         .config(|config| {

@@ -53,6 +53,7 @@ pub(super) fn because(rule: &str) -> Cause {
         failure: Failure::Refused(Reply::new(451, "4.7.1 try later")),
         provider: Some("postfix".into()),
         rule: Some(rule.into()),
+        unknown_via: None,
     }
 }
 

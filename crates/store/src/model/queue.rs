@@ -180,6 +180,8 @@ pub struct LeasedRecipient {
     pub parameters: RcptParameters,
     /// Attempts so far.
     pub attempts: u32,
+    /// See [`Cause::unknown_via`]: by another route it might be delivered twice.
+    pub unknown_via: Option<Arc<str>>,
 }
 
 /// Recipients of one message in one lane, claimed together.
@@ -232,6 +234,10 @@ pub struct Cause {
     /// Id of the rule that fitted then: what the queue is grouped by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Arc<str>>,
+    /// Route whose next hop may have taken the message: the link died between the content and its reply, then or in an
+    /// earlier attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_via: Option<Arc<str>>,
 }
 
 /// How an attempt ended for one recipient.

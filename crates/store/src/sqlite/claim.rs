@@ -204,7 +204,7 @@ impl Work<'_> {
     /// Due recipients of a lane: `max`, and those that belong to the last message of them and are due with it.
     fn due_recipients(&mut self, lane: LaneId, now_ms: i64, max: u32) -> Result<Vec<Due>, Fault> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT message, n, attempts, address, parameters, due FROM recipient INDEXED BY recipient_due
+            "SELECT message, n, attempts, address, parameters, due, cause FROM recipient INDEXED BY recipient_due
              WHERE lane = ?1 AND state = 0 AND due <= ?2 ORDER BY due, message, n",
         )?;
         // No LIMIT: the index gives the rows in order, and only those that are asked for.
@@ -227,6 +227,7 @@ impl Work<'_> {
                     attempts: row.get(2)?,
                     address: encode::read_address(&address)?,
                     parameters: encode::read_rcpt_parameters(parameters.as_deref())?,
+                    unknown_via: encode::read_via(row.get::<_, Option<String>>(6)?.as_deref())?,
                 },
             });
         }

@@ -237,11 +237,19 @@ struct CauseOut<'a> {
     p: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     r: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<&'a str>,
 }
 
 impl<'a> From<&'a Cause> for CauseOut<'a> {
     fn from(cause: &'a Cause) -> Self {
-        Self { s: cause.stage, f: &cause.failure, p: cause.provider.as_deref(), r: cause.rule.as_deref() }
+        Self {
+            s: cause.stage,
+            f: &cause.failure,
+            p: cause.provider.as_deref(),
+            r: cause.rule.as_deref(),
+            via: cause.unknown_via.as_deref(),
+        }
     }
 }
 
@@ -251,11 +259,12 @@ struct CauseIn {
     f: Failure,
     p: Option<Arc<str>>,
     r: Option<Arc<str>>,
+    via: Option<Arc<str>>,
 }
 
 impl From<CauseIn> for Cause {
     fn from(found: CauseIn) -> Self {
-        Self { stage: found.s, failure: found.f, provider: found.p, rule: found.r }
+        Self { stage: found.s, failure: found.f, provider: found.p, rule: found.r, unknown_via: found.via }
     }
 }
 
@@ -266,6 +275,15 @@ pub(super) fn cause(cause: &Cause) -> Result<String, StoreError> {
 pub(super) fn read_cause(text: Option<&str>) -> Result<Option<Cause>, StoreError> {
     let read = |text| serde_json::from_str::<CauseIn>(text).map(Cause::from).map_err(defect);
     text.map(read).transpose()
+}
+
+/// The route that may have delivered already, from a recipient's stored cause.
+pub(super) fn read_via(cause: Option<&str>) -> Result<Option<Arc<str>>, StoreError> {
+    // Seldom: most causes need not be read to know that.
+    match cause.filter(|text| text.contains("\"via\":")) {
+        Some(text) => Ok(serde_json::from_str::<CauseIn>(text).map_err(defect)?.via),
+        None => Ok(None),
+    }
 }
 
 /// An operator's wish that waits for the end of a lease.

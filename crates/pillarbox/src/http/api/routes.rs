@@ -152,6 +152,7 @@ pub async fn add(
         guard.prove(&app, &record, &secrets).await?;
     }
     let _one = app.settings.lock().await;
+    check_fallbacks(&app, &name, &record).await?;
     if settings::exists(&app, Kind::Route, &name).await? {
         return Err(Problem::new(StatusCode::CONFLICT, format!("there is already a route \"{name}\"")));
     }
@@ -190,6 +191,7 @@ pub async fn change(
         let detail = "the route was changed by somebody else meanwhile: look at it and try again";
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
+    check_fallbacks(&app, &name, &record).await?;
     settings::write(&app, Kind::Route, &name, &record, secret).await?;
     Ok(axum::Json(out(name, &secrets, app.clock.now_ms(), record)))
 }
@@ -204,11 +206,32 @@ pub async fn remove(State(app): State<Shared>, _: Admin, Path(name): Path<String
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
     }
+    for other in app.store.documents(Kind::Route).await? {
+        let record: RouteRecord = settings::record(&other)?;
+        if record.fallback.iter().any(|fallback| fallback.route == name) {
+            let detail = format!("the route \"{}\" has this one as a fallback: change it first", other.name);
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
+    }
     settings::remove(&app, Kind::Route, &name).await?;
     match app.store.delete_document(Kind::Token, name).await {
         Ok(()) | Err(store::StoreError::NotFound) => Ok(StatusCode::NO_CONTENT),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Fallbacks are other routes that exist.
+async fn check_fallbacks(app: &Shared, name: &str, record: &RouteRecord) -> Result<(), Problem> {
+    for fallback in &record.fallback {
+        if fallback.route == name {
+            return Err(Problem::field("/fallback", "a route is no fallback of itself"));
+        }
+        if !settings::exists(app, Kind::Route, &fallback.route).await? {
+            let detail = format!("there is no route \"{}\"", fallback.route.escape_debug());
+            return Err(Problem::field("/fallback", detail));
+        }
+    }
+    Ok(())
 }
 
 /// 422 with every sentence that is wrong about a route.

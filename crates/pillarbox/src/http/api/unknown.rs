@@ -163,7 +163,7 @@ mod tests {
 
     fn event(at_ms: i64, text: &str) -> Event {
         let failure = Failure::Refused(Reply::new(550, text));
-        let cause = Cause { stage: Stage::Recipient, failure, provider: None, rule: None };
+        let cause = Cause { stage: Stage::Recipient, failure, provider: None, rule: None, unknown_via: None };
         Event {
             seq: at_ms,
             at_ms,

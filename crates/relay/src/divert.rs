@@ -1,0 +1,142 @@
+//! Mail of a route that does not work, by another: when, by which, and the way back.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::client::Delivery;
+use store::{Claim, Operation, Selector, State};
+
+use crate::connection::Worker;
+use crate::dispatch::route_of;
+use crate::failover::{Way, order};
+use crate::route::{Route, RouteKind};
+use crate::schedule::Job;
+use crate::shared::Shared;
+
+/// How often outages are looked at.
+const EVERY: Duration = Duration::from_secs(1);
+/// In the events of what an outage makes due.
+const WHO: &str = "failover";
+
+/// The route that takes a job for a destination of `route` instead, if that is out and another works.
+pub(crate) fn fallback(shared: &Shared, destination: &Arc<str>, route: &Route, job: &Job) -> Option<Arc<Route>> {
+    let now_ms = shared.now_ms();
+    let after_ms = route.failover_after_ms();
+    let way = shared.failover.lock().way(destination, after_ms, now_ms);
+    let spent = || is_spent(shared, route, destination, job.claim.lane.key.priority, after_ms);
+    if way == Way::Probe || way == Way::Own && !spent() {
+        return None;
+    }
+    let directory = shared.directory();
+    let chance = (job.claim.message.id.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
+    let found = order(&route.record.fallback, chance).into_iter().find_map(|name| {
+        let other = directory.route(name).filter(|other| other.name != route.name)?;
+        let works = match other.record.kind {
+            RouteKind::Smarthost => {
+                !shared.failover.lock().is_out(&other.name, after_ms, now_ms)
+                    && !is_spent(shared, other, &other.name, job.claim.lane.key.priority, after_ms)
+            }
+            RouteKind::Mx => true,
+            RouteKind::Capture | RouteKind::Discard => false,
+        };
+        works.then(|| other.clone())
+    })?;
+    shared.failover.lock().divert(destination);
+    Some(found)
+}
+
+/// A quota is used up for longer than the route's patience.
+fn is_spent(shared: &Shared, route: &Route, destination: &Arc<str>, priority: u8, after_ms: i64) -> bool {
+    let now_ms = shared.now_ms();
+    let full = shared.schedule.lock().full_until(&route.limits(destination), priority, now_ms);
+    full.is_some_and(|until| until - now_ms > after_ms)
+}
+
+/// What an attempt says about its destination, whatever became of the message.
+pub(crate) fn heed(worker: &Worker, claim: &Claim, delivery: &Delivery) {
+    let mut failover = worker.shared.failover.lock();
+    if delivery.end.is_none() {
+        if delivery.failure.is_some() {
+            failover.failed(&worker.destination, worker.shared.now_ms());
+        }
+        return;
+    }
+    if claim.lane.key.route != worker.route.name {
+        failover.delivered += 1;
+    }
+    if failover.worked(&worker.destination) {
+        tracing::warn!(destination = %worker.destination, "works again: mail goes by it as before");
+    }
+}
+
+/// What the event of a delivery by a fallback says.
+pub(crate) fn words(worker: &Worker, claim: &Claim) -> Option<String> {
+    let own = &claim.lane.key.route;
+    (*own != worker.route.name).then(|| format!("by the fallback route {} instead of {own}", worker.route.name))
+}
+
+/// Schedules anew what waits for a destination.
+pub(crate) fn redispatch(shared: &Arc<Shared>, destination: &str) {
+    let jobs = shared.schedule.lock().evict_from(destination);
+    for job in jobs {
+        shared.admit(job);
+    }
+}
+
+/// Notices outages, and gives what waits for them to the fallbacks, until the relay stops.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut spent = HashSet::new();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = shared.stopping.cancelled() => return,
+        }
+        outages(&shared).await;
+        quotas(&shared, &mut spent);
+    }
+}
+
+/// The route of a destination, if it has fallbacks.
+fn with_fallback(shared: &Shared, destination: &str) -> Option<Arc<Route>> {
+    shared.directory().route(route_of(destination)).filter(|route| !route.record.fallback.is_empty()).cloned()
+}
+
+async fn outages(shared: &Arc<Shared>) {
+    let failing = shared.failover.lock().failing();
+    for destination in failing {
+        let Some(route) = with_fallback(shared, &destination) else { continue };
+        let after_ms = route.failover_after_ms();
+        if !shared.failover.lock().gone_out(&destination, after_ms, shared.now_ms()) {
+            continue;
+        }
+        tracing::warn!(%destination, seconds = after_ms / 1_000, "nothing works there: mail goes by a fallback route");
+        redispatch(shared, &destination);
+        if route.record.kind == RouteKind::Smarthost {
+            // What was put off for later need not wait: its next attempt goes by the fallback.
+            let waiting =
+                Selector { route: Some(route.name.to_string()), state: Some(State::Waiting), ..Selector::default() };
+            match shared.store.operate(waiting, Operation::Retry, WHO.into(), shared.now_ms()).await {
+                Ok(_) => shared.due_at(i64::MIN),
+                Err(error) => tracing::warn!(%error, "what waits for a route that does not work waits on"),
+            }
+        }
+    }
+}
+
+fn quotas(shared: &Arc<Shared>, known: &mut HashSet<String>) {
+    let now_ms = shared.now_ms();
+    let full = shared.schedule.lock().full();
+    let mut spent = HashSet::new();
+    for (destination, until_ms) in full {
+        let Some(route) = with_fallback(shared, &destination) else { continue };
+        if until_ms - now_ms > route.failover_after_ms() {
+            if !known.contains(&*destination) {
+                tracing::warn!(%destination, "the quota is used up: mail goes by a fallback route");
+            }
+            spent.insert(destination.to_string());
+            redispatch(shared, &destination);
+        }
+    }
+    *known = spent;
+}
