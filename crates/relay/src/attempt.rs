@@ -13,7 +13,7 @@ use crate::accept::MAX_LINE;
 use crate::config::Keep;
 use crate::connection::Worker;
 use crate::divert;
-use crate::schedule::Job;
+use crate::schedule::{Job, Sign};
 use crate::settle::{self, Ended};
 use crate::verdict::Peer;
 
@@ -245,7 +245,7 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
     if shared.is_stopping() && !delivery.past_dot && delivery.end.is_none() {
         return returned(worker, &job.claim).await;
     }
-    divert::heed(worker, &job.claim, &delivery);
+    let mut sign = Sign::Other;
     let mut outcomes = Vec::with_capacity(job.claim.recipients.len());
     let mut postponed = Vec::new();
     let mut trouble: Option<Stage> = None;
@@ -253,6 +253,7 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
         match fate(&delivery, at) {
             Fate::Delivered => {
                 let passed_on = worker.connection.capabilities().dsn;
+                sign = if sign == Sign::Other { Sign::Taken } else { sign };
                 let diverted = divert::words(worker, &job.claim);
                 outcomes.push((recipient.n, settle::delivered(recipient, passed_on, diverted)));
             }
@@ -261,6 +262,9 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
                 trouble = Some(stage);
                 let peer = Peer { host: Some(worker.connection.host()), transcript: worker.prelude.as_ref() };
                 let mut judgement = settle::judged(&shared, &worker.route.name, peer, stage, &failure);
+                if matches!(judgement.sign, Sign::Slow(_) | Sign::Hold(_)) {
+                    sign = judgement.sign;
+                }
                 if is_unknown(&delivery, at) {
                     judgement.cause.unknown_via = Some(worker.route.name.clone());
                 }
@@ -268,6 +272,8 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
             }
         }
     }
+    worker.sign = sign;
+    divert::heed(worker, &job.claim, &delivery);
     let mut attempt = attempt_of(worker, started_ms, trouble);
     if let Some(TransactionEnd::Delivered(reply)) = &delivery.end {
         attempt.reply = Some(reply.clone());

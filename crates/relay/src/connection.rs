@@ -18,7 +18,7 @@ use crate::brake::Hold;
 use crate::dispatch::{destination_of, route_of};
 use crate::exchangers::{self, Exchange};
 use crate::route::{Route, RouteKind, RouteTls};
-use crate::schedule::{ConnectionId, Job};
+use crate::schedule::{ConnectionId, Handed, Job, Sign, Ticket};
 use crate::settle::{self, Settling};
 use crate::shared::Shared;
 use crate::signin::{self, Trouble};
@@ -44,6 +44,8 @@ pub(crate) struct Worker {
     pub(crate) assured: bool,
     /// The last message's outcome, on its way to the disk.
     pub(crate) settling: Option<Settling>,
+    /// What the last attempt said about the destination.
+    pub(crate) sign: Sign,
     /// A conversation was cut in the middle: no QUIT.
     pub(crate) broken: bool,
 }
@@ -101,12 +103,12 @@ async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
         };
         shared.heed(news);
         match job {
-            Some((job, ticket)) => {
+            Some(Handed { job, ticket, watched }) => {
                 messages += 1;
+                worker.sign = Sign::Other;
                 let next = attempt::run(worker, job).await;
-                if let Some(ticket) = ticket {
-                    let tried = ticket.tried(next.left());
-                    shared.schedule.lock().finish(&ticket, tried, shared.now_ms());
+                if ticket.is_some() || watched || matches!(worker.sign, Sign::Slow(_) | Sign::Hold(_)) {
+                    heed(worker, ticket, next.left());
                 }
                 match next {
                     Next::Continue => {}
@@ -126,6 +128,22 @@ async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
             }
         }
     }
+}
+
+/// Tells the schedule what came of a job whose outcome matters to others.
+fn heed(worker: &Worker, ticket: Option<Ticket>, left: usize) {
+    let (shared, destination) = (&worker.shared, &worker.destination);
+    let now_ms = shared.now_ms();
+    match worker.sign {
+        Sign::Slow(_) => tracing::warn!(%destination, "it asks for less: slower for a while"),
+        Sign::Hold(_) => tracing::warn!(%destination, "it wants nothing from us: its mail waits for a probe"),
+        Sign::Taken | Sign::Other => {}
+    }
+    let mut schedule = shared.schedule.lock();
+    if let Some(ticket) = ticket {
+        schedule.finish(&ticket, ticket.tried(left), now_ms);
+    }
+    schedule.heed(destination, worker.sign, now_ms);
 }
 
 fn put_back(shared: &Arc<Shared>, destination: &Arc<str>, job: Job) {
@@ -192,6 +210,7 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
                 note,
                 assured,
                 settling: None,
+                sign: Sign::Other,
                 broken: false,
             })
         }

@@ -11,7 +11,7 @@ use crate::connection::Worker;
 use crate::dispatch::route_of;
 use crate::failover::{Way, order};
 use crate::route::{Route, RouteKind};
-use crate::schedule::Job;
+use crate::schedule::{Job, Sign};
 use crate::shared::Shared;
 
 /// How often outages are looked at.
@@ -56,8 +56,10 @@ fn is_spent(shared: &Shared, route: &Route, destination: &Arc<str>, priority: u8
 /// What an attempt says about its destination, whatever became of the message.
 pub(crate) fn heed(worker: &Worker, claim: &Claim, delivery: &Delivery) {
     let mut failover = worker.shared.failover.lock();
-    if delivery.end.is_none() {
-        if delivery.failure.is_some() {
+    // Who wants nothing from us is no way out for mail, though it answers.
+    let held = matches!(worker.sign, Sign::Hold(_));
+    if delivery.end.is_none() || held {
+        if delivery.failure.is_some() || held {
             failover.failed(&worker.destination, worker.shared.now_ms());
         }
         return;

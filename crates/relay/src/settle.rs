@@ -108,7 +108,7 @@ fn earliest_due(outcomes: &[(u32, Outcome)]) -> Option<i64> {
 
 /// The outcome of a failure for one recipient.
 pub(crate) fn outcome_of(shared: &Shared, claim: &Claim, recipient: &LeasedRecipient, judgement: Judgement) -> Outcome {
-    let Judgement { verdict, wait_s, mut cause } = judgement;
+    let Judgement { verdict, wait_s, sign: _, mut cause } = judgement;
     if cause.unknown_via.is_none() {
         cause.unknown_via.clone_from(&recipient.unknown_via);
     }

@@ -11,6 +11,7 @@ use proto::transcript::{Failure, Stage, Transcript, TransportPolicy};
 use store::Cause;
 
 use crate::route::RouteKind;
+use crate::schedule::Sign;
 
 /// Longest wait that a server may ask for, seconds.
 const LONGEST_WAIT_S: u64 = 86_400;
@@ -31,6 +32,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// The wait the server asked for, seconds: not to be undercut.
     pub wait_s: Option<u64>,
+    /// What it says about all mail for the same destination.
+    pub sign: Sign,
     /// What is stored.
     pub cause: Cause,
 }
@@ -67,9 +70,11 @@ pub fn judge(rules: &RuleBase, kind: RouteKind, peer: Peer<'_>, stage: Stage, fa
         (Verdict::Permanent, Some(rule)) if softens(rule, kind, stage, failure) => Verdict::Transient,
         _ => by_class,
     };
+    let wait_s = finding.as_ref().and_then(wait_s);
     Judgement {
         verdict,
-        wait_s: finding.as_ref().and_then(wait_s),
+        wait_s,
+        sign: rule.map_or(Sign::Other, |rule| sign(rule, kind, wait_s)),
         cause: Cause {
             stage,
             failure: failure.clone(),
@@ -88,6 +93,22 @@ fn softens(rule: &Rule, kind: RouteKind, stage: Stage, failure: &Failure) -> boo
         // An MX route has no account that could be repaired.
         Retry::HoldRoute => kind == RouteKind::Smarthost || rule.scope != Scope::Route,
         Retry::Class | Retry::Stop => false,
+    }
+}
+
+/// What a rule advises for everything that goes the same way. Advice about one sender, recipient or message is not.
+fn sign(rule: &Rule, kind: RouteKind, wait_s: Option<u64>) -> Sign {
+    let wait_ms = wait_s.and_then(|wait_s| i64::try_from(wait_s).ok()).map_or(0, |wait_s| wait_s * 1_000);
+    // An MX route has no account that could be full or closed.
+    let ours = match rule.scope {
+        Scope::Route => kind == RouteKind::Smarthost,
+        Scope::Destination | Scope::OurAddress => true,
+        _ => false,
+    };
+    match rule.retry {
+        Retry::Slow if ours => Sign::Slow(wait_ms),
+        Retry::HoldRoute if ours => Sign::Hold(wait_ms),
+        _ => Sign::Other,
     }
 }
 

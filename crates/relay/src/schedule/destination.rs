@@ -7,6 +7,7 @@ use store::{Claim, Lane};
 
 use super::meters::Accounts;
 use super::pause::Pause;
+use super::shape::Shape;
 use super::{ConnectionId, Job};
 
 /// Priorities 0 (urgent) to 3 (bulk).
@@ -122,6 +123,10 @@ pub(super) struct Destination<W> {
     pub(super) pause: Pause,
     /// Set while it refuses further connections beside those it has.
     pub(super) crowd: Pause,
+    /// Set while it wants less, or nothing.
+    pub(super) shape: Shape,
+    /// When it is looked at again because of that.
+    pub(super) shaped_until: Option<i64>,
     /// When its quota has room again, if it was used up.
     pub(super) full_until: Option<i64>,
 }
@@ -137,6 +142,8 @@ impl<W> Destination<W> {
             idle: Vec::new(),
             pause: Pause::default(),
             crowd: Pause::default(),
+            shape: Shape::default(),
+            shaped_until: None,
             full_until: None,
         }
     }
@@ -196,7 +203,7 @@ impl<W> Destination<W> {
     ///
     /// After a failure one connection probes alone until it is established, so an outage ends without a stampede.
     pub(super) fn wants_connection(&self, now_ms: i64) -> bool {
-        let allowed = if self.pause.is_set() { 1 } else { self.limits.connections.max(1) };
+        let allowed = if self.pause.is_set() { 1 } else { self.shape.connections(self.limits.connections.max(1)) };
         let opening = self.open.saturating_sub(self.established);
         let waits = self.pause.is_pausing(now_ms) || self.crowd.is_pausing(now_ms);
         !waits && self.open < allowed && self.queued() > opening as usize
@@ -207,6 +214,6 @@ impl<W> Destination<W> {
     }
 
     pub(super) fn is_forgettable(&self, now_ms: i64) -> bool {
-        self.queued() == 0 && self.open == 0 && !self.pause.is_pausing(now_ms)
+        self.queued() == 0 && self.open == 0 && !self.pause.is_pausing(now_ms) && !self.shape.is_active(now_ms)
     }
 }

@@ -11,6 +11,7 @@ mod destination;
 pub mod limit;
 mod meters;
 mod pause;
+mod shape;
 #[cfg(test)]
 mod simulation;
 mod window;
@@ -26,6 +27,7 @@ pub use destination::Limits;
 use destination::{Destination, Turn};
 use limit::Room;
 pub use meters::{Account, AccountStatus, Accounts, Meters, Permissions, SavedAccount, Ticket};
+pub use shape::Sign;
 pub use window::{Window, WindowLimits};
 
 /// Recipients of one message that can go in one transaction, in memory.
@@ -143,18 +145,43 @@ impl<W> Schedule<W> {
 
     /// The next batch for an open connection, at most as many recipients as the destination takes in a transaction and
     /// as its quota has room for. With a ticket if that is counted: it goes to [`Schedule::finish`].
-    pub fn take(&mut self, name: &Arc<str>, now_ms: i64) -> Option<(Job, Option<Ticket>)> {
+    pub fn take(&mut self, name: &Arc<str>, now_ms: i64) -> Option<Handed> {
         let destination = self.destinations.get_mut(name)?;
-        let Some(accounts) = destination.limits.accounts.clone() else {
-            return destination.pop(Turn::Any, usize::MAX).map(|job| (job, None));
-        };
-        if destination.queued() == 0 {
+        if destination.queued() == 0 || self.is_shaped(name, now_ms) {
             return None;
         }
+        let destination = self.destinations.get_mut(name)?;
+        let Some(accounts) = destination.limits.accounts.clone() else {
+            let job = destination.pop(Turn::Any, usize::MAX)?;
+            return Some(Handed { job, ticket: None, watched: destination.shape.hand_out(now_ms) });
+        };
         let (turn, most) = self.turn(name, &accounts, now_ms)?;
-        let job = self.destinations.get_mut(name)?.pop(turn, most as usize)?;
+        let destination = self.destinations.get_mut(name)?;
+        let job = destination.pop(turn, most as usize)?;
+        let watched = destination.shape.hand_out(now_ms);
         let ticket = self.meters.hand_out(&accounts, job.claim.recipients.len() as u32);
-        Some((job, Some(ticket)))
+        Some(Handed { job, ticket: Some(ticket), watched })
+    }
+
+    /// What an attempt said about its destination.
+    pub fn heed(&mut self, name: &Arc<str>, sign: Sign, now_ms: i64) {
+        let Some(destination) = self.destinations.get_mut(name) else { return };
+        let open = destination.established;
+        if let Some(at) = destination.shape.heed(sign, open, now_ms) {
+            self.paused.insert((at, name.clone()));
+        }
+    }
+
+    /// A destination that wants less has had enough for now; it is looked at again when it may have more.
+    fn is_shaped(&mut self, name: &Arc<str>, now_ms: i64) -> bool {
+        let Some(destination) = self.destinations.get_mut(name) else { return false };
+        let Some(until) = destination.shape.wait(now_ms) else { return false };
+        if destination.shaped_until.is_none_or(|known| known <= now_ms || until < known) {
+            destination.shaped_until = Some(until);
+            self.paused.insert((until, name.clone()));
+            self.sooner = true;
+        }
+        true
     }
 
     /// Whose turn it is at a destination with limits: anybody's, urgent mail's, or nobody's, and when it is looked at again.
@@ -301,6 +328,7 @@ impl<W> Schedule<W> {
         for (_, name) in std::mem::take(&mut self.paused) {
             if let Some(destination) = self.destinations.get_mut(&name) {
                 destination.pause.end_wait(now_ms);
+                destination.shape.end_wait(now_ms);
             }
             self.paused.insert((now_ms, name));
         }
@@ -353,6 +381,8 @@ impl<W> Schedule<W> {
                 idle: destination.idle.len(),
                 paused_until_ms: destination.pause.until(),
                 full_until_ms: destination.full_until,
+                held_until_ms: destination.shape.held_until(),
+                slowed_to_per_minute: destination.shape.slowed_to(),
             })
             .collect();
         all.sort_by(|a, b| b.queued.cmp(&a.queued).then_with(|| a.name.cmp(&b.name)));
@@ -380,7 +410,11 @@ impl<W> Schedule<W> {
         if destination.queued() == 0 {
             return None;
         }
-        if let Some(accounts) = destination.limits.accounts.clone() {
+        let accounts = destination.limits.accounts.clone();
+        if self.is_shaped(name, now_ms) {
+            return None;
+        }
+        if let Some(accounts) = accounts {
             self.turn(name, &accounts, now_ms)?;
         }
         let destination = self.destinations.get_mut(name)?;
@@ -427,6 +461,17 @@ impl<W> Schedule<W> {
     }
 }
 
+/// A job in a connection's hands.
+#[derive(Debug)]
+pub struct Handed {
+    /// The job.
+    pub job: Job,
+    /// If it is counted: for [`Schedule::finish`].
+    pub ticket: Option<Ticket>,
+    /// What becomes of it is to be told to [`Schedule::heed`].
+    pub watched: bool,
+}
+
 /// See [`Schedule::take_news`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct News {
@@ -451,4 +496,8 @@ pub struct DestinationStatus {
     pub paused_until_ms: Option<i64>,
     /// When a quota that is used up has room again, Unix milliseconds.
     pub full_until_ms: Option<i64>,
+    /// It wants nothing from us: when the next probe goes, Unix milliseconds.
+    pub held_until_ms: Option<i64>,
+    /// It asked for less: messages a minute.
+    pub slowed_to_per_minute: Option<u32>,
 }
