@@ -293,6 +293,7 @@ fn held(
     started_ms: i64,
 ) {
     let now_ms = shared.now_ms();
+    shared.failover.lock().failed(destination, now_ms);
     let (jobs, actions) = shared.schedule.lock().held(destination, hold.until_ms, now_ms);
     let mut tried = tried;
     for job in jobs {

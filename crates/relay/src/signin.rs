@@ -235,7 +235,7 @@ pub(crate) fn left(shared: &Arc<Shared>, route: &Route) {
         return;
     }
     if let Some(hold) = hold_of(shared, route) {
-        let jobs = shared.schedule.lock().evict(|claim| claim.lane.key.route == route.name);
+        let jobs = shared.schedule.lock().evict_from(&route.name);
         jobs.into_iter().for_each(|job| put_off(shared, job, &hold));
     }
 }
@@ -255,7 +255,7 @@ pub(crate) fn rejected(shared: &Arc<Shared>, job: &Job, attempt: Attempt, hold: 
 }
 
 fn waiting(shared: &Shared, job: &Job, attempt: Attempt, hold: &Hold) -> Ended {
-    let judgement = settle::judged(shared, &job.claim, Peer::default(), Stage::Auth, &hold.failure);
+    let judgement = settle::judged(shared, &attempt.route, Peer::default(), Stage::Auth, &hold.failure);
     let mut told = false;
     let outcomes = job.claim.recipients.iter().map(|recipient| {
         if recipient.attempts > 0 {
