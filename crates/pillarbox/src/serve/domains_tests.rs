@@ -52,7 +52,7 @@ impl World {
         let store: Arc<dyn Store> = store;
         let relay = Relay::start(parts::relay(&config), store.clone(), net).await.unwrap();
         let clock = Clock::manual(Clock::system().now_ms());
-        let mut app = crate::serve::app(&config, store, Some(relay), clock.clone());
+        let mut app = crate::serve::app(&config, store, Some(relay), None, clock.clone());
         app.domains = Arc::new(Domains::new(Ok(authority), 5 * 86_400));
         let world = Self { app: Arc::new(app), clock, sink, view, servers: [one, two], _dir: dir };
         let sink =
