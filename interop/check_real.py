@@ -46,7 +46,7 @@ def postfix(peer):
     add("starttls", "unknown user", NO, "mailbox_unknown", "recipient", args=f"--from ann@app.test --to nobody@{OWN}", code=550, owner=YOU)
     add("starttls", "closed to strangers", args="--open-relay")
     add("submission", "closed to strangers", args="--open-relay")
-    add("open", "open to strangers", NO, "server_error", "recipient", args="--open-relay", sign="open_relay", fix="mynetworks", owner=ADMIN)
+    add("open", "open to strangers", f"{NO}|{RD}", "open_relay", "recipient", args="--open-relay", sign="open_relay", fix="mynetworks", owner=ADMIN)
     add("starttls", "implicit TLS asked for", TE, "wrong_tls_mode", "tls", args="--tls implicit", sign="wrong_tls_mode_implicit", works=(peer.ports["starttls"], "starttls"))
     add("implicit", "STARTTLS asked for", TE, "wrong_tls_mode", "banner", args="--tls starttls --timeout 5", sign="wrong_tls_mode_starttls", works=(peer.ports["implicit"], "implicit"))
     add("sender", "sender refused", f"{NO}|{RD}", "sender_rejected", "recipient", args=INSIDE, code=554, owner=YOU)
