@@ -2,7 +2,6 @@
 and OpenDKIM (RSA, with its own list of records instead of the DNS)."""
 
 import json
-import shutil
 import smtplib
 import subprocess
 import unittest
