@@ -37,7 +37,8 @@ async fn sendgrid(server: &Server, zones: &Zones, more: &[&str]) -> Sink {
     let tls = Tls::StartTls(server.ca.issue(&[SENDGRID]));
     let sink = Sink::with(SinkOptions { tls, users, ..SinkOptions::default() }).await;
     let port = sink.port().to_string();
-    let add = ["route", "add", "mail", "sendgrid", "--port", &port, "--ca-file", "ca.pem", "--password-from", "file:key"];
+    let add =
+        ["route", "add", "mail", "sendgrid", "--port", &port, "--ca-file", "ca.pem", "--password-from", "file:key"];
     let output = run(server, &[&add[..], more].concat());
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     sink
@@ -72,7 +73,8 @@ async fn a_route_is_checked_against_its_provider_and_its_server() {
     }
     assert!(!shown.contains("SG."), "{shown}");
     let connections = sink.connections();
-    let report = serde_json::from_slice::<Value>(&run(&server, &["route", "check", "mail", "--settings-only", "--json"]).stdout);
+    let report =
+        serde_json::from_slice::<Value>(&run(&server, &["route", "check", "mail", "--settings-only", "--json"]).stdout);
     let report = report.unwrap();
     assert_eq!((report["server"].is_null(), report["healthy"].as_bool()), (true, Some(false)), "{report:#}");
     assert_eq!(sink.connections(), connections);
@@ -142,7 +144,8 @@ async fn what_would_happen_is_what_then_happens() {
             events.to_string().contains("mx1.test").then_some(events)
         })
         .await;
-    let (host, address) = (plan["hosts"][0]["host"].as_str().unwrap(), plan["hosts"][0]["addresses"][0].as_str().unwrap());
+    let (host, address) =
+        (plan["hosts"][0]["host"].as_str().unwrap(), plan["hosts"][0]["addresses"][0].as_str().unwrap());
     let peer = format!("{host} [{address}]:{}", plan["port"]);
     assert!(events.to_string().contains(&peer), "{peer}: {events:#}");
     assert_eq!(sink.received()[0].helo, plan["helo"].as_str().unwrap());

@@ -31,8 +31,8 @@ mod shared;
 mod signin;
 pub mod smtp;
 pub mod token;
-mod usage;
 pub mod transport;
+mod usage;
 pub mod verdict;
 pub mod whatif;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use proto::smtp::sasl::client::Mechanism;
 use serde::{Deserialize, Serialize};
 
-use crate::oauth::OauthRecord;
 use crate::failover::{DEFAULT_AFTER_S, Fallback};
+use crate::oauth::OauthRecord;
 use crate::schedule::limit::Rates;
 use crate::schedule::{Account, Limits};
 use crate::secrets::Secrets;
@@ -188,7 +188,8 @@ impl RouteRecord {
         say(self.username.is_some() && !oauth && secrets.password.is_none(), "A user name needs a password.");
         say(oauth && self.username.is_none(), "OAuth needs a user name: the mailbox that sends.");
         say(
-            oauth && self.mechanism.as_ref().is_some_and(|name| Mechanism::parse(name).is_some_and(|m| !m.needs_token())),
+            oauth
+                && self.mechanism.as_ref().is_some_and(|name| Mechanism::parse(name).is_some_and(|m| !m.needs_token())),
             "With OAuth the mechanism is XOAUTH2 or OAUTHBEARER.",
         );
         say(

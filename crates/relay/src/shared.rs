@@ -172,7 +172,8 @@ impl Shared {
         self.brake_news.notify_waiters();
         for route in freed {
             tracing::info!(%route, "the route has changed: its mail goes on");
-            let selector = Selector { route: Some(route.to_string()), state: Some(State::Waiting), ..Selector::default() };
+            let selector =
+                Selector { route: Some(route.to_string()), state: Some(State::Waiting), ..Selector::default() };
             let due = self.store.operate(selector, Operation::Retry, "changed route".into(), self.now_ms()).await;
             if let Err(error) = due {
                 tracing::warn!(%route, %error, "mail of a changed route waits until it would have been due");

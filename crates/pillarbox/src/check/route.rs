@@ -261,11 +261,8 @@ fn from(subject: &Subject<'_>, preset: &Preset, rules: &RuleBase, signs: &mut Si
     others.sort_unstable();
     others.dedup();
     if !others.is_empty() {
-        let values = [
-            ("account", explain::sign_value(account)),
-            ("others", listed(&others)),
-            ("provider", preset.name.clone()),
-        ];
+        let values =
+            [("account", explain::sign_value(account)), ("others", listed(&others)), ("provider", preset.name.clone())];
         signs.add("route_from_differs", &values);
     }
 }

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::args_oauth::{NewCredential, OauthOptions};
-use super::route_rates::RateOptions;
 use super::args_presets::{CheckOptions, DerivedOptions, ExportOptions, GuardOptions, PresetOptions};
+use super::route_rates::RateOptions;
 
 /// Commands on senders.
 #[derive(Debug, Subcommand)]

@@ -125,7 +125,10 @@ fn shown(view: &View) -> String {
             None => host.addresses.join(", "),
         };
         let policy = host.policy.map(|policy| format!(" ({} decides on TLS)", policy.name())).unwrap_or_default();
-        row(if n == 0 { "Hosts" } else { "" }, format!("{preference}{} port {}: {where_to}{policy}", host.host, view.port.unwrap_or(25)));
+        row(
+            if n == 0 { "Hosts" } else { "" },
+            format!("{preference}{} port {}: {where_to}{policy}", host.host, view.port.unwrap_or(25)),
+        );
     }
     let tls = match (view.tls.as_deref(), view.verified) {
         (Some("required"), true) => "STARTTLS or nothing, with a certificate that verifies",

@@ -91,8 +91,7 @@ pub async fn run(
         }
     };
     let rules = rules.items.iter().filter(|rule| rule.rule.route == name).map(rule_words).collect();
-    let document =
-        Exported { schema: "pillarbox.route.document/1", route: value, provider, rules, domains, records };
+    let document = Exported { schema: "pillarbox.route.document/1", route: value, provider, rules, domains, records };
     if global.json { print_json(&document) } else { print(&markdown(&route, &document)) }
 }
 
@@ -107,11 +106,8 @@ fn domains(senders: &[SenderOut], options: &ExportOptions) -> Vec<String> {
 }
 
 fn rule_words(rule: &RuleOut) -> String {
-    let conditions = [
-        ("from", &rule.rule.sender_domain),
-        ("to", &rule.rule.recipient_domain),
-        ("stream", &rule.rule.stream),
-    ];
+    let conditions =
+        [("from", &rule.rule.sender_domain), ("to", &rule.rule.recipient_domain), ("stream", &rule.rule.stream)];
     let conditions: Vec<String> =
         conditions.iter().filter_map(|(word, value)| value.as_ref().map(|value| format!("{word} {value}"))).collect();
     let what = match (conditions.is_empty(), rule.name == DEFAULT_RULE) {
@@ -119,7 +115,11 @@ fn rule_words(rule: &RuleOut) -> String {
         (true, false) => "all mail".to_owned(),
         (false, _) => conditions.join(", "),
     };
-    format!("{} (order {}): {what}", rule.name, if rule.name == DEFAULT_RULE { "last".into() } else { rule.rule.order.to_string() })
+    format!(
+        "{} (order {}): {what}",
+        rule.name,
+        if rule.name == DEFAULT_RULE { "last".into() } else { rule.rule.order.to_string() }
+    )
 }
 
 async fn records(resolver: &Resolver, domains: &[String], provider: Option<&PresetOut>) -> Vec<Record> {
@@ -129,9 +129,11 @@ async fn records(resolver: &Resolver, domains: &[String], provider: Option<&Pres
         let spf = resolver.query(domain, Kind::Txt).await;
         let record = spf.texts().into_iter().find(|text| text.to_ascii_lowercase().starts_with("v=spf1"));
         let has_term = record.as_ref().is_some_and(|text| {
-            term.is_empty() || text.split_ascii_whitespace().any(|word| word.trim_start_matches('+').eq_ignore_ascii_case(term))
+            term.is_empty()
+                || text.split_ascii_whitespace().any(|word| word.trim_start_matches('+').eq_ignore_ascii_case(term))
         });
-        let expected = if term.is_empty() { "an SPF record that allows where mail leaves".into() } else { term.to_owned() };
+        let expected =
+            if term.is_empty() { "an SPF record that allows where mail leaves".into() } else { term.to_owned() };
         all.push(Record { name: domain.clone(), what: "SPF", expected, state: state(spf.is_known(), has_term) });
         for selector in provider.map(|provider| provider.dkim_selectors.as_slice()).unwrap_or_default() {
             let name = format!("{selector}._domainkey.{domain}");
@@ -143,7 +145,12 @@ async fn records(resolver: &Resolver, domains: &[String], provider: Option<&Pres
         let name = format!("_dmarc.{domain}");
         let policy = resolver.query(&name, Kind::Txt).await;
         let there = policy.texts().iter().any(|text| text.to_ascii_lowercase().starts_with("v=dmarc1"));
-        all.push(Record { name, what: "DMARC", expected: "v=DMARC1; p=…".into(), state: state(policy.is_known(), there) });
+        all.push(Record {
+            name,
+            what: "DMARC",
+            expected: "v=DMARC1; p=…".into(),
+            state: state(policy.is_known(), there),
+        });
     }
     all
 }
@@ -190,7 +197,9 @@ fn markdown(route: &RouteOut, document: &Exported) -> String {
         about_provider(&mut out, provider);
     }
     if !document.records.is_empty() {
-        out.push_str("\n## DNS records of the From domains\n\n| name | what | expected | state |\n| --- | --- | --- | --- |\n");
+        out.push_str(
+            "\n## DNS records of the From domains\n\n| name | what | expected | state |\n| --- | --- | --- | --- |\n",
+        );
         for record in &document.records {
             let _ = writeln!(
                 out,
@@ -265,6 +274,9 @@ mod tests {
 
     #[test]
     fn silence_is_no_absence() {
-        assert_eq!((state(false, false), state(true, false), state(false, true)), (State::Unknown, State::Missing, State::Present));
+        assert_eq!(
+            (state(false, false), state(true, false), state(false, true)),
+            (State::Unknown, State::Missing, State::Present)
+        );
     }
 }

@@ -86,7 +86,8 @@ async fn a_message_gets_a_last_attempt_before_it_expires() {
 #[tokio::test]
 async fn a_stream_has_a_deadline_of_its_own() {
     let sink = Sink::start().await;
-    let stream = relay::StreamConfig { name: "code".into(), priority: 0, deadline_s: Some(600), allow_duplicates: false };
+    let stream =
+        relay::StreamConfig { name: "code".into(), priority: 0, deadline_s: Some(600), allow_duplicates: false };
     let rig = Setup::to(&sink).config(|config| config.streams = vec![stream]).start().await;
     let mut submission = rig.submission(&["r@x.test"], MAIL.as_bytes());
     submission.stream = Some("code".into());

@@ -228,11 +228,7 @@ impl Work<'_> {
                 },
             ),
             Outcome::Returned { due_ms } => {
-                return Ok(Next {
-                    due: Some(*due_ms),
-                    cause: self.cause_or_last(row.id, n, None)?,
-                    ..Next::default()
-                });
+                return Ok(Next { due: Some(*due_ms), cause: self.cause_or_last(row.id, n, None)?, ..Next::default() });
             }
         };
         let seq = self.event(row, at_ms, Some(n), kind, cell.column(), detail.as_deref())?;
@@ -241,12 +237,7 @@ impl Work<'_> {
     }
 
     /// The cause to keep in the row: the new one, or the one that is there.
-    fn cause_or_last(
-        &mut self,
-        message: MessageId,
-        n: u32,
-        cause: Option<&Cause>,
-    ) -> Result<Option<String>, Fault> {
+    fn cause_or_last(&mut self, message: MessageId, n: u32, cause: Option<&Cause>) -> Result<Option<String>, Fault> {
         if let Some(cause) = cause {
             return Ok(Some(encode::cause(cause)?));
         }

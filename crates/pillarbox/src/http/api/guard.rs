@@ -12,7 +12,15 @@ use crate::http::Shared;
 use crate::http::problem::Problem;
 
 /// Settings that say how much and when, not to whom or as whom: they cannot be tried.
-const UNTRIED: &[&str] = &["connections", "messages_per_connection", "recipients_per_transaction", "idle_s", "retry_s", "rates", "destination_rates"];
+const UNTRIED: &[&str] = &[
+    "connections",
+    "messages_per_connection",
+    "recipients_per_transaction",
+    "idle_s",
+    "retry_s",
+    "rates",
+    "destination_rates",
+];
 
 /// The query of a request that saves a route.
 #[derive(Debug, Clone, Default, Deserialize)]
