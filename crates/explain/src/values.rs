@@ -30,6 +30,7 @@ pub(crate) const COMMON: &[&str] = &[
     "limit",
     "text",
     "provider",
+    "policy",
 ];
 
 /// Adds a value unless there is one of that name.
