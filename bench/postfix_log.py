@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes a Postfix log of a given size for measuring `pillarbox explain`.
 
-    python3 bench/postfix_log.py 1000000000 /tmp/mail.log
-    time target/release/pillarbox explain /tmp/mail.log
+    python3 bench/postfix_log.py 1000000000 mail.log
+    time target/release/pillarbox explain mail.log
 
 The mix of a busy relay: per message a connection, cleanup, qmgr, delivery and removal; 8 % of deliveries are deferred or
 bounced by servers of many kinds, some clients are refused. Host names, recipients, addresses and queue ids differ from

@@ -4,11 +4,11 @@ use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use diagnose::domain::{Audit, Auditor, Row, audit_many};
 use futures_util::stream::unfold;
+use net::Clock;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
 use super::Fault;
@@ -20,12 +20,13 @@ use super::output::{plural, print, print_raw};
 /// Longest line that can be a domain; the rest of a longer one is left out.
 const MAX_LINE: usize = 1_000;
 /// Progress is told this often.
-const PROGRESS: Duration = Duration::from_millis(200);
+const PROGRESS_US: u64 = 200_000;
 
 /// What was seen so far.
 struct Tally {
-    began: Instant,
-    shown: Instant,
+    clock: Clock,
+    began_us: u64,
+    shown_us: u64,
     done: u64,
     unhealthy: u64,
     visible: bool,
@@ -47,7 +48,9 @@ pub async fn run(global: &Global, args: &DomainArgs, auditor: &Arc<Auditor>, fil
     }
     // Lines to a terminal and a counter below them would overwrite each other.
     let visible = std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
-    let mut tally = Tally { began: Instant::now(), shown: Instant::now(), done: 0, unhealthy: 0, visible };
+    let clock = Clock::system();
+    let began = clock.mono_us();
+    let mut tally = Tally { clock, began_us: began, shown_us: began, done: 0, unhealthy: 0, visible };
     let mut outcome = Ok(());
     let domains = unfold(input, |mut input| async move { next(&mut input).await.map(|domain| (domain, input)) });
     let work = audit_many(auditor, domains, args.concurrency.into(), |audit| {
@@ -83,8 +86,9 @@ impl Tally {
     fn count(&mut self, audit: &Audit) {
         self.done += 1;
         self.unhealthy += u64::from(!audit.healthy);
-        if self.visible && self.shown.elapsed() >= PROGRESS {
-            self.shown = Instant::now();
+        let now_us = self.clock.mono_us();
+        if self.visible && now_us.saturating_sub(self.shown_us) >= PROGRESS_US {
+            self.shown_us = now_us;
             self.tell("\r");
         }
     }
@@ -97,7 +101,7 @@ impl Tally {
     }
 
     fn tell(&self, start: &str) {
-        let seconds = self.began.elapsed().as_secs_f64().max(0.001);
+        let seconds = (self.clock.mono_us().saturating_sub(self.began_us) as f64 / 1e6).max(0.001);
         let rate = self.done as f64 / seconds;
         let mut error = std::io::stderr();
         let _ = write!(error, "{start}{} domains, {} with problems, {rate:.0} a second ", self.done, self.unhealthy);

@@ -268,7 +268,7 @@ impl MailReport {
         if report.recipients.is_empty() {
             self.unknown += 1;
             let found = sign(base, "mail_bounce_nobody", &[("reporter", report.reporting_mta.as_deref())]);
-            for finding in found {
+            if let Some(finding) = found {
                 findings.extend(judged(base, &finding));
                 self.count(base, &finding, report.subject.as_deref().unwrap_or_default(), Hardness::Soft);
             }

@@ -58,7 +58,9 @@ fn masked(word: &[u8], shape: Shape, out: &mut Vec<u8>) {
     let letters_first = core.iter().take_while(|octet| octet.is_ascii_alphabetic()).count();
     let id = letters_first >= 3
         && core.iter().skip(letters_first).all(|octet| octet.is_ascii_digit() || b":;,.".contains(octet));
-    if word.len() <= 9 || named || id {
+    // `error:0A000152:SSL`: codes of OpenSSL.
+    let code = core.starts_with(b"error:") && word.len() <= 40;
+    if word.len() <= 9 || named || id || code {
         out.extend_from_slice(word);
     } else if word.contains(&b'/') {
         without_digits(word, out);

@@ -314,7 +314,7 @@ mod tests {
             ),
             ("Final-Recipient: rfc822; a@b.example\nStatus: 2.1.5", "a@b.example||Delivered|2.1.5|None|"),
             (
-                "Final-Recipient: RFC822; a@b.example\nAction: failed\nDiagnostic-Code: smtp; 550-5.7.1 one\n550 5.7.1 two",
+                "Final-Recipient: Rfc822; a@b.example\nAction: failed\nDiagnostic-Code: smtp; 550-5.7.1 one\n550 5.7.1 two",
                 "a@b.example||Failed|5.7.1|Some(550)|550-5.7.1 one 550 5.7.1 two",
             ),
         ] {

@@ -1,3 +1,5 @@
+//! Returned mail as it comes: forms, line ends, hostile octets.
+
 use proptest::prelude::*;
 
 use super::*;

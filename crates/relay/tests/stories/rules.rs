@@ -45,7 +45,13 @@ async fn play(provider: Option<&str>, played: Vec<Played<'static>>) -> Vec<Strin
     if let Some(host) = &host {
         route = with(route, json!({ "host": host }));
     }
-    let rig = Setup::by(route).start().await;
+    // A route for each: what a reply does to its route must not keep the others.
+    let setup = (0..played.len()).fold(Setup::bare(), |setup, n| {
+        let name = format!("r{n}");
+        let rule = json!({"order": n, "route": name, "recipient_domain": format!("n{n}.test")});
+        setup.route(&name, route.clone()).rule(&name, rule)
+    });
+    let rig = setup.start().await;
     if let Some(host) = &host {
         rig.zones.loopback(host);
     }
@@ -55,7 +61,7 @@ async fn play(provider: Option<&str>, played: Vec<Played<'static>>) -> Vec<Strin
         let text = if stage == Stage::Message { format!("story-{n}-") } else { format!("<n{n}-") };
         sink.add(Rule::at(stage, Act::Reply(in_lines(one.reply))).with_text(&text));
         let mut mail = rig.submission(
-            &[&format!("n{n}-@x.test")],
+            &[&format!("n{n}-@n{n}.test")],
             format!("From: n{n}-@app.test\r\nSubject: story-{n}-\r\n\r\nx\r\n").as_bytes(),
         );
         mail.envelope.reverse_path.0 = Some(format!("n{n}-@app.test").parse().unwrap());
