@@ -1,4 +1,5 @@
 //! The audit of a domain against zones that are healthy but for one thing: that thing is found, and nothing else.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod domain_rig;
 

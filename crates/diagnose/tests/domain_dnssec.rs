@@ -1,4 +1,5 @@
 //! The audit of signed domains: what is signed, what is not, and what is signed wrongly.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod domain_rig;
 

@@ -76,7 +76,7 @@ impl Shape {
         }
         self.count += 1;
         if let Some(slow) = &mut self.slow {
-            let gap = (1.0 / slow.rate).min(60_000.0).max(1.0) as i64;
+            let gap = (1.0 / slow.rate).clamp(1.0, 60_000.0) as i64;
             slow.next_ms = slow.next_ms.max(now_ms - BURST_MS) + gap;
         }
         if let Some(hold) = &mut self.hold {
