@@ -1,5 +1,7 @@
 //! Checks that a server makes: by its API, for its routes, and for somebody elsewhere who compares.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 mod schema;
 

@@ -1,6 +1,8 @@
 //! Mail of a domain with keys is signed, and the signatures hold on the octets that a next hop receives: whatever the
 //! body, with and without 8BITMIME.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::fmt::Write as _;

@@ -56,19 +56,19 @@ pub fn settings(subject: &Subject<'_>, rules: &Arc<RuleBase>) -> Vec<Judged> {
     let mut judge = Judge::new(rules.clone());
     judge.met(rules.provider_of_host(host).map(|provider| provider.id.as_str()));
     let mut found: Vec<Judged> = Vec::new();
-    if record.kind == RouteKind::Smarthost {
-        if let (Some(username), Some(password)) = (&record.username, subject.secret) {
-            let login = Login {
-                provider: judge.provider(),
-                host: Some(host),
-                mechanism: record.mechanism.as_deref(),
-                username,
-                password,
-                now_s: subject.now_s,
-            };
-            let notes = credential::lint(&login);
-            found.extend(notes.iter().filter_map(|note| judge.sign(Some(Stage::Auth), &note.kind, &note.values)));
-        }
+    if record.kind == RouteKind::Smarthost
+        && let (Some(username), Some(password)) = (&record.username, subject.secret)
+    {
+        let login = Login {
+            provider: judge.provider(),
+            host: Some(host),
+            mechanism: record.mechanism.as_deref(),
+            username,
+            password,
+            now_s: subject.now_s,
+        };
+        let notes = credential::lint(&login);
+        found.extend(notes.iter().filter_map(|note| judge.sign(Some(Stage::Auth), &note.kind, &note.values)));
     }
     let signs = signs(subject, rules);
     found.extend(signs.iter().filter_map(|(kind, values)| judge.sign(None, kind, values)));

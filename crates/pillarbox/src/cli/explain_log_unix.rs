@@ -18,10 +18,10 @@ pub struct Program<'l> {
 
 /// Of a line of syslog: `time host name[pid]: message`, or RFC 5424's `<n>1 time host name pid id data message`.
 pub fn program(line: &[u8]) -> Option<Program<'_>> {
-    if line.starts_with(b"<") {
-        if let Some(found) = rfc5424(line) {
-            return Some(found);
-        }
+    if line.starts_with(b"<")
+        && let Some(found) = rfc5424(line)
+    {
+        return Some(found);
     }
     let head = line.get(..line.len().min(300))?;
     let bracket = memchr(b'[', head)?;

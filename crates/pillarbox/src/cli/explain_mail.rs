@@ -115,10 +115,10 @@ pub(super) struct Cause {
 pub fn looks_like_mail(head: &[u8]) -> bool {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     let mut fields = 0;
-    let mut lines = head.split(|octet| matches!(octet, b'\n' | b'\r')).filter(|line| !line.is_empty()).take(60);
+    let lines = head.split(|octet| matches!(octet, b'\n' | b'\r')).filter(|line| !line.is_empty()).take(60);
     let mut first = true;
     let mut mailbox = false;
-    while let Some(line) = lines.next() {
+    for line in lines {
         if std::mem::take(&mut first) && is_mailbox_line(line.strip_prefix(b">").unwrap_or(line)) {
             mailbox = true;
             continue;

@@ -149,7 +149,7 @@ fn header_words(out: &mut String, headers: &Headers) {
     if !headers.hops.is_empty() {
         let total = headers.total_s.map(|total| format!(" in {}", duration(total))).unwrap_or_default();
         let _ = writeln!(out, "  {}{total}:", plural(headers.hops.len() as u64, "step"));
-        let _ = writeln!(out, "    {:>2}  {:<34} {:<34} {:<9} {:<4} {}", "", "from", "by", "with", "tls", "took");
+        let _ = writeln!(out, "        {:<34} {:<34} {:<9} {:<4} took", "from", "by", "with", "tls");
         for (index, hop) in headers.hops.iter().enumerate() {
             let took = match hop.delay_s {
                 None => "?".to_owned(),

@@ -24,7 +24,7 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     /// What a test found, for settings that were not saved because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub report: Option<serde_json::Value>,
+    pub report: Option<Box<serde_json::Value>>,
     /// Seconds to wait; also the header `Retry-After`.
     #[serde(skip)]
     pub retry_after: Option<u32>,
@@ -78,7 +78,7 @@ impl Problem {
     /// 422 with the report of a test that did not go well.
     pub fn untested(detail: impl Into<String>, report: serde_json::Value) -> Self {
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
-        Self { kind: "route_test_failed".into(), report: Some(report), ..problem }
+        Self { kind: "route_test_failed".into(), report: Some(Box::new(report)), ..problem }
     }
     /// With a time to wait.
     pub fn retry_after(self, seconds: u32) -> Self {

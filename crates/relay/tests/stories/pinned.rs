@@ -100,14 +100,14 @@ async fn a_certificate_that_fits_its_pins_is_enough_and_nothing_else_is() {
         Host::new("ee", starttls(&own), &[pin(3, 1, 1, &own.der())]),
         Host::new("ee-512", starttls(&own), &[pin(3, 0, 2, &own.der()), format!("3 0 1 {hash}")]),
         Host::new("ee-two", starttls(&elsewhere), &[format!("3 1 1 {hash}"), pin(3, 0, 0, &elsewhere.der())]),
-        Host::new("ta", starttls(&host.clone().with(&other)), &[above.clone()]),
+        Host::new("ta", starttls(&host.clone().with(&other)), std::slice::from_ref(&above)),
         Host::new("ta-domain", starttls(&domain.clone().with(&other)), &[pin(2, 1, 1, &other.der())]),
         Host::new("ta-full", starttls(&of("mx-ta-full.secure")), &[pin(2, 0, 0, &other.der())]),
         Host::new("ee-wrong", starttls(&elsewhere), &[pin(3, 1, 1, &own.der())]),
         Host::new("ee-weak", starttls(&own), &[format!("3 1 2 {hash}{hash}"), pin(3, 1, 1, &own.der())]),
-        Host::new("ta-name", starttls(&wrong.clone().with(&other)), &[above.clone()]),
-        Host::new("ta-past", starttls(&past.clone().with(&other)), &[above.clone()]),
-        Host::new("ta-unsent", starttls(&of("mx-ta-unsent.secure")), &[above.clone()]),
+        Host::new("ta-name", starttls(&wrong.clone().with(&other)), std::slice::from_ref(&above)),
+        Host::new("ta-past", starttls(&past.clone().with(&other)), std::slice::from_ref(&above)),
+        Host::new("ta-unsent", starttls(&of("mx-ta-unsent.secure")), std::slice::from_ref(&above)),
         Host::new("ta-other", starttls(&ca.issue(&["mx-ta-other.secure"]).with(&other)), &[above]),
     ];
     let names: Vec<&str> = hosts.iter().map(|host| host.name).collect();
@@ -174,7 +174,7 @@ async fn only_what_is_proven_counts_and_what_cannot_be_known_waits() {
     let wrong = format!("3 1 1 {}", "0".repeat(64));
     let hosts = vec![
         Host::new("unpinned", Tls::None, &[]),
-        Host::new("pinned", starttls(&own), &[right.clone()]),
+        Host::new("pinned", starttls(&own), std::slice::from_ref(&right)),
         Host::new("clear", Tls::None, &[]),
     ];
     let further = [
