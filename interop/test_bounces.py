@@ -15,7 +15,8 @@ import tempfile
 import time
 import unittest
 
-BINARY = os.environ.get("PILLARBOX", "target/debug/pillarbox")
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BINARY = os.environ.get("PILLARBOX", str(ROOT / "target/debug/pillarbox"))
 DEBIAN = "deb-src http://deb.debian.org/debian bookworm main\n"
 
 
