@@ -7,6 +7,7 @@
 //!
 //! `W` is what wakes an idle connection: a handle in the relay, a number in the simulation.
 
+mod connections;
 mod destination;
 pub mod limit;
 mod meters;
@@ -14,6 +15,7 @@ mod pause;
 mod shape;
 #[cfg(test)]
 mod simulation;
+mod status;
 mod window;
 
 use std::collections::{BTreeSet, HashMap};
@@ -28,6 +30,7 @@ use destination::{Destination, Turn};
 use limit::Room;
 pub use meters::{Account, AccountStatus, Accounts, Meters, Permissions, SavedAccount, Ticket};
 pub use shape::Sign;
+pub use status::DestinationStatus;
 pub use window::{Window, WindowLimits};
 
 /// Recipients of one message that can go in one transaction, in memory.
@@ -216,99 +219,6 @@ impl<W> Schedule<W> {
         self.destinations.get(name)?.peek()
     }
 
-    /// Whether a destination waits for a connection: those without work shall close and not sleep.
-    pub fn is_starving(&self) -> bool {
-        !self.starved.is_empty()
-    }
-
-    /// Records that a connection has nothing to do and sleeps until woken through `wake`.
-    pub fn idle(&mut self, name: &str, connection: ConnectionId, wake: W) {
-        if let Some(destination) = self.destinations.get_mut(name) {
-            destination.idle.push((connection, wake));
-        }
-    }
-
-    /// Ends an idle connection's sleep by itself (time-out, closed by the peer). False: it was woken meanwhile.
-    pub fn leave_idle(&mut self, name: &str, connection: ConnectionId) -> bool {
-        let Some(destination) = self.destinations.get_mut(name) else { return true };
-        match destination.idle.iter().position(|(id, _)| *id == connection) {
-            Some(at) => {
-                destination.idle.remove(at);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// A connection was established: pauses end.
-    pub fn opened(&mut self, name: &Arc<str>, now_ms: i64) -> Option<Action<W>> {
-        let destination = self.destinations.get_mut(name)?;
-        destination.established += 1;
-        destination.crowd.success();
-        if let Some(until) = destination.pause.success() {
-            self.paused.remove(&(until, name.clone()));
-        }
-        self.stir(name, now_ms)
-    }
-
-    /// An established connection is gone. Gives what to do for jobs that still wait here or elsewhere.
-    pub fn closed(&mut self, name: &Arc<str>, now_ms: i64) -> Vec<Action<W>> {
-        if let Some(destination) = self.destinations.get_mut(name) {
-            destination.established = destination.established.saturating_sub(1);
-        }
-        self.release_connection(name, now_ms)
-    }
-
-    /// A connection was not even tried.
-    pub fn abandoned(&mut self, name: &Arc<str>, now_ms: i64) -> Vec<Action<W>> {
-        self.release_connection(name, now_ms)
-    }
-
-    /// A connection could not be established. Gives the jobs that share its fate, and what to do.
-    ///
-    /// While other connections to the destination work, nothing shares it. Otherwise the head of the queue does: one job
-    /// pays for each probe. When the pause has grown long the whole destination leaves the window.
-    pub fn failed(&mut self, name: &Arc<str>, now_ms: i64) -> (Vec<Job>, Vec<Action<W>>) {
-        let mut jobs = Vec::new();
-        if let Some(destination) = self.destinations.get_mut(name) {
-            if destination.established > 0 {
-                // It takes the connections it has and refuses more: it is asked again later, not at once.
-                self.paused.insert((destination.crowd.failure(now_ms), name.clone()));
-            } else {
-                if let Some(until) = destination.pause.until() {
-                    self.paused.remove(&(until, name.clone()));
-                }
-                self.paused.insert((destination.pause.failure(now_ms), name.clone()));
-                let all = destination.pause.is_long();
-                while let Some(job) = destination.pop(Turn::Any, usize::MAX) {
-                    jobs.push(job);
-                    if !all {
-                        break;
-                    }
-                }
-            }
-        }
-        (jobs, self.release_connection(name, now_ms))
-    }
-
-    /// A connection may not sign in before `until_ms`. Gives the jobs that have nobody else to take them, and what to do.
-    pub fn held(&mut self, name: &Arc<str>, until_ms: i64, now_ms: i64) -> (Vec<Job>, Vec<Action<W>>) {
-        let mut jobs = Vec::new();
-        if let Some(destination) = self.destinations.get_mut(name) {
-            if destination.established > 0 {
-                self.paused.insert((destination.crowd.hold_until(until_ms), name.clone()));
-            } else {
-                jobs = destination.evict(&mut |_| true);
-            }
-        }
-        (jobs, self.release_connection(name, now_ms))
-    }
-
-    /// Whether a destination has connections that take mail.
-    pub fn is_served(&self, name: &str) -> bool {
-        self.destinations.get(name).is_some_and(|destination| destination.established > 0)
-    }
-
     /// Does what has become due: paused destinations are tried again, with one connection first.
     pub fn tick(&mut self, now_ms: i64) -> Vec<Action<W>> {
         let mut actions = Vec::new();
@@ -348,45 +258,6 @@ impl<W> Schedule<W> {
     /// Removes all jobs queued for one destination; their recipients are still counted in the window.
     pub fn evict_from(&mut self, name: &str) -> Vec<Job> {
         self.destinations.get_mut(name).map_or_else(Vec::new, |destination| destination.evict(&mut |_| true))
-    }
-
-    /// Destinations with waiting mail whose quota is used up, and when it has room again, Unix milliseconds.
-    pub fn full(&self) -> Vec<(Arc<str>, i64)> {
-        let full = |(name, destination): (&Arc<str>, &Destination<W>)| {
-            let until = destination.full_until.filter(|_| destination.queued() > 0)?;
-            Some((name.clone(), until))
-        };
-        self.destinations.iter().filter_map(full).collect()
-    }
-
-    /// When a quota that is used up for mail of a priority has room again, Unix milliseconds.
-    pub fn full_until(&mut self, limits: &Limits, priority: u8, now_ms: i64) -> Option<i64> {
-        let accounts = limits.accounts.as_ref()?;
-        self.meters.set(accounts);
-        match self.meters.room(accounts, priority, now_ms) {
-            Room::Full(until) => Some(until),
-            Room::Open { .. } | Room::Unwritten => None,
-        }
-    }
-
-    /// Jobs queued, connections and pause of each destination in memory, for status pages.
-    pub fn overview(&self) -> Vec<DestinationStatus> {
-        let mut all: Vec<_> = self
-            .destinations
-            .iter()
-            .map(|(name, destination)| DestinationStatus {
-                name: name.to_string(),
-                queued: destination.queued(),
-                connections: destination.open,
-                idle: destination.idle.len(),
-                paused_until_ms: destination.pause.until(),
-                full_until_ms: destination.full_until,
-                held_until_ms: destination.shape.held_until(),
-                slowed_to_per_minute: destination.shape.slowed_to(),
-            })
-            .collect();
-        all.sort_by(|a, b| b.queued.cmp(&a.queued).then_with(|| a.name.cmp(&b.name)));
-        all
     }
 
     /// Wakes or opens as many connections as there is work for: several may have waited for the same.
@@ -433,32 +304,6 @@ impl<W> Schedule<W> {
         self.connections += 1;
         Some(Action::Open(name.clone()))
     }
-
-    fn any_idle(&mut self) -> Option<W> {
-        self.destinations.values_mut().find_map(|destination| destination.idle.pop()).map(|(_, wake)| wake)
-    }
-
-    fn release_connection(&mut self, name: &Arc<str>, now_ms: i64) -> Vec<Action<W>> {
-        if let Some(destination) = self.destinations.get_mut(name) {
-            destination.open = destination.open.saturating_sub(1);
-        }
-        self.connections = self.connections.saturating_sub(1);
-        let mut actions: Vec<_> = self.stir(name, now_ms).into_iter().collect();
-        while self.connections < self.max_connections
-            && let Some(next) = self.starved.pop_first()
-        {
-            actions.extend(self.stir(&next, now_ms));
-        }
-        self.forget_if_empty(name, now_ms);
-        actions
-    }
-
-    /// Memory stays bounded by the window: a destination without jobs, connections and pause is forgotten.
-    fn forget_if_empty(&mut self, name: &Arc<str>, now_ms: i64) {
-        if self.destinations.get(name).is_some_and(|destination| destination.is_forgettable(now_ms)) {
-            self.destinations.remove(name);
-        }
-    }
 }
 
 /// A job in a connection's hands.
@@ -479,25 +324,4 @@ pub struct News {
     pub hungry: bool,
     /// [`Schedule::next_tick_ms`] may be earlier.
     pub sooner: bool,
-}
-
-/// A destination as status pages show it.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct DestinationStatus {
-    /// `route` or `route/mx group`.
-    pub name: String,
-    /// Jobs in memory that wait for a connection.
-    pub queued: usize,
-    /// Connections open or being opened.
-    pub connections: u32,
-    /// Of these, without work.
-    pub idle: usize,
-    /// Not tried before, Unix milliseconds.
-    pub paused_until_ms: Option<i64>,
-    /// When a quota that is used up has room again, Unix milliseconds.
-    pub full_until_ms: Option<i64>,
-    /// It wants nothing from us: when the next probe goes, Unix milliseconds.
-    pub held_until_ms: Option<i64>,
-    /// It asked for less: messages a minute.
-    pub slowed_to_per_minute: Option<u32>,
 }
