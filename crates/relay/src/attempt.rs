@@ -249,13 +249,13 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
     let mut outcomes = Vec::with_capacity(job.claim.recipients.len());
     let mut postponed = Vec::new();
     let mut trouble: Option<Stage> = None;
+    let passed_on = worker.connection.capabilities().dsn;
+    let diverted = divert::words(worker, &job.claim);
     for (at, recipient) in job.claim.recipients.iter().enumerate() {
         match fate(&delivery, at) {
             Fate::Delivered => {
-                let passed_on = worker.connection.capabilities().dsn;
                 sign = if sign == Sign::Other { Sign::Taken } else { sign };
-                let diverted = divert::words(worker, &job.claim);
-                outcomes.push((recipient.n, settle::delivered(recipient, passed_on, diverted)));
+                outcomes.push((recipient.n, settle::delivered(recipient, passed_on, diverted.as_deref())));
             }
             Fate::Postponed => postponed.push(recipient.clone()),
             Fate::Failed(stage, failure) => {

@@ -68,7 +68,7 @@ impl Directory {
                 for problem in record.problems(&secrets) {
                     self.problems.push(format!("route {name}: {problem}"));
                 }
-                let route = Route { name: name.clone(), record, secrets, version: document.version };
+                let route = Route::new(name.clone(), record, secrets, document.version);
                 self.routes.insert(name, Arc::new(route));
             }
             Err(error) => self.problems.push(format!("route {}: {error}", document.name)),

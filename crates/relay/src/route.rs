@@ -2,15 +2,17 @@
 //!
 //! Choosing a route is a pure function of sender domain, recipient domain and stream.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use proto::smtp::sasl::client::Mechanism;
 use serde::{Deserialize, Serialize};
 
 use crate::failover::{DEFAULT_AFTER_S, Fallback};
 use crate::oauth::OauthRecord;
 use crate::schedule::limit::Rates;
-use crate::schedule::{Account, Limits};
+use crate::schedule::{Account, Accounts, Limits};
 use crate::secrets::Secrets;
 
 use crate::exchangers::Wanted;
@@ -245,9 +247,15 @@ pub struct Route {
     pub secrets: Secrets,
     /// The document's version: a changed route does not reuse old connections.
     pub version: i64,
+    counted: Counted,
 }
 
 impl Route {
+    /// A route of a stored document.
+    pub fn new(name: Arc<str>, record: RouteRecord, secrets: Secrets, version: i64) -> Self {
+        Self { name, record, secrets, version, counted: Counted::default() }
+    }
+
     /// TLS as it is used.
     pub fn tls(&self) -> RouteTls {
         self.record.tls.unwrap_or(match self.record.kind {
@@ -285,8 +293,24 @@ impl Route {
         i64::from(self.record.failover_after_s.unwrap_or(DEFAULT_AFTER_S)) * 1_000
     }
 
-    /// What is counted of a message to one of its destinations.
-    fn accounts(&self, destination: &Arc<str>) -> Option<Arc<[Account]>> {
+    /// What is counted of a message to one of its destinations: asked for each message, so it is made only once.
+    fn accounts(&self, destination: &Arc<str>) -> Option<Accounts> {
+        if self.record.destination_rates.is_none() {
+            return self.counted.whole.get_or_init(|| self.make_accounts(destination)).clone();
+        }
+        let mut each = self.counted.each.lock();
+        if let Some(accounts) = each.get(destination) {
+            return accounts.clone();
+        }
+        let accounts = self.make_accounts(destination);
+        if each.len() >= DESTINATIONS {
+            each.clear();
+        }
+        each.insert(destination.clone(), accounts.clone());
+        accounts
+    }
+
+    fn make_accounts(&self, destination: &Arc<str>) -> Option<Accounts> {
         let limited = |rates: &Option<Rates>| rates.clone().filter(|rates| !rates.is_unlimited());
         let all = limited(&self.record.rates).map(|rates| Account { name: self.name.clone(), rates });
         let each = limited(&self.record.destination_rates).map(|rates| Account { name: destination.clone(), rates });
@@ -304,6 +328,24 @@ impl Route {
         std::time::Duration::from_secs(u64::from(self.record.idle_s.unwrap_or(DEFAULT_IDLE_S)))
     }
 }
+
+/// The accounts of a route's destinations, made when first asked for.
+#[derive(Debug, Default)]
+struct Counted {
+    /// The same for all destinations.
+    whole: OnceLock<Option<Accounts>>,
+    each: Mutex<HashMap<Arc<str>, Option<Accounts>>>,
+}
+
+impl Clone for Counted {
+    /// A copy may get another record: it begins anew.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// Destinations of a route whose accounts are remembered.
+const DESTINATIONS: usize = 10_000;
 
 /// Connections per destination unless a route says otherwise.
 pub const DEFAULT_CONNECTIONS: u32 = 20;
@@ -346,6 +388,22 @@ mod tests {
         assert!(rule.matches("app.example", "mx.partner.example", "any"));
         assert!(!rule.matches("other.example", "mx.partner.example", "any"));
         assert!(!rule.matches("app.example", "other.example", "any"));
+    }
+
+    #[test]
+    fn the_accounts_of_a_destination_are_made_once() {
+        let route = |json: &str| Route::new("out".into(), serde_json::from_str(json).unwrap(), Secrets::default(), 1);
+        let names = |route: &Route, destination: &str| -> Vec<String> {
+            let accounts = route.accounts(&destination.into()).unwrap();
+            assert!(Arc::ptr_eq(&accounts, &route.accounts(&destination.into()).unwrap()));
+            accounts.iter().map(|account| account.name.to_string()).collect()
+        };
+        let smarthost = route(r#"{"kind":"smarthost","host":"h.example","rates":{"per_minute":5}}"#);
+        assert_eq!(names(&smarthost, "out"), ["out"]);
+        let mx = route(r#"{"kind":"mx","rates":{"per_day":9},"destination_rates":{"per_minute":5}}"#);
+        assert_eq!(names(&mx, "out/a"), ["out", "out/a"]);
+        assert_eq!(names(&mx, "out/b"), ["out", "out/b"]);
+        assert!(route(r#"{"kind":"mx"}"#).accounts(&"out/a".into()).is_none());
     }
 
     #[test]

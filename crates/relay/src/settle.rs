@@ -128,16 +128,15 @@ pub(crate) fn outcome_of(shared: &Shared, claim: &Claim, recipient: &LeasedRecip
 }
 
 /// The outcome of a delivery. Who asked to hear of it is told by the next hop, or else by us (RFC 3461 §5.2.2).
-/// `word`: what else there is to tell.
-pub(crate) fn delivered(recipient: &LeasedRecipient, told_by_next_hop: bool, word: Option<String>) -> Outcome {
-    match recipient.parameters.notify {
+/// `word`: what else there is to know.
+pub(crate) fn delivered(recipient: &LeasedRecipient, told_by_next_hop: bool, word: Option<&str>) -> Outcome {
+    let asked = matches!(recipient.parameters.notify, Some(DeliveryNotify::On { success: true, .. }));
+    match (asked, word) {
         // A word about a delivery would be told to the sender, who has it from the next hop.
-        Some(DeliveryNotify::On { success: true, .. }) if told_by_next_hop => Outcome::Delivered,
-        _ if word.is_some() => Outcome::Relayed { why: word.unwrap_or_default() },
-        Some(DeliveryNotify::On { success: true, .. }) if !told_by_next_hop => {
-            Outcome::Relayed { why: "the next hop sends no notifications".into() }
-        }
-        _ => Outcome::Delivered,
+        (true, _) if told_by_next_hop => Outcome::Delivered,
+        (true, word) => Outcome::Relayed { why: word.unwrap_or("the next hop sends no notifications").to_owned() },
+        (false, Some(word)) => Outcome::Noted { why: word.to_owned() },
+        (false, None) => Outcome::Delivered,
     }
 }
 

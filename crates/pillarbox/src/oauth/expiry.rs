@@ -76,7 +76,7 @@ mod tests {
         fields.as_object_mut().unwrap().extend(oauth.as_object().unwrap().clone());
         let record = json!({"kind": "smarthost", "host": "h", "username": "u", "oauth": fields});
         let secrets = Secrets { client_secret: Some("s".into()), ..Secrets::default() };
-        Route { name: name.into(), record: serde_json::from_value(record).unwrap(), secrets, version: 1 }
+        Route::new(name.into(), serde_json::from_value(record).unwrap(), secrets, 1)
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Endpoint {
         let record = json!({"kind": "smarthost", "host": "h", "username": "u", "oauth": oauth});
         let secrets =
             Secrets { client_secret: Some("s3cret".into()), refresh_token: Some("first".into()), ..Secrets::default() };
-        Route { name: "out".into(), record: serde_json::from_value(record).unwrap(), secrets, version: 1 }
+        Route::new("out".into(), serde_json::from_value(record).unwrap(), secrets, 1)
     }
 }
 

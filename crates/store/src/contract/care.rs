@@ -114,14 +114,20 @@ fn usage(scene: &mut Scene) {
 fn returned(scene: &mut Scene) {
     let keep = Retention { content_ms: 0, ..KEEP };
     scene.store.retain(keep, scene.now).wait().unwrap();
-    let [good, bad] = ["a@example.net", "b@example.net"].map(|address| scene.waiting(&[address]));
+    let [good, noted, told, bad] = ["a", "b", "c", "d"].map(|name| scene.waiting(&[&format!("{name}@example.net")]));
     scene.claim();
     scene.settle(good, 0, Outcome::Delivered);
+    scene.settle(noted, 0, Outcome::Noted { why: "by another route".into() });
+    scene.settle(told, 0, Outcome::Relayed { why: "relayed".into() });
     scene.settle(bad, 0, Outcome::Failed { cause: refused() });
-    assert!(matches!(scene.store.content(good).wait(), Err(StoreError::NotFound)));
+    for gone in [good, noted] {
+        assert!(matches!(scene.store.content(gone).wait(), Err(StoreError::NotFound)));
+    }
     scene.now += RETURN_MS - 1;
     scene.store.retain(keep, scene.now).wait().unwrap();
-    assert_eq!(&scene.store.content(bad).wait().unwrap()[..], MESSAGE_BODY);
+    for kept in [told, bad] {
+        assert_eq!(&scene.store.content(kept).wait().unwrap()[..], MESSAGE_BODY);
+    }
     scene.now += 1;
     scene.store.retain(keep, scene.now).wait().unwrap();
     assert!(matches!(scene.store.content(bad).wait(), Err(StoreError::NotFound)));

@@ -245,8 +245,13 @@ pub struct Cause {
 pub enum Outcome {
     /// The next hop answered 250: it is theirs now.
     Delivered,
-    /// Delivered, with something to tell about it; the word is kept in the event.
+    /// Delivered, and the sender is to be told by us; the word is kept in the event, the content until it is told.
     Relayed {
+        /// What.
+        why: String,
+    },
+    /// Delivered, with something to know about it; the word is kept in the event.
+    Noted {
         /// What.
         why: String,
     },

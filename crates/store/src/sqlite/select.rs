@@ -68,15 +68,19 @@ pub(super) fn select(
         return by_key(connection, selector, after, limit);
     }
     // Where no other way serves what is at rest, the walk by age does, over all open messages.
-    let at_rest = match selector.state {
+    let resting = match selector.state {
         Some(State::Leased) if selector.cause.is_none() => Some(Vec::new()),
-        _ if selector.cause.is_some() => return by_cause(connection, selector, after, limit),
-        _ if selector.recipient.is_some() => Some(by_address(connection, selector, after, limit)?),
+        _ if selector.cause.is_some() => {
+            return at_rest(connection, "recipient_cause", "r.cause IS NOT NULL", selector, after, limit);
+        }
+        _ if selector.recipient.is_some() => {
+            Some(at_rest(connection, "recipient_address", "true", selector, after, limit)?)
+        }
         None if lane_conditions(selector).1.is_empty() => None,
         _ => by_lanes(connection, selector, after, limit)?,
     };
     let leased = matches!(selector.state, None | Some(State::Leased));
-    let mut found = match at_rest {
+    let mut found = match resting {
         Some(found) if !leased => return Ok(found),
         Some(mut found) => {
             let leased = Selector { state: Some(State::Leased), ..selector.clone() };
@@ -148,24 +152,6 @@ fn by_key(
     sql.push_str(" ORDER BY r.message, r.n LIMIT ?");
     values.push(Value::Integer(limit as i64));
     rows(connection, &sql, values)
-}
-
-fn by_address(
-    connection: &Connection,
-    selector: &Selector,
-    after: RecipientId,
-    limit: usize,
-) -> Result<Vec<RecipientId>, Fault> {
-    at_rest(connection, "recipient_address", "true", selector, after, limit)
-}
-
-fn by_cause(
-    connection: &Connection,
-    selector: &Selector,
-    after: RecipientId,
-    limit: usize,
-) -> Result<Vec<RecipientId>, Fault> {
-    at_rest(connection, "recipient_cause", "r.cause IS NOT NULL", selector, after, limit)
 }
 
 /// Recipients that wait or are held, through an index that has only those.

@@ -162,7 +162,7 @@ impl Work<'_> {
         if let (false, Some(wish)) = (is_final, &leased.wish) {
             self.grant_wish(row, id.n, wish, at_ms, &mut next)?;
         }
-        row.returned |= is_final && *outcome != Outcome::Delivered;
+        row.returned |= is_final && !matches!(outcome, Outcome::Delivered | Outcome::Noted { .. });
         let attempted = cell.text.is_some() && !matches!(outcome, Outcome::Returned { .. });
         let state = next.state.unwrap_or(State::Waiting);
         self.count_end(row, leased.lane, state, next.due, at_ms);
@@ -193,7 +193,7 @@ impl Work<'_> {
             Outcome::Delivered => {
                 (EventKind::Delivered, None, Next { state: Some(State::Delivered), ..Next::default() })
             }
-            Outcome::Relayed { why } => (
+            Outcome::Relayed { why } | Outcome::Noted { why } => (
                 EventKind::Delivered,
                 Self::why_detail(why)?,
                 Next { state: Some(State::Delivered), ..Next::default() },

@@ -146,7 +146,7 @@ pub async fn rotate(
         }
         None => None,
     };
-    let route = Route { name: Arc::from(name.as_str()), record, secrets: new, version: document.version };
+    let route = Route::new(Arc::from(name.as_str()), record, new, document.version);
     relay.prove(&route, token).await.map_err(|error| failed(&app, error.stage, &error.failure))?;
     let Route { record, secrets: mut new, .. } = route;
     let now_ms = app.clock.now_ms();
