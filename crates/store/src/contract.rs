@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test suite: a broken promise has to stop it")]
 
 mod care;
+mod hooks;
 mod intake;
 mod operate;
 mod queue;
@@ -34,7 +35,7 @@ pub type Story = (&'static str, fn(&mut Scene));
 
 /// All stories.
 pub fn stories() -> Vec<Story> {
-    [intake::STORIES, queue::STORIES, operate::STORIES, care::STORIES, random::STORIES].concat()
+    [intake::STORIES, queue::STORIES, operate::STORIES, care::STORIES, hooks::STORIES, random::STORIES].concat()
 }
 
 /// Tells all stories, each on a new engine; panics at the first broken promise, naming the story.

@@ -19,6 +19,8 @@ pub enum Kind {
     Domain,
     /// What a route got from its identity provider: made by the program itself, and no setting.
     Token,
+    /// Whom to tell of events by HTTP; the secret holds what the requests are signed with.
+    Webhook,
 }
 
 /// A stored document.

@@ -11,6 +11,10 @@ use tokio::sync::oneshot;
 use crate::model::*;
 use crate::settings::{Document, Kind, SecretChange};
 
+mod hooks;
+
+pub use hooks::Hooks;
+
 /// Why the store could not do it. Each kind deserves its own answer to the client.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -174,5 +178,5 @@ pub trait Maintain: Send + Sync {
 }
 
 /// All of it.
-pub trait Store: Intake + Queue + Browse + Settings + Maintain {}
-impl<T: Intake + Queue + Browse + Settings + Maintain> Store for T {}
+pub trait Store: Intake + Queue + Browse + Settings + Maintain + Hooks {}
+impl<T: Intake + Queue + Browse + Settings + Maintain + Hooks> Store for T {}

@@ -1,9 +1,11 @@
 //! The nouns of the store.
 
+mod hook;
 mod id;
 mod queue;
 mod view;
 
+pub use hook::*;
 pub use id::*;
 pub use queue::*;
 pub use view::*;

@@ -8,6 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::encode::Wish;
+use super::hooks::HookChange;
 use super::segment::Place;
 use crate::model::*;
 use crate::settings::Kind;
@@ -94,6 +95,8 @@ pub(super) enum Upkeep {
     Cursor { name: &'static str, seq: i64 },
     /// Writes down what accounts have used of their limits.
     Usage { rows: Vec<(String, Option<String>)> },
+    /// Removes entries of the webhooks' delivery log.
+    Deliveries { before_ms: i64 },
     /// Copies contents to the current segment.
     Move { from: i64, contents: Vec<Moved> },
 }
@@ -119,6 +122,7 @@ pub(super) enum Command {
     Put(Box<Job<PutRequest, i64>>),
     Delete(Job<(Kind, String), ()>),
     Upkeep(Job<Upkeep, u64>),
+    Hook(Box<Job<HookChange, i64>>),
     Close(Job<(), ()>),
 }
 
@@ -137,6 +141,7 @@ macro_rules! each_job {
             Command::Put($job) => $body,
             Command::Delete($job) => $body,
             Command::Upkeep($job) => $body,
+            Command::Hook($job) => $body,
             Command::Close($job) => $body,
         }
     };
@@ -192,6 +197,7 @@ impl Command {
             Command::Put(job) => run!(job, work.put_document(&job.request)),
             Command::Delete(job) => run!(job, work.delete_document(job.request.0, &job.request.1)),
             Command::Upkeep(job) => run!(job, work.upkeep(&job.request)),
+            Command::Hook(job) => run!(job, work.hook(&job.request)),
             Command::Close(_) => {}
         }
         Ok(())

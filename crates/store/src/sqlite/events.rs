@@ -29,26 +29,28 @@ fn event_kind(number: u8) -> Result<EventKind, Fault> {
 }
 
 /// A row, which stands for the events of one recipient or of several neighbours.
-struct EventRow {
-    first: Event,
-    count: i64,
+pub(super) struct EventRow {
+    pub(super) first: Event,
+    pub(super) count: i64,
     prev: Option<i64>,
 }
 
 impl EventRow {
     /// The event of the k-th recipient.
-    fn event(&self, k: i64) -> Event {
+    pub(super) fn event(&self, k: i64) -> Event {
         let n = self.first.n.map(|n| n + k as u32);
         Event { seq: self.first.seq + k, n, ..self.first.clone() }
     }
 }
 
-const EVENT: &str = "SELECT seq, at, message, n, kind, prev, attempt, detail, coalesce(upto - n, 0) + 1 FROM event";
+/// Columns of [`read_event`].
+pub(super) const EVENT: &str =
+    "SELECT seq, at, message, n, kind, prev, attempt, detail, coalesce(upto - n, 0) + 1 FROM event";
 
 /// Attempts that later events refer to.
-type Attempts = HashMap<i64, Option<Attempt>>;
+pub(super) type Attempts = HashMap<i64, Option<Attempt>>;
 
-fn read_event(connection: &Connection, row: &Row<'_>, attempts: &mut Attempts) -> Result<EventRow, Fault> {
+pub(super) fn read_event(connection: &Connection, row: &Row<'_>, attempts: &mut Attempts) -> Result<EventRow, Fault> {
     let seq: i64 = row.get(0)?;
     let attempt = match row.get_ref(6)? {
         rusqlite::types::ValueRef::Text(text) => {
@@ -124,7 +126,7 @@ pub(super) fn events_after(connection: &Connection, seq: i64, limit: u32) -> Res
 }
 
 /// Events looked at in one question.
-const LOOK: i64 = 100_000;
+pub(super) const LOOK: i64 = 100_000;
 
 /// Events that somebody may have to be told of, and how far was looked.
 pub(super) fn notable_after(connection: &Connection, seq: i64, limit: u32) -> Result<Notable, Fault> {

@@ -52,6 +52,7 @@ pub(super) fn retain(
     repeat(shared, || Upkeep::Contents { retention, now_ms })?;
     repeat(shared, || Upkeep::Captured { before_ms: now_ms.saturating_sub(retention.captured_ms) })?;
     let removed = repeat(shared, || Upkeep::Messages { before_ms: now_ms.saturating_sub(retention.events_ms) })?;
+    repeat(shared, || Upkeep::Deliveries { before_ms: now_ms.saturating_sub(retention.events_ms) })?;
     repeat(shared, || Upkeep::Keys { before_ms: now_ms.saturating_sub(KEY_MS) })?;
     let lanes_before = now_ms.saturating_sub(retention.events_ms.saturating_add(LANE_MS));
     repeat(shared, || Upkeep::Lanes { before_ms: lanes_before })?;

@@ -10,6 +10,7 @@ use crate::StoreError;
 const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_queue", include_str!("migrations/0001_queue.sql")),
     ("0002_usage", include_str!("migrations/0002_usage.sql")),
+    ("0040_webhooks", include_str!("migrations/0040_webhooks.sql")),
 ];
 
 /// Version this program writes.

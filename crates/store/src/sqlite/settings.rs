@@ -17,6 +17,7 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
         Kind::Rule => "rule",
         Kind::Domain => "domain",
         Kind::Token => "token",
+        Kind::Webhook => "webhook",
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Shared {
     /// Leases per lane: the only copy of these counts; made from the rows when the store is opened.
     pub(super) leased: Mutex<HashMap<LaneId, LeasedLane>>,
     pub(super) settings_version: AtomicI64,
+    /// Number of the newest event that is durable.
+    pub(super) newest_event: AtomicI64,
     /// Free room is below the low-water mark.
     pub(super) low: AtomicBool,
     broken: AtomicBool,
@@ -66,6 +68,7 @@ impl Shared {
             readers,
             leased: Mutex::default(),
             settings_version: AtomicI64::new(0),
+            newest_event: AtomicI64::new(0),
             low: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             why_broken: Mutex::default(),

@@ -25,6 +25,7 @@ impl Work<'_> {
             Upkeep::Lanes { before_ms } => self.remove_lanes(*before_ms),
             Upkeep::Cursor { name, seq } => self.move_cursor(name, *seq),
             Upkeep::Usage { rows } => self.save_usage(rows),
+            Upkeep::Deliveries { before_ms } => self.remove_deliveries(*before_ms),
             Upkeep::Move { from, contents } => self.move_contents(*from, contents),
         }
     }

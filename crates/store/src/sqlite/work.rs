@@ -220,6 +220,7 @@ impl<'c> Work<'c> {
             .optional()?
             .unwrap_or(0);
         shared.settings_version.store(version, Ordering::SeqCst);
+        shared.newest_event.store(next_seq - 1, Ordering::SeqCst);
         Ok(Self {
             connection,
             statements,
@@ -430,6 +431,7 @@ impl<'c> Work<'c> {
         let staged = std::mem::take(&mut self.staged);
         if let Some(seq) = staged.next_seq {
             self.next_seq = seq;
+            self.shared.newest_event.store(seq - 1, Ordering::SeqCst);
         }
         if let Some(version) = staged.settings_version {
             self.shared.settings_version.store(version, Ordering::SeqCst);
