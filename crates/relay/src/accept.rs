@@ -149,6 +149,7 @@ impl Door {
                 Ok(id) => Ok(Receipt { id, recipients, committed: None }),
                 Err(_) => Err(Refusal::new(RefusalKind::Unhealthy, 451, "4.3.0 Stored answer is not readable")),
             },
+            Accepted::NotWanted => Err(Refusal::new(RefusalKind::NotWanted, 451, "4.3.0 Its batch is not running")),
             Accepted::KeyConflict => {
                 Err(Refusal::new(RefusalKind::KeyConflict, 554, "5.6.0 Idempotency-Key was used for another request"))
             }
@@ -307,6 +308,8 @@ fn describe(
         origin: Some(submission.origin.clone()),
         tags: submission.tags.clone(),
         metadata: submission.metadata.clone(),
+        row: None,
+        test: false,
     };
     Arc::new(Message {
         id,

@@ -34,6 +34,8 @@ pub enum RefusalKind {
     KeyConflict,
     /// It has been through too many hands.
     Loop,
+    /// The row of a batch it is made from was done with already, or the batch is not running.
+    NotWanted,
 }
 
 /// A refusal with its words.

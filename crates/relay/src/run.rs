@@ -262,6 +262,7 @@ fn concerns(selector: &Selector, claim: &Claim) -> bool {
         && is(&selector.sender, &key.sender)
         && is(&selector.stream, &key.stream)
         && selector.recipient.as_ref().is_none_or(recipient)
+        && selector.batch.is_none_or(|batch| claim.message.details.row.is_some_and(|row| row.batch == batch))
         && selector.state.is_none_or(|state| matches!(state, State::Leased | State::Waiting))
 }
 

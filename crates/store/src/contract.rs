@@ -3,6 +3,7 @@
 //! An engine's tests call [`run_all`]; each story gets a store of its own. Stories panic when a promise is broken.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test suite: a broken promise has to stop it")]
 
+mod batches;
 mod care;
 mod hooks;
 mod intake;
@@ -35,7 +36,16 @@ pub type Story = (&'static str, fn(&mut Scene));
 
 /// All stories.
 pub fn stories() -> Vec<Story> {
-    [intake::STORIES, queue::STORIES, operate::STORIES, care::STORIES, hooks::STORIES, random::STORIES].concat()
+    [
+        batches::STORIES,
+        intake::STORIES,
+        queue::STORIES,
+        operate::STORIES,
+        care::STORIES,
+        hooks::STORIES,
+        random::STORIES,
+    ]
+    .concat()
 }
 
 /// Tells all stories, each on a new engine; panics at the first broken promise, naming the story.

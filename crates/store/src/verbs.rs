@@ -1,5 +1,7 @@
 //! The verbs of the store: one transaction each. Every engine implements all of them.
 
+mod batches;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -7,6 +9,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+
+pub use batches::Batches;
 
 use crate::model::*;
 use crate::settings::{Document, Kind, SecretChange};
@@ -178,5 +182,5 @@ pub trait Maintain: Send + Sync {
 }
 
 /// All of it.
-pub trait Store: Intake + Queue + Browse + Settings + Maintain + Hooks {}
-impl<T: Intake + Queue + Browse + Settings + Maintain + Hooks> Store for T {}
+pub trait Store: Intake + Queue + Browse + Settings + Maintain + Hooks + Batches {}
+impl<T: Intake + Queue + Browse + Settings + Maintain + Hooks + Batches> Store for T {}

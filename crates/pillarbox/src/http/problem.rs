@@ -142,7 +142,7 @@ impl From<Refusal> for Problem {
             RefusalKind::Overloaded => of(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
             RefusalKind::Invalid { field: Some(field) } => Self::field(pointer(&field), detail),
             RefusalKind::Invalid { field: None } => of(StatusCode::UNPROCESSABLE_ENTITY),
-            RefusalKind::KeyConflict => of(StatusCode::CONFLICT),
+            RefusalKind::KeyConflict | RefusalKind::NotWanted => of(StatusCode::CONFLICT),
             RefusalKind::Loop => of(StatusCode::UNPROCESSABLE_ENTITY),
         }
     }

@@ -1,10 +1,12 @@
 //! The nouns of the store.
 
+mod batch;
 mod hook;
 mod id;
 mod queue;
 mod view;
 
+pub use batch::*;
 pub use hook::*;
 pub use id::*;
 pub use queue::*;

@@ -9,7 +9,7 @@ use proto::transcript::{Failure, Stage, Transcript};
 use proto::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use super::{Incarnation, LaneId, MessageId};
+use super::{Incarnation, LaneId, MessageId, RowRef};
 
 /// What waits together: recipients that the schedule treats alike. FIFO by due time within.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -91,6 +91,10 @@ pub struct MessageDetails {
     pub tags: Vec<String>,
     /// From the API.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// The row of a batch it is made from. It is accepted only if the row was none before and its batch is running.
+    pub row: Option<RowRef>,
+    /// Everything but the last hop.
+    pub test: bool,
 }
 
 /// A recipient on its way in.
@@ -156,6 +160,8 @@ pub enum Accepted {
     Replayed(String),
     /// The key was used before with another body.
     KeyConflict,
+    /// Nothing was stored: the row it is made from was done with already, or its batch is not running.
+    NotWanted,
 }
 
 /// Proof that a message is durable: a 250 or 202 can only be made from one.

@@ -6,7 +6,7 @@ use proto::transcript::Failure;
 use proto::{Address, RcptParameters, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, LaneKey, Message, MessageId, RecipientId, State};
+use super::{BatchId, Cause, LaneKey, Message, MessageId, RecipientId, State};
 
 /// A recipient as people see it.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +68,8 @@ pub struct Selector {
     pub state: Option<State>,
     /// Id of the rule that explains the last failure. Finds recipients that are waiting or held.
     pub cause: Option<String>,
+    /// Batch its message was made from. Finds recipients that are not final.
+    pub batch: Option<BatchId>,
 }
 
 /// What an operator does to recipients that are not final.

@@ -17,15 +17,16 @@ impl Work<'_> {
     /// Inserts message, recipients and events; the content is already on the disk.
     pub(super) fn accept(&mut self, request: &AcceptRequest) -> Result<Accepted, Fault> {
         let message = &*request.new.message;
+        if let Some(row) = message.details.row
+            && !self.take_row(row, message.id)?
+        {
+            return Ok(Accepted::NotWanted);
+        }
         if let Some(key) = &request.new.idempotency {
             if let Some(answer) = self.replay(key, message.accepted_ms)? {
                 return Ok(answer);
             }
-            self.connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO idempotency(sender, key, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![&*key.sender, key.key, key.fingerprint, key.answer, message.accepted_ms])?;
+            self.remember_key(key, message.accepted_ms)?;
         }
         let mut row = MessageRow {
             id: message.id,
@@ -57,7 +58,7 @@ impl Work<'_> {
         Ok(Accepted::Committed(Committed(message.id)))
     }
 
-    fn replay(&mut self, key: &Idempotency, now_ms: i64) -> Result<Option<Accepted>, Fault> {
+    pub(super) fn replay(&mut self, key: &Idempotency, now_ms: i64) -> Result<Option<Accepted>, Fault> {
         let found: Option<([u8; 32], String)> = self
             .connection
             .prepare_cached("SELECT fingerprint, answer FROM idempotency WHERE sender = ?1 AND key = ?2 AND at > ?3")?
@@ -70,6 +71,15 @@ impl Work<'_> {
                 if fingerprint == key.fingerprint { Accepted::Replayed(answer) } else { Accepted::KeyConflict }
             },
         ))
+    }
+
+    pub(super) fn remember_key(&mut self, key: &Idempotency, now_ms: i64) -> Result<(), Fault> {
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO idempotency(sender, key, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![&*key.sender, key.key, key.fingerprint, key.answer, now_ms])?;
+        Ok(())
     }
 
     /// Events and counts of the recipients' first states; true if one of them waits.
@@ -128,6 +138,7 @@ impl Work<'_> {
             request.parameters,
             request.details,
             row.leased,
+            message.details.row.map(|row| row.batch.0),
         ])?;
         Ok(())
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use super::batch::BatchCommand;
 use super::encode::Wish;
+use super::fault::Fault;
 use super::hooks::HookChange;
 use super::segment::Place;
 use crate::model::*;
@@ -31,7 +33,18 @@ impl<R, T> Job<R, T> {
     fn answer(&mut self, answer: Result<T, StoreError>) {
         self.answer = Some(answer);
     }
-    fn finish(self, outcome: Result<(), StoreError>) {
+    /// Remembers what came of it. A refusal is an answer; another fault is the batch's.
+    pub(super) fn settle(&mut self, outcome: Result<T, Fault>) -> Result<(), Fault> {
+        match outcome {
+            Ok(value) => self.answer(Ok(value)),
+            Err(Fault::Command(error @ (StoreError::NotFound | StoreError::Invalid(_) | StoreError::Closed))) => {
+                self.answer(Err(error));
+            }
+            Err(fault) => return Err(fault),
+        }
+        Ok(())
+    }
+    pub(super) fn finish(self, outcome: Result<(), StoreError>) {
         let answer = match outcome {
             Ok(()) => self.answer.unwrap_or_else(|| Err(StoreError::Internal("a command got no answer".into()))),
             Err(error) => Err(error),
@@ -91,6 +104,8 @@ pub(super) enum Upkeep {
     Keys { before_ms: i64 },
     /// Removes lanes nobody used for long.
     Lanes { before_ms: i64 },
+    /// Removes rows of batches that are past their time or were never committed, then the batches.
+    Batches { before_ms: i64 },
     /// Remembers where a reader of events stands.
     Cursor { name: &'static str, seq: i64 },
     /// Writes down what accounts have used of their limits.
@@ -123,6 +138,7 @@ pub(super) enum Command {
     Delete(Job<(Kind, String), ()>),
     Upkeep(Job<Upkeep, u64>),
     Hook(Box<Job<HookChange, i64>>),
+    Batch(Box<BatchCommand>),
     Close(Job<(), ()>),
 }
 
@@ -142,6 +158,7 @@ macro_rules! each_job {
             Command::Delete($job) => $body,
             Command::Upkeep($job) => $body,
             Command::Hook($job) => $body,
+            Command::Batch($job) => $body,
             Command::Close($job) => $body,
         }
     };
@@ -156,12 +173,16 @@ impl Command {
                 Upkeep::Move { contents, .. } => contents.iter().map(|moved| moved.content.len()).sum(),
                 _ => 0,
             },
+            Command::Batch(job) => job.bytes(),
             _ => 0,
         }
     }
     /// It may be refused when too much is waiting: nothing is lost but time.
     fn can_wait(&self) -> bool {
-        matches!(self, Command::Accept(_) | Command::Put(_) | Command::Operate(_))
+        matches!(self, Command::Accept(_) | Command::Put(_) | Command::Operate(_)) || self.brings_rows()
+    }
+    fn brings_rows(&self) -> bool {
+        matches!(self, Command::Batch(job) if job.bytes() > 0)
     }
     /// Answers: the remembered answer, or the batch's error.
     pub(super) fn finish(mut self, outcome: Result<(), StoreError>) {
@@ -172,17 +193,11 @@ impl Command {
         each_job!(self, job => job.finish(outcome));
     }
     /// Runs it on the batch's transaction and remembers its answer.
-    pub(super) fn apply(&mut self, work: &mut super::work::Work<'_>) -> Result<(), super::fault::Fault> {
+    pub(super) fn apply(&mut self, work: &mut super::work::Work<'_>) -> Result<(), Fault> {
         macro_rules! run {
             ($job:expr, $call:expr) => {{
-                let answer = match $call {
-                    Ok(value) => Ok(value),
-                    Err(super::fault::Fault::Command(
-                        error @ (StoreError::NotFound | StoreError::Invalid(_) | StoreError::Closed),
-                    )) => Err(error),
-                    Err(fault) => return Err(fault),
-                };
-                $job.answer(answer);
+                let outcome = $call;
+                $job.settle(outcome)?;
             }};
         }
         match self {
@@ -198,6 +213,7 @@ impl Command {
             Command::Delete(job) => run!(job, work.delete_document(job.request.0, &job.request.1)),
             Command::Upkeep(job) => run!(job, work.upkeep(&job.request)),
             Command::Hook(job) => run!(job, work.hook(&job.request)),
+            Command::Batch(job) => job.apply(work)?,
             Command::Close(_) => {}
         }
         Ok(())

@@ -10,7 +10,7 @@ use proto::{Address, BodyType, DeliveryNotify, MailParameters, RcptParameters, R
 use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
-use crate::model::{Attempt, Cause, EventDetail, MessageDetails, Operation, Origin};
+use crate::model::{Attempt, Cause, EventDetail, MessageDetails, Operation, Origin, RowRef};
 
 fn defect(error: impl std::fmt::Display) -> StoreError {
     StoreError::Internal(format!("a stored value cannot be read: {error}"))
@@ -112,6 +112,10 @@ struct DetailsOut<'a> {
     tags: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<RowRef>,
+    #[serde(skip_serializing_if = "is_false")]
+    test: bool,
 }
 
 /// `None` for details without any value. Read back by the noun's own form, which has a default for what is absent.
@@ -126,6 +130,8 @@ pub(super) fn details(details: &MessageDetails) -> Result<Option<String>, StoreE
         origin: details.origin.as_ref(),
         tags: &details.tags,
         metadata: (!details.metadata.is_empty()).then_some(&details.metadata),
+        row: details.row,
+        test: details.test,
     })
     .map(Some)
 }

@@ -56,6 +56,7 @@ pub(super) fn retain(
     repeat(shared, || Upkeep::Keys { before_ms: now_ms.saturating_sub(KEY_MS) })?;
     let lanes_before = now_ms.saturating_sub(retention.events_ms.saturating_add(LANE_MS));
     repeat(shared, || Upkeep::Lanes { before_ms: lanes_before })?;
+    repeat(shared, || Upkeep::Batches { before_ms: now_ms.saturating_sub(retention.events_ms) })?;
     for segment in sparse(connection)? {
         compact(connection, shared, segment)?;
     }

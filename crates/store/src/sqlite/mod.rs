@@ -1,10 +1,12 @@
 //! The embedded engine: metadata in SQLite, contents in segment files, one writer with group commit.
 //!
 //! `store` verbs map to commands of the writer thread ([`writer`], [`work`] and its verbs [`accept`], [`claim`],
-//! [`settle`], [`operate`]), to questions to the readers ([`browse`], [`content`]) or to jobs ([`maintain`], [`backup`]).
+//! [`settle`], [`operate`], [`batch`]), to questions to the readers ([`browse`], [`content`]) or to jobs ([`maintain`], [`backup`]).
 
 mod accept;
 mod backup;
+mod batch;
+mod batch_read;
 mod browse;
 mod claim;
 mod command;

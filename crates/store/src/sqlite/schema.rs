@@ -11,6 +11,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_queue", include_str!("migrations/0001_queue.sql")),
     ("0002_usage", include_str!("migrations/0002_usage.sql")),
     ("0040_webhooks", include_str!("migrations/0040_webhooks.sql")),
+    ("0030_batches", include_str!("migrations/0030_batches.sql")),
 ];
 
 /// Version this program writes.

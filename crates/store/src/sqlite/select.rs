@@ -22,6 +22,11 @@ pub(super) fn check(selector: &Selector, changes: bool) -> Result<(), StoreError
     if selector.n.is_some() && selector.message.is_none() {
         return Err(StoreError::Invalid("a recipient number needs a message".into()));
     }
+    if selector.batch.is_some() && (selector.message.is_some() || selector.state.is_some_and(State::is_final)) {
+        return Err(StoreError::Invalid(
+            "a batch selects recipients that are not final, and no message beside it".into(),
+        ));
+    }
     if changes && *selector == Selector::default() {
         return Err(StoreError::Invalid("say which recipients: an empty selection is refused".into()));
     }
@@ -66,6 +71,9 @@ pub(super) fn select(
     let after = after.unwrap_or(RecipientId { message: MessageId(-1), n: 0 });
     if selector.message.is_some() || selector.state.is_some_and(State::is_final) {
         return by_key(connection, selector, after, limit);
+    }
+    if let Some(batch) = selector.batch {
+        return by_batch(connection, selector, batch, after, limit);
     }
     // Where no other way serves what is at rest, the walk by age does, over all open messages.
     let resting = match selector.state {
@@ -150,6 +158,26 @@ fn by_key(
     }
     row_conditions(selector, &mut sql, &mut values);
     sql.push_str(" ORDER BY r.message, r.n LIMIT ?");
+    values.push(Value::Integer(limit as i64));
+    rows(connection, &sql, values)
+}
+
+/// Open recipients of a batch's messages.
+fn by_batch(
+    connection: &Connection,
+    selector: &Selector,
+    batch: BatchId,
+    after: RecipientId,
+    limit: usize,
+) -> Result<Vec<RecipientId>, Fault> {
+    let mut sql = String::from(
+        "SELECT r.message, r.n FROM message m INDEXED BY message_batch CROSS JOIN recipient r ON r.message = m.id
+         WHERE m.batch = ? AND m.pending > 0 AND m.id >= ? AND (r.message, r.n) > (?, ?)",
+    );
+    let message = Value::Integer(after.message.0);
+    let mut values = vec![Value::Integer(batch.0), message.clone(), message, Value::Integer(i64::from(after.n))];
+    row_conditions(selector, &mut sql, &mut values);
+    sql.push_str(" ORDER BY m.id, r.n LIMIT ?");
     values.push(Value::Integer(limit as i64));
     rows(connection, &sql, values)
 }

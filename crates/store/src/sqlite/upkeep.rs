@@ -23,6 +23,7 @@ impl Work<'_> {
             Upkeep::Messages { before_ms } => self.remove_messages(*before_ms),
             Upkeep::Keys { before_ms } => self.remove_keys(*before_ms),
             Upkeep::Lanes { before_ms } => self.remove_lanes(*before_ms),
+            Upkeep::Batches { before_ms } => self.remove_batches(*before_ms),
             Upkeep::Cursor { name, seq } => self.move_cursor(name, *seq),
             Upkeep::Usage { rows } => self.save_usage(rows),
             Upkeep::Deliveries { before_ms } => self.remove_deliveries(*before_ms),

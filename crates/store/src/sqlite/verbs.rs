@@ -54,7 +54,7 @@ impl Intake for SqliteStore {
 }
 
 impl SqliteStore {
-    fn intake(&self) -> Result<(), StoreError> {
+    pub(super) fn intake(&self) -> Result<(), StoreError> {
         self.shared.healthy()?;
         if self.shared.low.load(Ordering::Relaxed) { Err(StoreError::Full) } else { Ok(()) }
     }

@@ -52,6 +52,18 @@ const CHECKS: &[(&str, &str)] = &[
          WHERE segment.live <> coalesce(m.live, 0) OR live_bytes <> coalesce(m.bytes, 0) LIMIT 20",
     ),
     (
+        "rows are miscounted for batch",
+        "SELECT batch.id FROM batch LEFT JOIN
+             (SELECT batch, count(*) AS total, sum(state = 1) AS fed, sum(state = 2) AS refused FROM batch_row GROUP BY batch) r
+             ON r.batch = batch.id
+         WHERE batch.state BETWEEN 1 AND 4 AND (batch.total <> coalesce(r.total, 0) OR batch.fed <> coalesce(r.fed, 0)
+             OR batch.refused <> coalesce(r.refused, 0)) LIMIT 20",
+    ),
+    (
+        "rows are left over from batch",
+        "SELECT DISTINCT batch FROM batch_row WHERE batch NOT IN (SELECT id FROM batch) LIMIT 20",
+    ),
+    (
         "an open message has lost its content",
         "SELECT id FROM message WHERE pending > 0 AND segment IS NULL LIMIT 20",
     ),
@@ -68,7 +80,11 @@ pub(super) fn verify(connection: &Connection, shared: &Arc<Shared>, deep: bool) 
             let mut rows = statement.query([]).map_err(Fault::from)?;
             while let Some(row) = rows.next().map_err(Fault::from)? {
                 let id: i64 = row.get(0).map_err(Fault::from)?;
-                let name = if words.contains("message") { MessageId(id).to_string() } else { id.to_string() };
+                let name = if words.contains("message") || words.contains("batch") {
+                    MessageId(id).to_string()
+                } else {
+                    id.to_string()
+                };
                 problems.push(format!("{words} {name}"));
             }
         }

@@ -47,8 +47,8 @@ impl<'c> Statements<'c> {
             insert_message: connection.prepare(
                 "INSERT INTO message(id, pending, final_at, last_event, parked, captured, segment, place, size, hash,
                      accepted, not_before, expires, priority, eight_bit, sender, stream, reverse_path, parameters, details,
-                     leased)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+                     leased, batch)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
             )?,
             insert_recipient: connection.prepare(
                 "INSERT INTO recipient(message, n, state, lease, lane, due, attempts, why, parameters, address)
@@ -174,6 +174,8 @@ pub(super) struct Staged {
     settings_version: Option<i64>,
     pub(super) next_seq: Option<i64>,
     pub(super) open_event: Option<OpenEvent>,
+    /// Rows of batches that were done with: became messages, refused.
+    pub(super) rows: HashMap<BatchId, (u32, u32)>,
 }
 
 /// One connection with its statements and the batch in progress.
@@ -423,6 +425,7 @@ impl<'c> Work<'c> {
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
         self.close_event()?;
         self.flush_lanes()?;
+        self.flush_batches()?;
         self.flush_segments()
     }
 
