@@ -96,7 +96,7 @@ pub(crate) fn from_failure(values: &mut Values, failure: &Failure) {
             }
             add(values, "names", &names.join(", "));
             if let Some(end) = not_after {
-                add(values, "not_after", &date(*end));
+                add(values, "not_after", &proto::message::iso_date(*end));
             }
         }
         Failure::TlsVersion { offered } => add(values, "offered", offered),
@@ -121,20 +121,6 @@ pub(crate) fn from_failure(values: &mut Values, failure: &Failure) {
         | Failure::StartTlsMissing
         | Failure::AuthNeedsTls => {}
     }
-}
-
-/// `2026-11-21` of Unix seconds (days to civil date, proleptic Gregorian calendar).
-fn date(unix_s: i64) -> String {
-    let days = unix_s.div_euclid(86_400) + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// IP addresses in a text, brackets and all.
@@ -226,12 +212,6 @@ mod tests {
         ] {
             assert_eq!(wait_seconds(text), seconds, "{text}");
         }
-    }
-
-    #[test]
-    fn the_end_of_a_certificate_is_a_date() {
-        assert_eq!(date(0), "1970-01-01");
-        assert_eq!(date(1_795_219_200), "2026-11-21");
     }
 
     #[test]

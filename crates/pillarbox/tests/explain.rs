@@ -88,6 +88,22 @@ fn a_file_is_read_and_one_that_is_not_there_is_no_reply() {
 }
 
 #[test]
+fn input_that_is_no_text_is_refused_at_once_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("input");
+    let sixteen: Vec<u8> = BASIC_AUTH_OFF.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let marked = [&[0xff, 0xfe][..], &sixteen].concat();
+    let hole = [b"550 5.1.1 no such user\n".to_vec(), vec![0; 4096], vec![0x90; 8 << 20]].concat();
+    for (octets, advice) in [(marked, "iconv -f UTF-16 "), (sixteen, "iconv -f UTF-16LE"), (hole, "tr -d '\\000'")] {
+        std::fs::write(&path, octets).unwrap();
+        let output = run(&["explain", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(advice) && output.stdout.is_empty(), "{said}");
+    }
+}
+
+#[test]
 fn nothing_pasted_reaches_the_terminal_as_a_command() {
     let output =
         pasted(&["-"], "550 5.1.1 \x1b]0;gotcha\x07 \u{202e}abc http://x.example/\x1b[2J\nplain \x1b[31m words\n");

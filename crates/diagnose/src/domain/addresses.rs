@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use futures_util::future::join_all;
 use net::{Outcome, lookup::Data, lookup::Kind};
+use proto::policy::dns::reverse_name;
 
 use super::audit::Scene;
 use super::notes::Notes;
 use super::plan::Section;
-use super::text::{address_line, dotted, reverse_name};
+use super::text::{address_line, dotted};
 
 /// Words in the names that providers give to the lines of their customers.
 const GENERIC: [&str; 14] = [

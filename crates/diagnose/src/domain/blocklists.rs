@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use explain::lists::{Blocklist, ListAnswer, ListFor, ListingKind, Weight, blocklists};
 use futures_util::future::join_all;
 use net::{Answer, Outcome, lookup::Data, lookup::Kind};
+use proto::policy::dns::reversed;
 
 use super::audit::{Auditor, Scene};
 use super::notes::Notes;
 use super::plan::Section;
-use super::text::reversed;
 
 /// Whether a list is to be believed.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use explain::lists::is_parking_host;
 use futures_util::future::join_all;
 use net::{Answer, Outcome, lookup::Data, lookup::Kind};
+use proto::message::iso_date;
 use proto::transcript::{CertificateProblem, Failure};
 
 use super::audit::Scene;
@@ -301,25 +302,12 @@ fn certificate(
     let Some(end) = not_after else { return };
     let days = (end - now).div_euclid(86_400);
     if days < SOON_DAYS {
-        let date = day(end);
+        let date = iso_date(end);
         notes.sign(
             "mx_certificate_ends",
             [("domain", domain), ("host", host), ("days", &days.to_string()), ("date", &date)],
         );
     }
-}
-
-/// `2026-11-21` of Unix seconds.
-fn day(seconds: i64) -> String {
-    let days = seconds.div_euclid(86_400) + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let date = of_year - (153 * shifted + 2) / 5 + 1;
-    format!("{:04}-{month:02}-{date:02}", year + era * 400 + i64::from(month <= 2))
 }
 
 /// Whether the mail hosts are those of a service for parked domains.

@@ -53,22 +53,6 @@ pub(super) fn txt_line(name: &str, text: &str) -> String {
     format!("{} IN TXT {}", dotted(name), quoted(text))
 }
 
-/// `9.2.0.192.in-addr.arpa`
-pub(super) fn reverse_name(ip: IpAddr) -> String {
-    format!("{}.{}", reversed(ip), if ip.is_ipv4() { "in-addr.arpa" } else { "ip6.arpa" })
-}
-
-/// The octets or nibbles of an address backwards, as reverse zones and blocklists want them.
-pub(super) fn reversed(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.octets().iter().rev().map(u8::to_string).collect::<Vec<_>>().join("."),
-        IpAddr::V6(ip) => {
-            let nibbles = ip.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
-            nibbles.map(|nibble| format!("{nibble:x}")).collect::<Vec<_>>().join(".")
-        }
-    }
-}
-
 /// `name. IN A 192.0.2.1`
 pub(super) fn address_line(name: &str, ip: IpAddr) -> String {
     format!("{} IN {} {ip}", dotted(name), if ip.is_ipv4() { "A" } else { "AAAA" })
@@ -138,13 +122,6 @@ pub(super) fn without_tags(record: &str, names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reverse_names_are_those_of_the_reverse_zones() {
-        assert_eq!(reverse_name("192.0.2.9".parse().unwrap()), "9.2.0.192.in-addr.arpa");
-        let six = reverse_name("2001:db8::1".parse().unwrap());
-        assert!(six.starts_with("1.0.0.0.") && six.ends_with("8.b.d.0.1.0.0.2.ip6.arpa") && six.len() == 72, "{six}");
-    }
 
     #[test]
     fn a_long_text_is_published_in_strings_of_255_octets() {

@@ -79,6 +79,9 @@ pub fn read_input(what: &[String], tally: &mut Tally<'_>) -> Result<Recognised, 
 
 fn count<R: Read>(lines: &mut Lines<R>, tally: &mut Tally<'_>, size: Option<u64>) -> Result<Recognised, Fault> {
     let (head, whole) = lines.peek().map_err(unreadable)?;
+    if let Some(problem) = no_text(head) {
+        return Err(Fault::Usage(problem.into()));
+    }
     match form_of(head.get(..head.len().min(HEAD)).unwrap_or_default()) {
         Some(form) => log(lines, form, tally, size).map_err(unreadable),
         None if whole => Ok(paste(&String::from_utf8_lossy(head), tally)),
@@ -97,6 +100,21 @@ fn finish(global: &Global, recognised: Recognised, tally: Tally<'_>) -> Result<(
         false => print(&report.words())?,
     }
     if unknown > 0 { Err(Fault::Told) } else { Ok(()) }
+}
+
+/// What to do about octets that are no text in an encoding with ASCII inside: they would only be looked at for minutes.
+fn no_text(head: &[u8]) -> Option<&'static str> {
+    let utf16 = head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]);
+    if utf16 {
+        return Some(
+            "the input is UTF-16; turn it into UTF-8 first: `iconv -f UTF-16 -t UTF-8 FILE | pillarbox explain -`",
+        );
+    }
+    head.contains(&0).then_some(
+        "the input is not text: it has NUL octets near its start. If it is UTF-16 without a mark, name the order: \
+         `iconv -f UTF-16LE -t UTF-8 FILE | pillarbox explain -`; if it is a log with a hole, leave that out: \
+         `tr -d '\\000' < FILE | pillarbox explain -`",
+    )
 }
 
 fn unreadable(error: std::io::Error) -> Fault {

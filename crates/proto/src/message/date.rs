@@ -29,13 +29,19 @@ pub fn rfc5322_date(unix_ms: i64) -> String {
     out
 }
 
+/// `2024-03-01` for Unix seconds (RFC 3339 §5.6).
+pub fn iso_date(unix_s: i64) -> String {
+    let (year, month, day) = civil(unix_s.div_euclid(86_400));
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 /// Year, month (1 to 12) and day (1 to 31) of a day count since 1970-01-01, in the Gregorian calendar.
 ///
 /// Counting from 1 March of year 0 puts the leap day last, so that month lengths follow one formula.
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
@@ -70,6 +76,19 @@ mod tests {
             (i64::MIN, "Thu, 1 Jan 1970 00:00:00 +0000"),
         ] {
             assert_eq!(rfc5322_date(ms), text);
+        }
+    }
+
+    #[test]
+    fn a_date_is_that_of_its_day_also_before_1970() {
+        for (seconds, text) in [
+            (0, "1970-01-01"),
+            (-1, "1969-12-31"),
+            (1_795_219_200, "2026-11-21"),
+            (1_709_251_199, "2024-02-29"),
+            (-62_167_219_200, "0000-01-01"),
+        ] {
+            assert_eq!(iso_date(seconds), text);
         }
     }
 

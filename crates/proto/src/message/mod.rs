@@ -16,7 +16,7 @@ pub use complete::{
     ALWAYS_STRIPPED, Completion, Protocol, ReceivedFacts, complete, normalize_line_ends, received_value,
 };
 pub use convert::{CannotConvert, down_convert};
-pub use date::rfc5322_date;
+pub use date::{iso_date, rfc5322_date};
 pub use decode::{MAX_DISPLAY_CHARS, decode_header_value};
 pub use encode::{HeaderName, HeaderText, HeaderTextError, encode_phrase, encode_unstructured, fold};
 pub use mailbox::{mailbox_of, mailboxes_of};

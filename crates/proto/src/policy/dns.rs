@@ -1,7 +1,7 @@
 //! Questions to DNS and their answers as plain values, and the shape of a procedure that asks them.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
@@ -40,6 +40,25 @@ impl Kind {
             Self::Cname => "CNAME",
             Self::Dnskey => "DNSKEY",
             Self::Ds => "DS",
+        }
+    }
+}
+
+/// The name of an address's PTR record: `9.2.0.192.in-addr.arpa` (RFC 1035 §3.5), nibbles under `ip6.arpa` (RFC 3596 §2.5).
+pub fn reverse_name(ip: IpAddr) -> String {
+    format!("{}.{}", reversed(ip), if ip.is_ipv4() { "in-addr.arpa" } else { "ip6.arpa" })
+}
+
+/// The octets or nibbles of an address backwards, as reverse zones and blocklists want them.
+pub fn reversed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            format!("{d}.{c}.{b}.{a}")
+        }
+        IpAddr::V6(ip) => {
+            let nibbles = ip.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+            nibbles.map(|nibble| format!("{nibble:x}")).collect::<Vec<_>>().join(".")
         }
     }
 }
@@ -183,4 +202,16 @@ impl Known {
 pub fn is_possible(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     !name.is_empty() && name.len() <= 253 && name.split('.').all(|label| (1..=63).contains(&label.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reverse_names_are_those_of_the_reverse_zones() {
+        assert_eq!(reverse_name("192.0.2.9".parse().unwrap()), "9.2.0.192.in-addr.arpa");
+        let six = reverse_name("2001:db8::1".parse().unwrap());
+        assert!(six.starts_with("1.0.0.0.") && six.ends_with("8.b.d.0.1.0.0.2.ip6.arpa") && six.len() == 72, "{six}");
+    }
 }

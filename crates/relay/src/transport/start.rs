@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use net::lookup::{Data, Kind, Outcome};
 use net::{Proof, Resolver};
+use proto::policy::dns::reverse_name;
 
 use super::sources::is_ours;
 use crate::route::RouteKind;
@@ -57,7 +58,7 @@ async fn address_problem(resolver: &Resolver, address: IpAddr, helo: &str) -> Op
     if !net::address::is_public(address) {
         return None;
     }
-    let answer = resolver.query(&reverse(address), Kind::Ptr).await;
+    let answer = resolver.query(&reverse_name(address), Kind::Ptr).await;
     let names: Vec<String> = answer
         .records
         .iter()
@@ -91,30 +92,4 @@ async fn proof_problem(validating: Option<&Resolver>) -> Option<String> {
         "A route wants DANE, and DNSSEC answers do not arrive here: its mail waits until the resolver passes them on."
             .into()
     })
-}
-
-/// `1.2.0.192.in-addr.arpa` (RFC 1035 §3.5) or the nibbles under `ip6.arpa` (RFC 3596 §2.5).
-fn reverse(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(four) => {
-            let [a, b, c, d] = four.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
-        }
-        IpAddr::V6(six) => {
-            let nibbles = six.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
-            nibbles.map(|nibble| format!("{nibble:x}.")).collect::<String>() + "ip6.arpa"
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_turned_around() {
-        assert_eq!(reverse("192.0.2.1".parse().unwrap()), "1.2.0.192.in-addr.arpa");
-        assert!(reverse("2001:db8::1".parse().unwrap()).starts_with("1.0.0.0."));
-        assert!(reverse("2001:db8::1".parse().unwrap()).ends_with("8.b.d.0.1.0.0.2.ip6.arpa"));
-    }
 }

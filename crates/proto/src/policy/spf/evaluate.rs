@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::expand::{DomainSpec, Values, expand, expand_domain, parse_explanation};
 use super::record::{Directive, Mechanism, Qualifier, Record, Target, Term, TermKind, is_record, parse};
 use super::{Client, Limits, SpfOutcome, SpfResult, TermOutcome, TermTrace, Visit};
-use crate::policy::dns::{Data, Kind, Known, Missing, Question, Reply, Step, Steps, is_possible};
+use crate::policy::dns::{Data, Kind, Known, Missing, Question, Reply, Step, Steps, is_possible, reverse_name};
 use crate::policy::remark::Level;
 use crate::policy::tags::text_of;
 
@@ -521,21 +521,5 @@ fn within(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
         (IpAddr::V4(ip), IpAddr::V4(network)) => same(u32::from(ip).into(), u32::from(network).into(), 32),
         (IpAddr::V6(ip), IpAddr::V6(network)) => same(ip.into(), network.into(), 128),
         _ => false,
-    }
-}
-
-/// `2.0.0.192.in-addr.arpa`
-pub fn reverse_name(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
-        }
-        IpAddr::V6(v6) => {
-            let nibbles = v6.octets().into_iter().flat_map(|octet| [octet >> 4, octet & 15]);
-            let labels: Vec<String> = nibbles.map(|nibble| format!("{nibble:x}")).collect();
-            let reversed: Vec<String> = labels.into_iter().rev().collect();
-            format!("{}.ip6.arpa", reversed.join("."))
-        }
     }
 }

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-pub use evaluate::{Evaluation, reverse_name};
+pub use evaluate::Evaluation;
 pub use record::{Directive, Mechanism, Modifier, Qualifier, Record, Target, Term, TermKind, is_record, parse};
 pub use survey::Survey;
 
