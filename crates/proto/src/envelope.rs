@@ -61,6 +61,10 @@ pub struct MailParameters {
     /// REQUIRETLS (RFC 8689 §3): verified TLS on every hop from here on, or no delivery.
     #[serde(default)]
     pub require_tls: bool,
+    /// `TLS-Required: No` in the header (RFC 8689 §3): what receiving domains demand of the transport is left aside. No parameter
+    /// of the command, and never together with `require_tls`.
+    #[serde(default)]
+    pub tls_optional: bool,
 }
 
 /// Parameters of RCPT that outlive the session.

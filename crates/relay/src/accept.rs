@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proto::message::{self, Completion, HeaderScan, Protocol, ReceivedFacts};
-use proto::{Address, Envelope, Recipient};
+use proto::{Address, Envelope, MailParameters, Recipient};
 use store::{Accepted, Committed, Idempotency, Message, MessageDetails, MessageId, NewMessage, Origin};
 
 use crate::admission::Admission;
@@ -318,7 +318,11 @@ fn describe(
         stream,
         priority,
         reverse_path: submission.envelope.reverse_path.clone(),
-        parameters: submission.envelope.parameters.clone(),
+        parameters: MailParameters {
+            // RFC 8689 §4.1: beside REQUIRETLS the field means nothing.
+            tls_optional: !submission.envelope.parameters.require_tls && scan.is_tls_optional(octets),
+            ..submission.envelope.parameters.clone()
+        },
         size: u32::try_from(content.len()).unwrap_or(u32::MAX),
         eight_bit,
         not_before_ms: submission.send_at_ms.filter(|at| *at > now_ms),

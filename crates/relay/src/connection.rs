@@ -10,13 +10,13 @@ use std::sync::Arc;
 use net::Net;
 use net::client::{ClientAuth, ClientSettings, ConnectError, Connection, Endpoint, TlsMode};
 use proto::transcript::{Failure, PolicyProblem, Stage, Transcript};
-use store::{Attempt, Claim, Lane};
+use store::{Attempt, Claim};
 use tokio::sync::Notify;
 
 use crate::attempt::{self, Next};
 use crate::brake::Hold;
 use crate::dispatch::{destination_of, route_of};
-use crate::exchangers::{self, Exchange};
+use crate::exchangers::{self, Exchange, Wanted};
 use crate::route::{Route, RouteKind, RouteTls};
 use crate::schedule::{ConnectionId, Handed, Job, Sign, Ticket};
 use crate::settle::{self, Settling};
@@ -169,19 +169,20 @@ async fn sleep(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId, wa
 
 /// Connects, or ends the jobs that share the failure.
 async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
-    let lane = shared.schedule.lock().peek(destination).cloned();
+    let claim = shared.schedule.lock().peek(destination).map(|claim| (claim.lane.clone(), claim.message.clone()));
     let started_ms = shared.now_ms();
     let directory = shared.directory();
-    let exists = lane.as_ref().is_some_and(|lane| directory.route(&lane.key.route).is_some());
+    let exists = claim.as_ref().is_some_and(|(lane, _)| directory.route(&lane.key.route).is_some());
     let route = directory.route(route_of(destination)).filter(|_| exists).cloned();
-    let (Some(lane), Some(route), false) = (lane, route, shared.is_stopping()) else {
+    let (Some((lane, message)), Some(route), false) = (claim, route, shared.is_stopping()) else {
         return abandon(shared, destination);
     };
+    let errand = Errand { domain: lane.key.domain.clone(), wanted: route.wanted_for(&message) };
     let opening = async {
-        if has_moved(shared, &route, &lane, destination).await {
+        if has_moved(shared, &route, &errand, destination).await {
             return None;
         }
-        Some(signin::connect(shared, &route, &lane, destination).await)
+        Some(signin::connect(shared, &route, &errand, destination).await)
     };
     let result = tokio::select! {
         result = opening => result,
@@ -253,10 +254,10 @@ fn redispatch(shared: &Arc<Shared>, matches: impl FnMut(&Claim) -> bool) {
 
 /// Whether a lane's mail belongs elsewhere by now, because its route or its domain's mail exchangers changed while it
 /// waited. Another domain's hosts would refuse it for ever.
-async fn has_moved(shared: &Shared, route: &Route, lane: &Lane, destination: &Arc<str>) -> bool {
+async fn has_moved(shared: &Shared, route: &Route, errand: &Errand, destination: &Arc<str>) -> bool {
     match route.record.kind {
         RouteKind::Smarthost => route.name != *destination,
-        RouteKind::Mx => match shared.exchangers.find(&lane.key.domain, route.wanted()).await {
+        RouteKind::Mx => match shared.exchangers.find(&errand.domain, errand.wanted).await {
             Ok(exchange) => destination_of(route, &exchange) != *destination,
             // The attempt to connect meets the same and records it.
             Err(_) => false,
@@ -313,6 +314,19 @@ fn held(
     shared.tick_wake.notify_one();
 }
 
+/// For whom a connection is opened: the domain, and what of its demands counts.
+pub(crate) struct Errand {
+    pub(crate) domain: Arc<str>,
+    pub(crate) wanted: Wanted,
+}
+
+impl Errand {
+    /// For no mail at all.
+    pub(crate) fn nobody() -> Self {
+        Self { domain: Arc::from(""), wanted: Wanted { dane: false, sts: false } }
+    }
+}
+
 /// A connection, with what it was made under.
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
@@ -325,7 +339,7 @@ pub(crate) struct Opened {
 pub(crate) async fn open_route(
     shared: &Shared,
     route: &Route,
-    domain: &Arc<str>,
+    errand: &Errand,
     destination: &str,
     auth: Option<ClientAuth>,
 ) -> Result<Opened, Box<ConnectError>> {
@@ -339,7 +353,7 @@ pub(crate) async fn open_route(
     };
     let net = shared.net_for(route).map_err(|reason| dns_error(shared, Failure::Local { reason }))?;
     match (route.record.kind, &route.record.host) {
-        (RouteKind::Mx, _) => open_exchanger(shared, &net, route, domain, tls, &settings).await,
+        (RouteKind::Mx, _) => open_exchanger(shared, &net, route, errand, tls, &settings).await,
         (_, Some(host)) => {
             let addresses = net.resolver.addresses(host).await.map_err(|failure| dns_error(shared, failure))?;
             let endpoint = Endpoint { host: host.clone(), port: route.port(), tls };
@@ -355,12 +369,11 @@ async fn open_exchanger(
     shared: &Shared,
     net: &Net,
     route: &Route,
-    domain: &Arc<str>,
+    Errand { domain, wanted }: &Errand,
     tls: TlsMode,
     settings: &ClientSettings,
 ) -> Result<Opened, Box<ConnectError>> {
-    let exchange =
-        shared.exchangers.find(domain, route.wanted()).await.map_err(|failure| dns_error(shared, failure))?;
+    let exchange = shared.exchangers.find(domain, *wanted).await.map_err(|failure| dns_error(shared, failure))?;
     let mut last: Option<Box<ConnectError>> = None;
     for mx in exchangers::order(&exchange.hosts) {
         let host = mx.host.as_str();

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use proto::transcript::{Failure, Stage};
 use store::Claim;
 
-use crate::exchangers::Exchange;
+use crate::exchangers::{Exchange, Wanted};
 use crate::route::{Route, RouteKind};
 use crate::schedule::Job;
 use crate::settle::{self, Ended};
@@ -24,8 +24,8 @@ impl Lookups {
     }
 }
 
-/// Route, domain, and whether a fallback may take it.
-type Lookup = (Arc<str>, Arc<str>, Other);
+/// Route, domain, what is asked for, and whether a fallback may take it.
+type Lookup = (Arc<str>, Arc<str>, Wanted, Other);
 
 /// Schedules a job, or ends it where it is if it cannot be scheduled. Recipients that may have it by some route already
 /// stay with that route, unless their stream allows duplicates.
@@ -64,10 +64,13 @@ pub(crate) enum Other {
 pub(crate) fn by(shared: &Arc<Shared>, route: Arc<Route>, job: Job, other: Other) {
     match route.record.kind {
         RouteKind::Smarthost => add(shared, &route.name, &route, job, other),
-        RouteKind::Mx => match shared.exchangers.known(&job.claim.lane.key.domain, route.wanted()) {
-            Some(exchange) => add(shared, &destination_of(&route, &exchange), &route, job, other),
-            None => look_up(shared, route, job, other),
-        },
+        RouteKind::Mx => {
+            let wanted = route.wanted_for(&job.claim.message);
+            match shared.exchangers.known(&job.claim.lane.key.domain, wanted) {
+                Some(exchange) => add(shared, &destination_of(&route, &exchange), &route, job, other),
+                None => look_up(shared, route, job, wanted, other),
+            }
+        }
         RouteKind::Capture | RouteKind::Discard => keep_here(shared, &route, job),
     }
 }
@@ -102,9 +105,9 @@ fn add(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, job: Job, ot
     shared.perform(action);
 }
 
-fn look_up(shared: &Arc<Shared>, route: Arc<Route>, job: Job, other: Other) {
+fn look_up(shared: &Arc<Shared>, route: Arc<Route>, job: Job, wanted: Wanted, other: Other) {
     let domain = job.claim.lane.key.domain.clone();
-    let key = (route.name.clone(), domain.clone(), other);
+    let key = (route.name.clone(), domain.clone(), wanted, other);
     {
         let mut lookups = shared.lookups.0.lock();
         if let Some(jobs) = lookups.get_mut(&key) {
@@ -115,7 +118,7 @@ fn look_up(shared: &Arc<Shared>, route: Arc<Route>, job: Job, other: Other) {
     let shared = shared.clone();
     shared.tasks.clone().spawn(async move {
         let found = tokio::select! {
-            found = shared.exchangers.find(&domain, route.wanted()) => found,
+            found = shared.exchangers.find(&domain, wanted) => found,
             // The jobs are given back by whoever stops the relay.
             () = shared.stopping.cancelled() => return,
         };

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use proto::smtp::sasl::client::Mechanism;
 use serde::{Deserialize, Serialize};
+use store::Message;
 
 use crate::failover::{DEFAULT_AFTER_S, Fallback};
 use crate::oauth::OauthRecord;
@@ -277,6 +278,12 @@ impl Route {
     pub(crate) fn wanted(&self) -> Wanted {
         let protected = self.record.kind == RouteKind::Mx && self.tls() != RouteTls::None;
         Wanted { dane: protected && self.record.dane, sts: protected && self.record.mta_sts }
+    }
+
+    /// The same for one message: one with `TLS-Required: No` goes out as if no domain demanded anything (RFC 8689 §4.2.2). What the
+    /// route itself demands is the operator's, and stays.
+    pub(crate) fn wanted_for(&self, message: &Message) -> Wanted {
+        if message.parameters.tls_optional { Wanted { dane: false, sts: false } } else { self.wanted() }
     }
 
     /// Limits of one of its destinations.

@@ -6,10 +6,10 @@ use net::client::{ClientAuth, ConnectError};
 use proto::transcript::{Failure, Stage, Step, Transcript};
 use secrecy::SecretString;
 use store::settings::{Kind, SecretChange};
-use store::{Attempt, Lane, Outcome};
+use store::{Attempt, Outcome};
 
 use crate::brake::{Hold, Leave, is_rejection};
-use crate::connection::{Opened, open_route};
+use crate::connection::{Errand, Opened, open_route};
 use crate::route::{Route, RouteKind};
 use crate::schedule::Job;
 use crate::secrets::Secrets;
@@ -68,12 +68,17 @@ async fn place<'a>(shared: &'a Shared, route: &'a Route) -> Result<Place<'a>, Ho
 }
 
 /// Connects, and signs in if the route says so.
-pub(crate) async fn connect(shared: &Shared, route: &Route, lane: &Lane, destination: &str) -> Result<Opened, Trouble> {
+pub(crate) async fn connect(
+    shared: &Shared,
+    route: &Route,
+    errand: &Errand,
+    destination: &str,
+) -> Result<Opened, Trouble> {
     if !signs_in(route) {
-        return open_route(shared, route, &lane.key.domain, destination, None).await.map_err(Trouble::Failed);
+        return open_route(shared, route, errand, destination, None).await.map_err(Trouble::Failed);
     }
     let mut place = place(shared, route).await.map_err(Trouble::Held)?;
-    let result = with_credential(shared, route, lane, destination).await;
+    let result = with_credential(shared, route, errand, destination).await;
     let (name, version, now_ms) = (&route.name, route.version, shared.now_ms());
     match result {
         Ok(connection) => {
@@ -101,7 +106,7 @@ pub(crate) async fn prove(
     token: Option<&SecretString>,
 ) -> Result<(), Box<ConnectError>> {
     let secret = token.or(route.secrets.password.as_ref());
-    open_route(shared, route, &Arc::from(""), &route.name, auth(route, secret)).await?.connection.quit().await;
+    open_route(shared, route, &Errand::nobody(), &route.name, auth(route, secret)).await?.connection.quit().await;
     Ok(())
 }
 
@@ -109,9 +114,10 @@ pub(crate) async fn prove(
 async fn with_password(
     shared: &Shared,
     route: &Route,
-    (domain, destination): (&Arc<str>, &str),
+    errand: &Errand,
+    destination: &str,
 ) -> Result<Opened, Box<ConnectError>> {
-    let result = open_route(shared, route, domain, destination, auth(route, route.secrets.password.as_ref())).await;
+    let result = open_route(shared, route, errand, destination, auth(route, route.secrets.password.as_ref())).await;
     let Some(previous) = &route.secrets.previous else { return result };
     match result {
         Ok(connection) => {
@@ -125,7 +131,7 @@ async fn with_password(
             if old.is_none() {
                 return Err(error);
             }
-            let connection = open_route(shared, route, domain, destination, old).await;
+            let connection = open_route(shared, route, errand, destination, old).await;
             match connection {
                 Ok(connection) => {
                     tracing::warn!(route = %route.name, "the new credential is rejected; the one before still works and is used");
@@ -161,11 +167,11 @@ fn forget_previous(shared: &Shared, route: &Route) {
 async fn with_credential(
     shared: &Shared,
     route: &Route,
-    lane: &Lane,
+    errand: &Errand,
     destination: &str,
 ) -> Result<Opened, Box<ConnectError>> {
     if route.record.oauth.is_none() {
-        return with_password(shared, route, (&lane.key.domain, destination)).await;
+        return with_password(shared, route, errand, destination).await;
     }
     let Some(tokens) = shared.config.tokens.as_ref() else {
         let failure = Failure::Local { reason: "this program was started without a source of access tokens".into() };
@@ -177,7 +183,7 @@ async fn with_credential(
             Ok(token) => token,
             Err(failure) => return Err(after(before, no_token(shared, failure))),
         };
-        match open_route(shared, route, &lane.key.domain, destination, auth(route, Some(&secret))).await {
+        match open_route(shared, route, errand, destination, auth(route, Some(&secret))).await {
             Err(error) if is_rejection(error.stage, &error.failure) => {
                 tokens.refused(route, &secret);
                 if fresh || before.is_some() {

@@ -211,6 +211,9 @@ pub struct SendArgs {
     /// Tag for searching; may be repeated.
     #[arg(long, value_name = "TEXT")]
     pub tag: Vec<String>,
+    /// Deliver over verified TLS on every hop, or not at all (REQUIRETLS, RFC 8689).
+    #[arg(long)]
+    pub require_tls: bool,
     /// Not before this time (RFC 3339).
     #[arg(long, value_name = "TIME")]
     pub send_at: Option<String>,

@@ -67,6 +67,7 @@ fn body(args: &SendArgs) -> Result<Value, Fault> {
         ("deliver_by", args.deliver_by.clone()),
     ];
     if let Some(body) = body.as_object_mut() {
+        body.extend(args.require_tls.then(|| ("require_tls".to_owned(), true.into())));
         body.extend(options.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
     }
     Ok(body)

@@ -93,6 +93,11 @@ impl HeaderScan {
         let field = self.fields.iter().find(|field| field.name(content).eq_ignore_ascii_case(name.as_bytes()))?;
         Some(field.value(content))
     }
+    /// Whether the message says `TLS-Required: No` (RFC 8689 §3). Several such fields are none: only one may be there.
+    pub fn is_tls_optional(&self, content: &[u8]) -> bool {
+        let mut fields = self.iter(content).filter(|(name, _)| name.eq_ignore_ascii_case(b"TLS-Required"));
+        matches!((fields.next(), fields.next()), (Some((_, value)), None) if value.eq_ignore_ascii_case(b"No"))
+    }
     /// Names and raw values in order.
     pub fn iter<'a>(&'a self, content: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + 'a {
         self.fields.iter().map(move |field| (field.name(content), field.value(content)))

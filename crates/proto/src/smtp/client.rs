@@ -395,6 +395,7 @@ fn mail_parameters(plan: &Plan<'_>) -> Result<MailParameters, Failure> {
     }
     Ok(MailParameters {
         require_tls: parameters.require_tls,
+        tls_optional: false,
         body: if plan.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit },
         size: caps.size.map(|_| plan.size),
         smtputf8,

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use store::{Claim, Lane};
+use store::Claim;
 
 use super::meters::Accounts;
 use super::pause::Pause;
@@ -194,9 +194,9 @@ impl<W> Destination<W> {
         self.priorities[0].jobs > 0
     }
 
-    pub(super) fn peek(&self) -> Option<&Arc<Lane>> {
+    pub(super) fn peek(&self) -> Option<&Claim> {
         let turns = self.priorities.iter().find(|turns| turns.jobs > 0)?;
-        turns.flows.get(turns.order.front()?)?.front().map(|job| &job.claim.lane)
+        turns.flows.get(turns.order.front()?)?.front().map(|job| &job.claim)
     }
 
     /// More jobs than connections that can still take one, and a connection more is allowed.

@@ -21,7 +21,7 @@ mod window;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use store::{Claim, Lane};
+use store::Claim;
 
 use crate::budget::Held;
 
@@ -214,8 +214,8 @@ impl<W> Schedule<W> {
         None
     }
 
-    /// The lane of the job that [`Schedule::take`] would give: a connection is opened for it.
-    pub fn peek(&self, name: &str) -> Option<&Arc<Lane>> {
+    /// The job that [`Schedule::take`] would give: a connection is opened for it.
+    pub fn peek(&self, name: &str) -> Option<&Claim> {
         self.destinations.get(name)?.peek()
     }
 

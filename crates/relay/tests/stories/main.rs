@@ -26,5 +26,6 @@ mod senders;
 mod settings;
 mod smarthost;
 mod stopping;
+mod tls_optional;
 mod trouble;
 mod window;

@@ -14,7 +14,7 @@ use crate::policies::{envelope, policy, tls_of};
 use crate::rig::{Rig, Setup, beside};
 
 /// A mail host of the story: its own address, and what it publishes.
-struct Host {
+pub struct Host {
     /// First label of domain and host.
     name: &'static str,
     tls: Tls,
@@ -24,22 +24,22 @@ struct Host {
 }
 
 impl Host {
-    fn new(name: &'static str, tls: Tls, pins: &[String]) -> Self {
+    pub fn new(name: &'static str, tls: Tls, pins: &[String]) -> Self {
         Self { name, tls, rules: Vec::new(), pins: pins.to_vec() }
     }
 }
 
-fn starttls(issued: &testkit::Issued) -> Tls {
+pub fn starttls(issued: &testkit::Issued) -> Tls {
     Tls::StartTls(issued.clone())
 }
 
 /// `usage selector matching data` for a certificate.
-fn pin(usage: u8, selector: u8, matching: u8, der: &[u8]) -> String {
+pub fn pin(usage: u8, selector: u8, matching: u8, der: &[u8]) -> String {
     testkit::ca::pin(usage, selector, matching, der)
 }
 
 /// The hosts as `NAME.secure` with the mail host `mx-NAME.secure`; further records as in a zone file.
-async fn world(hosts: Vec<Host>, further: &[(&str, &str, &str)]) -> (Vec<Sink>, Rig) {
+pub async fn world(hosts: Vec<Host>, further: &[(&str, &str, &str)]) -> (Vec<Sink>, Rig) {
     let (sinks, tree) = tree(hosts, further).await;
     let setup = setup(&sinks, &tree);
     let rig = setup.start_with(Ca::new(), Zones::start().await).await;

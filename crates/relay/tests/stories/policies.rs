@@ -17,19 +17,19 @@ pub fn policy(mode: &str, mx: &[&str]) -> Page {
 }
 
 /// A sink that offers TLS with this certificate.
-fn with_tls(issued: testkit::Issued) -> SinkOptions {
+pub fn with_tls(issued: testkit::Issued) -> SinkOptions {
     SinkOptions { tls: Tls::StartTls(issued), ..SinkOptions::default() }
 }
 
 /// `x.test` with the host `mx.test` at the sink, and a policy at `mta-sts.x.test`.
-struct Scene {
-    ca: Ca,
-    zones: Zones,
-    web: Web,
+pub struct Scene {
+    pub ca: Ca,
+    pub zones: Zones,
+    pub web: Web,
 }
 
 impl Scene {
-    async fn new(page: Page) -> Self {
+    pub async fn new(page: Page) -> Self {
         let ca = Ca::new();
         let web = Web::start(&ca.issue(&["mta-sts.x.test"]), page).await;
         let zones = Zones::start().await;
@@ -38,7 +38,7 @@ impl Scene {
         Self { ca, zones, web }
     }
 
-    async fn start(self, sink: &Sink) -> (Rig, Web) {
+    pub async fn start(self, sink: &Sink) -> (Rig, Web) {
         let port = self.web.address().port();
         let setup = Setup::mx(sink.port()).config(|config| {
             config.transport.policy_port = port;

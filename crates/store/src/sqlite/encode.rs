@@ -41,6 +41,8 @@ struct Mail {
     a: Option<String>,
     #[serde(skip_serializing_if = "is_false")]
     t: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    o: bool,
 }
 
 /// `None` for parameters without any value.
@@ -57,6 +59,7 @@ pub(super) fn mail_parameters(parameters: &MailParameters) -> Result<Option<Stri
         e: parameters.envid.clone(),
         a: parameters.auth.clone(),
         t: parameters.require_tls,
+        o: parameters.tls_optional,
     })
     .map(Some)
 }
@@ -72,6 +75,7 @@ pub(super) fn read_mail_parameters(text: Option<&str>) -> Result<MailParameters,
         envid: mail.e,
         auth: mail.a,
         require_tls: mail.t,
+        tls_optional: mail.o,
     })
 }
 

@@ -70,11 +70,11 @@ pub fn compose(input: &MessageIn, surroundings: Surroundings<'_>) -> Result<Comp
     let Some(envelope) = &input.envelope else {
         return Err(Problem::field("/envelope", "a raw message needs an envelope with `from` and `to`"));
     };
-    Ok(Composed { envelope: raw_envelope(envelope)?, content: finished(raw, "/raw")? })
+    Ok(Composed { envelope: raw_envelope(envelope, input.require_tls)?, content: finished(raw, "/raw")? })
 }
 
 /// The envelope of a raw message.
-pub fn raw_envelope(input: &EnvelopeIn) -> Result<Envelope, Problem> {
+pub fn raw_envelope(input: &EnvelopeIn, require_tls: bool) -> Result<Envelope, Problem> {
     let from = input.from.trim();
     let reverse_path = match from.strip_prefix('<').and_then(|inner| inner.strip_suffix('>')).unwrap_or(from) {
         "" => ReversePath(None),
@@ -100,7 +100,11 @@ pub fn raw_envelope(input: &EnvelopeIn) -> Result<Envelope, Problem> {
     if envid.as_ref().is_some_and(|envid| envid.len() > 100) {
         return Err(Problem::field("/envelope/envid", "is longer than 100 octets"));
     }
-    Ok(Envelope { reverse_path, parameters: MailParameters { ret, envid, ..Default::default() }, recipients })
+    Ok(Envelope {
+        reverse_path,
+        parameters: MailParameters { ret, envid, require_tls, ..Default::default() },
+        recipients,
+    })
 }
 
 fn notify(words: &[Notify]) -> Result<Option<DeliveryNotify>, Problem> {
@@ -156,6 +160,9 @@ fn structured(input: &MessageIn, surroundings: Surroundings<'_>) -> Result<Compo
             say(&format!("/headers/{}", name.replace('~', "~0").replace('/', "~1")), detail);
         }
     }
+    if input.require_tls && input.headers.keys().any(|name| name.eq_ignore_ascii_case("tls-required")) {
+        say("/require_tls", "contradicts the header field TLS-Required: give one of them");
+    }
     let attachments: Vec<Option<Vec<u8>>> = input
         .attachments
         .iter()
@@ -193,7 +200,7 @@ fn envelope(input: &MessageIn, from: &Mailbox) -> Envelope {
     let smtputf8 = from.address.needs_smtputf8() || recipients.iter().any(|to| to.address.needs_smtputf8());
     Envelope {
         reverse_path: ReversePath(Some(from.address.clone())),
-        parameters: MailParameters { smtputf8, ..Default::default() },
+        parameters: MailParameters { smtputf8, require_tls: input.require_tls, ..Default::default() },
         recipients,
     }
 }

@@ -44,6 +44,8 @@ pub struct MessageIn {
     pub tags: Vec<Text>,
     /// Kept with the message; at most 8 KiB.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Verified TLS on every hop from here on, or no delivery (RFC 8689).
+    pub require_tls: bool,
     /// RFC 3339.
     pub send_at: Option<Time>,
     /// RFC 3339.

@@ -117,7 +117,7 @@ fn check_options(input: &MessageIn, now_ms: i64) -> Result<(), Problem> {
     }
 }
 
-/// `?from=…&to=…&to=…&stream=…&tag=…&send_at=…&deliver_by=…` beside a body that is the message itself.
+/// `?from=…&to=…&to=…&stream=…&tag=…&require_tls=…&send_at=…&deliver_by=…` beside a body that is the message itself.
 fn raw_with_query(query: &str, raw: Vec<u8>) -> Result<(MessageIn, Composed), Problem> {
     let mut envelope = EnvelopeIn::default();
     let mut input = MessageIn::default();
@@ -129,11 +129,14 @@ fn raw_with_query(query: &str, raw: Vec<u8>) -> Result<(MessageIn, Composed), Pr
             "stream" => input.stream = Some(value),
             "tag" => input.tags.push(value.try_into().map_err(wrong)?),
             "send_at" => input.send_at = Some(Time::try_from(value).map_err(wrong)?),
+            "require_tls" => {
+                input.require_tls = value.parse().map_err(|_| wrong("is neither true nor false".into()))?
+            }
             "deliver_by" => input.deliver_by = Some(Time::try_from(value).map_err(wrong)?),
             _ => return Err(wrong("is not known here".into())),
         }
     }
-    let envelope = compose::raw_envelope(&envelope)?;
+    let envelope = compose::raw_envelope(&envelope, input.require_tls)?;
     Ok((input, Composed { envelope, content: compose::finished(raw, "")? }))
 }
 
@@ -203,6 +206,10 @@ mod tests {
         assert_eq!(to, ["c@d.example", "e+f@d.example"]);
         assert_eq!(input.stream.as_deref(), Some("bulk"));
         assert!(raw_with_query("from=a%40b.example", Vec::new()).is_err());
+        assert!(!composed.envelope.parameters.require_tls);
+        let (_, composed) = raw_with_query("from=a%40b.example&to=c%40d.example&require_tls=true", Vec::new()).unwrap();
+        assert!(composed.envelope.parameters.require_tls);
+        assert!(raw_with_query("from=a%40b.example&to=c%40d.example&require_tls=yes", Vec::new()).is_err());
     }
 
     #[test]

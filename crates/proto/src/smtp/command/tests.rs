@@ -259,7 +259,7 @@ proptest! {
         ret in any::<Option<bool>>(), envid in prop::option::of("[ -~]{1,100}"), auth in prop::option::of("[ -~]{0,100}"),
     ) {
         let parameters = MailParameters {
-            size, smtputf8, require_tls, envid, auth,
+            size, smtputf8, require_tls, envid, auth, tls_optional: false,
             body: if eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit },
             ret: ret.map(|full| if full { ReturnContent::Full } else { ReturnContent::Headers }),
         };
