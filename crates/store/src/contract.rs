@@ -11,6 +11,7 @@ mod operate;
 mod queue;
 mod random;
 mod scene;
+mod suppress;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub fn stories() -> Vec<Story> {
         operate::STORIES,
         care::STORIES,
         hooks::STORIES,
+        suppress::STORIES,
         random::STORIES,
     ]
     .concat()

@@ -5,9 +5,11 @@ mod batches;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use proto::Address;
 use tokio::sync::oneshot;
 
 pub use batches::Batches;
@@ -120,6 +122,8 @@ pub trait Browse: Send + Sync {
     /// Events after a cursor that somebody may have to be told of, oldest first: `Deferred`, `Failed`, `Expired`, and
     /// `Delivered` with a word. Looks at a bounded number of events; says how far it came.
     fn notable_after(&self, seq: i64, limit: u32) -> Pending<Notable>;
+    /// Events of these kinds after a cursor, oldest first. Looks at a bounded number of events; says how far it came.
+    fn events_of(&self, seq: i64, kinds: Vec<EventKind>, limit: u32) -> Pending<Notable>;
     /// Where a reader of events stands; 0 for one that never moved.
     fn cursor(&self, name: &'static str) -> Pending<i64>;
     /// Queue by group, most pending first, at most `limit`.
@@ -149,6 +153,50 @@ pub trait Settings: Send + Sync {
     fn settings_version(&self) -> Pending<i64>;
 }
 
+/// Addresses that get no mail, and what is reported after the next hop took a message. Addresses are compared by
+/// [`address_key`]; times are Unix milliseconds; a suppression whose time is over does not count, removed yet or not.
+pub trait Suppressions: Send + Sync {
+    /// Adds suppressions, at most 1,000 at a time; each change is in the log.
+    fn suppress(&self, list: Vec<Suppression>, existing: Existing, now_ms: i64) -> Pending<SuppressCount>;
+    /// Removes suppressions, at most 1,000 at a time, each in one scope or in all, with who did it and why; gives how many there were.
+    /// What was counted against the addresses is forgotten too.
+    fn unsuppress(
+        &self,
+        list: Vec<(Address, Option<SuppressionScope>)>,
+        who: String,
+        why: Option<String>,
+        now_ms: i64,
+    ) -> Pending<u64>;
+    /// Counts failures against addresses, at most 1,000 at a time, and suppresses those that have enough. The same failure told again
+    /// changes nothing. Changes an existing suppression like [`Existing::Keep`].
+    fn strike(&self, list: Vec<Strike>, now_ms: i64) -> Pending<Vec<Struck>>;
+    /// Forgets what was counted against addresses: mail was delivered to them.
+    fn forgive(&self, list: Vec<Address>) -> Pending<u64>;
+    /// Keys ([`address_key`]) of addresses that something is counted against, in order, after the given one.
+    fn struck(&self, after: Option<String>, limit: u32) -> Pending<Vec<String>>;
+    /// What stops mail of a stream to each of these addresses, in their order.
+    fn suppressed(&self, list: Vec<Address>, stream: Arc<str>, now_ms: i64) -> Pending<Vec<Option<Suppression>>>;
+    /// All that stops mail to an address, whatever the stream.
+    fn suppressions_of(&self, address: Address, now_ms: i64) -> Pending<Vec<Suppression>>;
+    /// Suppressions that match, in order of address and scope, after the cursor, at most `limit` (1 to 1,000).
+    fn suppressions(
+        &self,
+        filter: SuppressionFilter,
+        after: Option<SuppressionCursor>,
+        limit: u32,
+        now_ms: i64,
+    ) -> Pending<Vec<Suppression>>;
+    /// How many suppressions there are, by scope and reason.
+    fn suppression_counts(&self, now_ms: i64) -> Pending<Vec<(SuppressionScope, SuppressionReason, u64)>>;
+    /// Changes of the list after a cursor, oldest first, at most `limit` (1 to 1,000).
+    fn suppression_changes(&self, since: i64, limit: u32) -> Pending<SuppressionChanges>;
+    /// Changes about one address, oldest first; of more than `limit` the latest.
+    fn suppression_history(&self, address: Address, limit: u32) -> Pending<Vec<SuppressionChange>>;
+    /// Records what was heard of a message later: its event, even if its content is gone, and for what is final (a hard
+    /// bounce, a complaint) the state of a recipient that was delivered. Once for each key.
+    fn report(&self, report: LaterReport) -> Pending<Reported>;
+}
+
 /// How long the content of a message that was not delivered to everybody is kept at least, milliseconds: a notice returns
 /// its header.
 pub const RETURN_MS: i64 = 600_000;
@@ -164,6 +212,11 @@ pub struct Retention {
     /// Capture mailbox, milliseconds.
     pub captured_ms: i64,
 }
+
+/// How long changes of suppressions are kept, milliseconds: who reads them less often has to read the whole list again.
+pub const CHANGES_MS: i64 = 400 * 86_400_000;
+/// How long a failure counts against an address at most, days.
+pub const STRIKE_DAYS: u32 = 90;
 
 /// Keeping the store in order.
 pub trait Maintain: Send + Sync {
@@ -182,5 +235,5 @@ pub trait Maintain: Send + Sync {
 }
 
 /// All of it.
-pub trait Store: Intake + Queue + Browse + Settings + Maintain + Hooks + Batches {}
-impl<T: Intake + Queue + Browse + Settings + Maintain + Hooks + Batches> Store for T {}
+pub trait Store: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches {}
+impl<T: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches> Store for T {}

@@ -4,10 +4,12 @@ mod batch;
 mod hook;
 mod id;
 mod queue;
+mod suppression;
 mod view;
 
 pub use batch::*;
 pub use hook::*;
 pub use id::*;
 pub use queue::*;
+pub use suppression::*;
 pub use view::*;

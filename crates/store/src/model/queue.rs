@@ -9,7 +9,7 @@ use proto::transcript::{Failure, Stage, Transcript};
 use proto::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use super::{Incarnation, LaneId, MessageId, RowRef};
+use super::{Incarnation, LaneId, MessageId, ReportDetail, RowRef};
 
 /// What waits together: recipients that the schedule treats alike. FIFO by due time within.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -283,6 +283,11 @@ pub enum Outcome {
         /// Why.
         why: String,
     },
+    /// Not attempted, and never to be: the address is suppressed since it was accepted.
+    Suppressed {
+        /// Why.
+        why: String,
+    },
     /// Not attempted after all: waits again from this time, not counted as an attempt, no event.
     Returned {
         /// When.
@@ -349,6 +354,10 @@ pub enum State {
     Canceled = 6,
     /// Final: was not to be attempted.
     Suppressed = 7,
+    /// Final: the next hop had it, and it came back.
+    Bounced = 8,
+    /// Final: the recipient had it and complained.
+    Complained = 9,
 }
 
 /// What happened to a message or a recipient. Past tense.
@@ -399,7 +408,7 @@ pub struct Event {
     pub detail: EventDetail,
 }
 
-/// What [`crate::Browse::notable_after`] gives.
+/// What [`crate::Browse::notable_after`] and [`crate::Browse::events_of`] give.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Notable {
     /// Oldest first.
@@ -424,6 +433,9 @@ pub struct EventDetail {
     /// Reason in words, or who did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Of a report that came later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<ReportDetail>,
 }
 
 impl Lane {

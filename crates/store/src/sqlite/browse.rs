@@ -77,7 +77,10 @@ fn read_view(row: &Row<'_>) -> Result<RecipientView, Fault> {
         due_ms: row.get(3)?,
         attempts: row.get(4)?,
         lane,
-        why: if state == State::Held || state == State::Suppressed { row.get(5)? } else { None },
+        why: match state {
+            State::Held | State::Suppressed | State::Bounced | State::Complained => row.get(5)?,
+            _ => None,
+        },
         cause: encode::read_cause(cause.as_deref())?,
         accepted_ms: row.get(8)?,
         reverse_path: encode::read_reverse_path(&path)?,

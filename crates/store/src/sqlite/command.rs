@@ -12,6 +12,7 @@ use super::encode::Wish;
 use super::fault::Fault;
 use super::hooks::HookChange;
 use super::segment::Place;
+use super::suppress::UnsuppressRequest;
 use crate::model::*;
 use crate::settings::Kind;
 use crate::verbs::Retention;
@@ -112,6 +113,16 @@ pub(super) enum Upkeep {
     Usage { rows: Vec<(String, Option<String>)> },
     /// Removes entries of the webhooks' delivery log.
     Deliveries { before_ms: i64 },
+    /// Removes suppressions whose time is over.
+    Suppressions { now_ms: i64 },
+    /// Removes changes of suppressions from their log.
+    Changes { before_ms: i64 },
+    /// Removes what was counted against addresses long ago.
+    Strikes { before_ms: i64 },
+    /// Forgets what was counted against addresses.
+    Forgive { list: Vec<proto::Address> },
+    /// Removes keys of later reports.
+    Reports { before_ms: i64 },
     /// Copies contents to the current segment.
     Move { from: i64, contents: Vec<Moved> },
 }
@@ -136,6 +147,10 @@ pub(super) enum Command {
     Quarantine(Job<(MessageId, i64, String), ()>),
     Put(Box<Job<PutRequest, i64>>),
     Delete(Job<(Kind, String), ()>),
+    Suppress(Box<Job<(Vec<Suppression>, Existing, i64), SuppressCount>>),
+    Unsuppress(Box<Job<UnsuppressRequest, u64>>),
+    Strike(Box<Job<(Vec<Strike>, i64), Vec<Struck>>>),
+    Report(Box<Job<LaterReport, Reported>>),
     Upkeep(Job<Upkeep, u64>),
     Hook(Box<Job<HookChange, i64>>),
     Batch(Box<BatchCommand>),
@@ -156,6 +171,10 @@ macro_rules! each_job {
             Command::Quarantine($job) => $body,
             Command::Put($job) => $body,
             Command::Delete($job) => $body,
+            Command::Suppress($job) => $body,
+            Command::Unsuppress($job) => $body,
+            Command::Strike($job) => $body,
+            Command::Report($job) => $body,
             Command::Upkeep($job) => $body,
             Command::Hook($job) => $body,
             Command::Batch($job) => $body,
@@ -179,7 +198,8 @@ impl Command {
     }
     /// It may be refused when too much is waiting: nothing is lost but time.
     fn can_wait(&self) -> bool {
-        matches!(self, Command::Accept(_) | Command::Put(_) | Command::Operate(_)) || self.brings_rows()
+        matches!(self, Command::Accept(_) | Command::Put(_) | Command::Operate(_) | Command::Suppress(_))
+            || self.brings_rows()
     }
     fn brings_rows(&self) -> bool {
         matches!(self, Command::Batch(job) if job.bytes() > 0)
@@ -211,6 +231,13 @@ impl Command {
             Command::Quarantine(job) => run!(job, work.quarantine(job.request.0, job.request.1, &job.request.2)),
             Command::Put(job) => run!(job, work.put_document(&job.request)),
             Command::Delete(job) => run!(job, work.delete_document(job.request.0, &job.request.1)),
+            Command::Suppress(job) => {
+                let (list, existing, now_ms) = &job.request;
+                run!(job, work.suppress(list, *existing, *now_ms));
+            }
+            Command::Unsuppress(job) => run!(job, work.unsuppress(&job.request)),
+            Command::Strike(job) => run!(job, work.strike(&job.request.0, job.request.1)),
+            Command::Report(job) => run!(job, work.report(&job.request)),
             Command::Upkeep(job) => run!(job, work.upkeep(&job.request)),
             Command::Hook(job) => run!(job, work.hook(&job.request)),
             Command::Batch(job) => job.apply(work)?,

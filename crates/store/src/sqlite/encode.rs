@@ -10,7 +10,7 @@ use proto::{Address, BodyType, DeliveryNotify, MailParameters, RcptParameters, R
 use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
-use crate::model::{Attempt, Cause, EventDetail, MessageDetails, Operation, Origin, RowRef};
+use crate::model::{Attempt, Cause, EventDetail, MessageDetails, Operation, Origin, ReportDetail, RowRef, Severity};
 
 fn defect(error: impl std::fmt::Display) -> StoreError {
     StoreError::Internal(format!("a stored value cannot be read: {error}"))
@@ -211,6 +211,10 @@ struct DetailOut<'a> {
     u: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     w: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    o: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    h: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -218,6 +222,8 @@ struct DetailIn {
     c: Option<CauseIn>,
     u: Option<i64>,
     w: Option<String>,
+    o: Option<String>,
+    h: Option<bool>,
 }
 
 /// Particulars of an event without its attempt; `None` if there are none.
@@ -229,13 +235,28 @@ pub(super) fn detail(
     if cause.is_none() && until_ms.is_none() && why.is_none() {
         return Ok(None);
     }
-    to_text(&DetailOut { c: cause.map(CauseOut::from), u: until_ms, w: why }).map(Some)
+    to_text(&DetailOut { c: cause.map(CauseOut::from), u: until_ms, w: why, o: None, h: None }).map(Some)
+}
+
+/// Particulars of a report that came later.
+pub(super) fn report_detail(
+    cause: Option<&Cause>,
+    why: Option<&str>,
+    source: &str,
+    severity: Severity,
+) -> Result<String, StoreError> {
+    let hard = Some(severity == Severity::Hard);
+    to_text(&DetailOut { c: cause.map(CauseOut::from), u: None, w: why, o: Some(source), h: hard })
 }
 
 pub(super) fn read_detail(text: Option<&str>, attempt: Option<Attempt>) -> Result<EventDetail, StoreError> {
     let Some(text) = text else { return Ok(EventDetail { attempt, ..EventDetail::default() }) };
     let found: DetailIn = serde_json::from_str(text).map_err(defect)?;
-    Ok(EventDetail { attempt, cause: found.c.map(Cause::from), until_ms: found.u, why: found.w })
+    let report = found.o.map(|source| ReportDetail {
+        source,
+        severity: if found.h == Some(true) { Severity::Hard } else { Severity::Soft },
+    });
+    Ok(EventDetail { attempt, cause: found.c.map(Cause::from), until_ms: found.u, why: found.w, report })
 }
 
 /// The generated column `rule` reads `r`.

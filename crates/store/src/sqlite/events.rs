@@ -130,6 +130,17 @@ pub(super) const LOOK: i64 = 100_000;
 
 /// Events that somebody may have to be told of, and how far was looked.
 pub(super) fn notable_after(connection: &Connection, seq: i64, limit: u32) -> Result<Notable, Fault> {
+    some_after(connection, seq, limit, "kind IN (1, 3, 4) OR (kind = 2 AND detail IS NOT NULL)")
+}
+
+/// Events of these kinds, and how far was looked.
+pub(super) fn events_of(connection: &Connection, seq: i64, kinds: &[EventKind], limit: u32) -> Result<Notable, Fault> {
+    let numbers: Vec<String> = kinds.iter().map(|kind| (*kind as u8).to_string()).collect();
+    some_after(connection, seq, limit, &format!("kind IN ({})", numbers.join(", ")))
+}
+
+/// Events that meet a condition, each for itself even where recipients share a row.
+fn some_after(connection: &Connection, seq: i64, limit: u32, condition: &str) -> Result<Notable, Fault> {
     let _snapshot = Snapshot::start(connection)?;
     let limit = bounded(limit);
     let newest: Option<i64> = connection
@@ -137,20 +148,24 @@ pub(super) fn notable_after(connection: &Connection, seq: i64, limit: u32) -> Re
         .query_row([], |row| row.get(0))
         .optional()?;
     let upto = newest.unwrap_or(seq).min(seq.saturating_add(LOOK)).max(seq);
-    // Such events have a row each.
+    // The cursor may stand within a row.
     let mut statement = connection.prepare_cached(&format!(
-        "{EVENT} WHERE seq > ?1 AND seq <= ?2 AND (kind IN (1, 3, 4) OR (kind = 2 AND detail IS NOT NULL))
+        "{EVENT} WHERE seq >= coalesce((SELECT max(seq) FROM event WHERE seq <= ?1), ?1) AND seq <= ?2 AND ({condition})
          ORDER BY seq LIMIT ?3"
     ))?;
-    let mut rows = statement.query(params![seq, upto, limit as i64])?;
+    let mut rows = statement.query(params![seq, upto, limit as i64 + 1])?;
     let mut attempts = Attempts::new();
-    let mut events = Vec::new();
-    while let Some(row) = rows.next()? {
-        events.push(read_event(connection, row, &mut attempts)?.first);
+    let mut events: Vec<Event> = Vec::new();
+    while let (Some(row), true) = (rows.next()?, events.len() < limit) {
+        let row = read_event(connection, row, &mut attempts)?;
+        let told = seq.saturating_add(1).saturating_sub(row.first.seq).clamp(0, row.count);
+        events.extend((told..row.count).take(limit - events.len()).map(|k| row.event(k)));
     }
+    // The last row may go on beyond what was to be looked at.
     let upto = match events.last() {
         Some(last) if events.len() == limit => last.seq,
-        _ => upto,
+        Some(last) => last.seq.max(upto),
+        None => upto,
     };
     Ok(Notable { events, upto })
 }

@@ -10,10 +10,11 @@ use super::content::{self, Unreadable};
 use super::fault::Fault;
 use super::segment::Place;
 use super::shared::Shared;
+use super::suppress::DAY_MS;
 use super::upkeep::STEP;
 use crate::StoreError;
 use crate::model::*;
-use crate::verbs::Retention;
+use crate::verbs::{CHANGES_MS, Retention, STRIKE_DAYS};
 
 /// How long a lane's row outlives its last use beyond the events' retention: longer than any message waits.
 const LANE_MS: i64 = 40 * 86_400_000;
@@ -57,6 +58,12 @@ pub(super) fn retain(
     let lanes_before = now_ms.saturating_sub(retention.events_ms.saturating_add(LANE_MS));
     repeat(shared, || Upkeep::Lanes { before_ms: lanes_before })?;
     repeat(shared, || Upkeep::Batches { before_ms: now_ms.saturating_sub(retention.events_ms) })?;
+    repeat(shared, || Upkeep::Suppressions { now_ms })?;
+    repeat(shared, || Upkeep::Changes { before_ms: now_ms.saturating_sub(CHANGES_MS) })?;
+    repeat(shared, || Upkeep::Strikes { before_ms: now_ms.saturating_sub(i64::from(STRIKE_DAYS) * DAY_MS) })?;
+    // A message that is still there may be reported again.
+    let kept_ms = retention.events_ms.max(retention.captured_ms);
+    repeat(shared, || Upkeep::Reports { before_ms: now_ms.saturating_sub(kept_ms) })?;
     for segment in sparse(connection)? {
         compact(connection, shared, segment)?;
     }

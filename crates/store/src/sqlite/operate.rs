@@ -39,7 +39,9 @@ pub(super) fn state(number: u8) -> State {
         4 => State::Failed,
         5 => State::Expired,
         6 => State::Canceled,
-        _ => State::Suppressed,
+        7 => State::Suppressed,
+        8 => State::Bounced,
+        _ => State::Complained,
     }
 }
 

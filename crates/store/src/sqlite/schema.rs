@@ -12,6 +12,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0002_usage", include_str!("migrations/0002_usage.sql")),
     ("0040_webhooks", include_str!("migrations/0040_webhooks.sql")),
     ("0030_batches", include_str!("migrations/0030_batches.sql")),
+    ("0020_suppression", include_str!("migrations/0020_suppression.sql")),
 ];
 
 /// Version this program writes.

@@ -163,7 +163,8 @@ impl Work<'_> {
             self.grant_wish(row, id.n, wish, at_ms, &mut next)?;
         }
         row.returned |= is_final && !matches!(outcome, Outcome::Delivered | Outcome::Noted { .. });
-        let attempted = cell.text.is_some() && !matches!(outcome, Outcome::Returned { .. });
+        let attempted =
+            cell.text.is_some() && !matches!(outcome, Outcome::Returned { .. } | Outcome::Suppressed { .. });
         let state = next.state.unwrap_or(State::Waiting);
         self.count_end(row, leased.lane, state, next.due, at_ms);
         self.save_recipient(
@@ -222,6 +223,16 @@ impl Work<'_> {
                 Self::why_detail(why)?,
                 Next {
                     state: Some(State::Held),
+                    why: Some(why.clone()),
+                    cause: self.cause_or_last(row.id, n, None)?,
+                    ..Next::default()
+                },
+            ),
+            Outcome::Suppressed { why } => (
+                EventKind::Suppressed,
+                Self::why_detail(why)?,
+                Next {
+                    state: Some(State::Suppressed),
                     why: Some(why.clone()),
                     cause: self.cause_or_last(row.id, n, None)?,
                     ..Next::default()

@@ -27,6 +27,11 @@ impl Work<'_> {
             Upkeep::Cursor { name, seq } => self.move_cursor(name, *seq),
             Upkeep::Usage { rows } => self.save_usage(rows),
             Upkeep::Deliveries { before_ms } => self.remove_deliveries(*before_ms),
+            Upkeep::Suppressions { now_ms } => self.expire_suppressions(*now_ms),
+            Upkeep::Changes { before_ms } => self.forget_changes(*before_ms),
+            Upkeep::Strikes { before_ms } => self.forget_strikes(*before_ms),
+            Upkeep::Forgive { list } => self.forgive(list),
+            Upkeep::Reports { before_ms } => self.forget_reports(*before_ms),
             Upkeep::Move { from, contents } => self.move_contents(*from, contents),
         }
     }

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use proto::Address;
 use secrecy::ExposeSecret;
 
 use super::command::{AcceptRequest, Command, Job, OperateRequest, PutRequest, SealedChange, SettleRequest, Upkeep};
 use super::encode::Wish;
-use super::{SqliteStore, accept, backup, browse, content, encode, events, maintain, select, settings, verify};
+use super::suppress::UnsuppressRequest;
+use super::{
+    SqliteStore, accept, backup, browse, content, encode, events, maintain, report, select, settings, suppress,
+    suppressed, verify,
+};
 use crate::model::*;
 use crate::settings::{Document, Kind, SecretChange};
-use crate::verbs::{Browse, Intake, Maintain, Queue, Retention, Settings};
+use crate::verbs::{Browse, Intake, Maintain, Queue, Retention, Settings, Suppressions};
 use crate::{Pending, StoreError};
 
 /// Recipients an operation changes in one transaction: some milliseconds, then others have their turn.
@@ -157,6 +162,10 @@ impl Browse for SqliteStore {
         self.shared.readers.ask(move |connection| Ok(events::notable_after(connection, seq, limit)?))
     }
 
+    fn events_of(&self, seq: i64, kinds: Vec<EventKind>, limit: u32) -> Pending<Notable> {
+        self.shared.readers.ask(move |connection| Ok(events::events_of(connection, seq, &kinds, limit)?))
+    }
+
     fn cursor(&self, name: &'static str) -> Pending<i64> {
         self.shared.readers.ask(move |connection| Ok(events::cursor(connection, name)?))
     }
@@ -218,6 +227,92 @@ impl Settings for SqliteStore {
 
     fn settings_version(&self) -> Pending<i64> {
         Pending::ready(Ok(self.shared.settings_version.load(Ordering::SeqCst)))
+    }
+}
+
+impl SqliteStore {
+    /// Asks the writer, unless the request is refused at once.
+    fn order<R, T>(
+        &self,
+        checked: Result<(), StoreError>,
+        request: R,
+        command: fn(Box<Job<R, T>>) -> Command,
+    ) -> Pending<T> {
+        if let Err(error) = checked {
+            return Pending::ready(Err(error));
+        }
+        let (job, pending) = Job::new(request);
+        self.shared.queue.push(command(Box::new(job)));
+        pending
+    }
+}
+
+impl Suppressions for SqliteStore {
+    fn suppress(&self, list: Vec<Suppression>, existing: Existing, now_ms: i64) -> Pending<SuppressCount> {
+        self.order(suppress::check(&list), (list, existing, now_ms), Command::Suppress)
+    }
+
+    fn unsuppress(
+        &self,
+        list: Vec<(Address, Option<SuppressionScope>)>,
+        who: String,
+        why: Option<String>,
+        now_ms: i64,
+    ) -> Pending<u64> {
+        self.order(suppress::check(&list), UnsuppressRequest { list, who, why, now_ms }, Command::Unsuppress)
+    }
+
+    fn strike(&self, list: Vec<Strike>, now_ms: i64) -> Pending<Vec<Struck>> {
+        self.order(suppress::check(&list), (list, now_ms), Command::Strike)
+    }
+
+    fn forgive(&self, list: Vec<Address>) -> Pending<u64> {
+        if let Err(error) = suppress::check(&list) {
+            return Pending::ready(Err(error));
+        }
+        let (job, pending) = Job::new(Upkeep::Forgive { list });
+        self.shared.queue.push(Command::Upkeep(job));
+        pending
+    }
+
+    fn struck(&self, after: Option<String>, limit: u32) -> Pending<Vec<String>> {
+        self.shared.readers.ask(move |connection| Ok(suppressed::struck(connection, after.as_deref(), limit)?))
+    }
+
+    fn suppressed(&self, list: Vec<Address>, stream: Arc<str>, now_ms: i64) -> Pending<Vec<Option<Suppression>>> {
+        self.shared.readers.ask(move |connection| Ok(suppressed::suppressed(connection, &list, &stream, now_ms)?))
+    }
+
+    fn suppressions_of(&self, address: Address, now_ms: i64) -> Pending<Vec<Suppression>> {
+        self.shared.readers.ask(move |connection| Ok(suppressed::of(connection, &address, now_ms)?))
+    }
+
+    fn suppressions(
+        &self,
+        filter: SuppressionFilter,
+        after: Option<SuppressionCursor>,
+        limit: u32,
+        now_ms: i64,
+    ) -> Pending<Vec<Suppression>> {
+        self.shared
+            .readers
+            .ask(move |connection| Ok(suppressed::list(connection, &filter, after.as_ref(), limit, now_ms)?))
+    }
+
+    fn suppression_counts(&self, now_ms: i64) -> Pending<Vec<(SuppressionScope, SuppressionReason, u64)>> {
+        self.shared.readers.ask(move |connection| Ok(suppressed::counts(connection, now_ms)?))
+    }
+
+    fn suppression_changes(&self, since: i64, limit: u32) -> Pending<SuppressionChanges> {
+        self.shared.readers.ask(move |connection| Ok(suppressed::changes(connection, since, limit)?))
+    }
+
+    fn suppression_history(&self, address: Address, limit: u32) -> Pending<Vec<SuppressionChange>> {
+        self.shared.readers.ask(move |connection| Ok(suppressed::history(connection, &address, limit)?))
+    }
+
+    fn report(&self, later: LaterReport) -> Pending<Reported> {
+        self.order(report::check(&later), later, Command::Report)
     }
 }
 

@@ -64,6 +64,17 @@ const CHECKS: &[(&str, &str)] = &[
         "SELECT DISTINCT batch FROM batch_row WHERE batch NOT IN (SELECT id FROM batch) LIMIT 20",
     ),
     (
+        "the log says that it was removed: suppression",
+        "SELECT id FROM suppression s WHERE (SELECT change FROM suppression_change c
+             WHERE c.key = s.key AND c.scope = s.scope ORDER BY seq DESC LIMIT 1) IN (2, 3) LIMIT 20",
+    ),
+    (
+        "a suppression is gone that was not removed, see its change",
+        "SELECT seq FROM suppression_change c WHERE change IN (0, 1)
+             AND NOT EXISTS (SELECT 1 FROM suppression_change d WHERE d.key = c.key AND d.scope = c.scope AND d.seq > c.seq)
+             AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.key = c.key AND s.scope = c.scope) LIMIT 20",
+    ),
+    (
         "an open message has lost its content",
         "SELECT id FROM message WHERE pending > 0 AND segment IS NULL LIMIT 20",
     ),

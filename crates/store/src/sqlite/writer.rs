@@ -191,9 +191,9 @@ impl Writer {
     /// No room: what brings more is refused, what records or removes gets the ballast's room.
     fn process_full(&mut self, work: &mut Work<'_>, batch: Vec<Command>) -> Result<(), String> {
         self.shared.low.store(true, Ordering::SeqCst);
-        let (refused, mut rest): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .partition(|command| matches!(command, Command::Accept(_) | Command::Put(_)) || command.bytes() > 0);
+        let (refused, mut rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|command| {
+            matches!(command, Command::Accept(_) | Command::Put(_) | Command::Suppress(_)) || command.bytes() > 0
+        });
         answer(refused, &Err(StoreError::Full));
         if rest.is_empty() {
             return Ok(());

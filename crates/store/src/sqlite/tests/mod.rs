@@ -130,3 +130,27 @@ fn a_secret_needs_its_key_after_a_restart() {
     let error = store.documents(Kind::Route).wait().unwrap_err().to_string();
     assert!(error.contains("another key") && !error.contains("hunter2"), "{error}");
 }
+
+#[test]
+fn a_suppression_that_differs_from_its_log_is_found() {
+    let engine = Sqlite::new();
+    let (scene, _, at) = engine.scene();
+    let suppression = |to: &str| crate::Suppression {
+        address: proto::Address::parse(to).unwrap(),
+        scope: crate::SuppressionScope::Global,
+        reason: crate::SuppressionReason::Manual,
+        evidence: crate::Evidence::default(),
+        who: "ann".into(),
+        added_ms: scene.now,
+        expires_ms: None,
+    };
+    let list = vec![suppression("a@example.net"), suppression("b@example.net")];
+    scene.store.suppress(list, crate::Existing::Keep, scene.now).wait().unwrap();
+    scene.sound();
+    let connection = rusqlite::Connection::open(at.join("queue.db")).unwrap();
+    connection.execute("DELETE FROM suppression WHERE key = 'a@example.net'", []).unwrap();
+    connection.execute("UPDATE suppression_change SET change = 2 WHERE key = 'b@example.net'", []).unwrap();
+    let problems = scene.store.verify(false).wait().unwrap();
+    assert!(problems.iter().any(|problem| problem.contains("gone that was not removed")), "{problems:?}");
+    assert!(problems.iter().any(|problem| problem.contains("says that it was removed")), "{problems:?}");
+}
