@@ -350,7 +350,7 @@ pub struct SelectorArgs {
     #[arg(long, value_name = "NAME")]
     pub stream: Option<String>,
     /// State.
-    #[arg(long, value_name = "STATE", value_parser = ["waiting", "leased", "held", "delivered", "failed", "expired", "canceled", "suppressed"])]
+    #[arg(long, value_name = "STATE", value_parser = ["waiting", "leased", "held", "delivered", "failed", "expired", "canceled", "suppressed", "bounced", "complained"])]
     pub state: Option<String>,
     /// Rule that explains the last failure (`queue causes` lists them); finds what is waiting or held.
     #[arg(long, value_name = "RULE")]

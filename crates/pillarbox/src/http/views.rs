@@ -128,6 +128,12 @@ pub struct EventOut {
     /// Id of the rule that explained it then.
     #[serde(default)]
     pub rule: Option<String>,
+    /// Where a report that came later is from: `listener`, `imap`, `ses`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// How bad a report that came later is: `hard`, `soft`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<store::Severity>,
 }
 
 /// Recipients that wait or are held for the same reason.
@@ -286,6 +292,8 @@ impl From<&Event> for EventOut {
             attempt: detail.attempt.as_ref().map(Into::into),
             failure: detail.cause.as_ref().and_then(|cause| serde_json::to_value(&cause.failure).ok()),
             rule: detail.cause.as_ref().and_then(|cause| cause.rule.as_deref().map(str::to_owned)),
+            source: detail.report.as_ref().map(|report| report.source.clone()),
+            severity: detail.report.as_ref().map(|report| report.severity),
         }
     }
 }

@@ -83,6 +83,8 @@ pub fn state(state: State) -> &'static str {
         State::Expired => "expired",
         State::Canceled => "canceled",
         State::Suppressed => "suppressed",
+        State::Bounced => "bounced",
+        State::Complained => "complained",
     }
 }
 
@@ -112,7 +114,10 @@ pub fn meaning(recipient: &RecipientView) -> String {
         State::Leased => "being delivered".into(),
         State::Delivered => format!("accepted by {}", recipient.lane.route),
         State::Held => recipient.why.clone().map_or("held".into(), |why| format!("held: {why}")),
-        State::Suppressed => recipient.why.clone().map_or("suppressed".into(), |why| format!("suppressed: {why}")),
+        // The reason begins with the word for it: `suppressed: …`, `stream off: …`, `opted out: …`.
+        State::Suppressed => recipient.why.clone().unwrap_or_else(|| "suppressed".into()),
+        State::Bounced => format!("accepted by {}, and came back", recipient.lane.route),
+        State::Complained => format!("accepted by {}; the recipient complained", recipient.lane.route),
         State::Failed => "failed for good".into(),
         State::Expired => "given up: its time was over".into(),
         State::Canceled => "canceled".into(),

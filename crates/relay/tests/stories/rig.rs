@@ -385,6 +385,8 @@ pub fn condition(view: &RecipientView) -> &'static str {
         State::Expired => "expired",
         State::Canceled => "canceled",
         State::Suppressed => "suppressed",
+        State::Bounced => "bounced",
+        State::Complained => "complained",
     }
 }
 
