@@ -10,6 +10,7 @@ mod config;
 mod http;
 mod oauth;
 mod presets;
+mod returned;
 mod serve;
 
 use std::process::ExitCode;

@@ -9,6 +9,7 @@ use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
 use super::args_domain::{DomainArgs, EXAMPLES as DOMAIN_EXAMPLES};
 use super::args_policy::{DkimCommand, DmarcArgs, SpfArgs};
 use super::args_presets::ProviderCommand;
+use super::args_report::{EXAMPLES as REPORT_EXAMPLES, ReportArgs};
 use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
 
@@ -105,6 +106,9 @@ pub enum Command {
         after_help = "Examples:\n  pillarbox dmarc example.com\n  pillarbox dmarc mail.example.com --json\n  pillarbox dmarc check --from example.com --spf-domain bounce.example.com --spf-result pass --dkim d=example.com\n\nExit codes: 0 there is a policy, 1 there is none, 2 wrong usage, 3 could not run."
     )]
     Dmarc(DmarcArgs),
+    /// Read reports of DMARC and TLS: who sends in a domain's name, what fails, and how to mend it.
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
     /// Look at the rules behind `explain`, and check rules of your own.
     #[command(subcommand)]
     Rules(RulesCommand),

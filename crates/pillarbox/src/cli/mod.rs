@@ -9,6 +9,7 @@ pub mod args_domain;
 pub mod args_oauth;
 pub mod args_policy;
 pub mod args_presets;
+pub mod args_report;
 pub mod args_rules;
 pub mod args_settings;
 mod capture;
@@ -51,6 +52,8 @@ mod manual;
 mod output;
 mod providers;
 mod queue;
+mod report;
+mod report_view;
 mod route_check;
 mod route_export;
 mod route_guard;
@@ -157,6 +160,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Dkim(command) => wait(dkim::run(global, &command)),
         Command::Dmarc(args) => wait(dmarc::run(global, &args)),
         Command::Rules(command) => rules::run(global, &command),
+        Command::Report(args) => report::run(global, &args),
         Command::Config(command) => config::run(global, &command),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory, markdown } => manual::run(directory.as_deref(), markdown),

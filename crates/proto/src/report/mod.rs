@@ -3,6 +3,7 @@
 //!
 //! Pure and bounded: any octets give a report, none panics. What the words mean is not decided here.
 
+pub mod aggregate;
 mod arf;
 mod bounce;
 mod codes;
@@ -15,6 +16,7 @@ mod notice;
 mod octets;
 mod part;
 mod status;
+pub mod tls_report;
 mod words;
 
 pub use date::parse_date;

@@ -143,6 +143,22 @@ pub(super) fn characters<'a>(octets: Cow<'a, [u8]>, charset: Option<&str>) -> Co
     Cow::Owned(text.into_owned())
 }
 
+/// A document that names its own charset: by a byte order mark, by `encoding="…"` at its start, or not at all.
+pub(super) fn any_text(octets: &[u8]) -> Cow<'_, str> {
+    if let Some((encoding, mark)) = encoding_rs::Encoding::for_bom(octets) {
+        return encoding.decode_without_bom_handling(&octets[mark..]).0;
+    }
+    let head = &octets[..octets.len().min(200)];
+    let named = memchr::memmem::find(head, b"encoding=").and_then(|at| {
+        let rest = head.get(at + 10..)?;
+        let end = rest.iter().position(|octet| matches!(octet, b'"' | b'\''))?;
+        std::str::from_utf8(&rest[..end]).ok()
+    });
+    // Without a mark it cannot be a wide one: the declaration was readable.
+    let named = named.filter(|name| !name.to_ascii_lowercase().starts_with("utf-16"));
+    characters(Cow::Borrowed(octets), named)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,26 @@
+//! What can be typed for `report`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+/// Below the options.
+pub const EXAMPLES: &str = "Examples:
+  pillarbox report google.com!example.com!1762992000!1763078399.zip
+  pillarbox report *.xml.gz tlsrpt.json.gz
+  pillarbox report report.eml --json
+  pillarbox report - < report.xml
+
+Takes DMARC aggregate reports (RFC 7489, RFC 9990) and TLS reports (RFC 8460): bare XML or JSON, packed by gzip or zip, or
+whole mails that bring them; several files are put together, and the same report counts once. At most 32 MiB a file,
+64 MiB unpacked, 300 times the packed size, 20 files an archive, 100,000 records a report.
+
+Exit codes: 0 nothing to mend, 1 something to mend or a file without a report, 2 wrong usage, 3 could not run.";
+
+/// Reports to read.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Files; `-` reads standard input.
+    #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+}
