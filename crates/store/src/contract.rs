@@ -10,6 +10,7 @@ mod intake;
 mod operate;
 mod queue;
 mod random;
+mod returned;
 mod scene;
 mod suppress;
 
@@ -45,6 +46,7 @@ pub fn stories() -> Vec<Story> {
         care::STORIES,
         hooks::STORIES,
         suppress::STORIES,
+        returned::STORIES,
         random::STORIES,
     ]
     .concat()

@@ -19,6 +19,10 @@ pub enum Kind {
     Domain,
     /// What a route got from its identity provider: made by the program itself, and no setting.
     Token,
+    /// A mailbox that is polled for returned mail; the secret holds its password or client secret.
+    Mailbox,
+    /// A provider that tells of events by HTTP; the secret is what its requests prove themselves with.
+    Inlet,
     /// Whom to tell of events by HTTP; the secret holds what the requests are signed with.
     Webhook,
 }

@@ -21,6 +21,10 @@ mod hooks;
 
 pub use hooks::Hooks;
 
+mod returned;
+
+pub use returned::Returns;
+
 /// Why the store could not do it. Each kind deserves its own answer to the client.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -235,5 +239,5 @@ pub trait Maintain: Send + Sync {
 }
 
 /// All of it.
-pub trait Store: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches {}
-impl<T: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches> Store for T {}
+pub trait Store: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns {}
+impl<T: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns> Store for T {}

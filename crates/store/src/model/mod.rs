@@ -4,6 +4,7 @@ mod batch;
 mod hook;
 mod id;
 mod queue;
+mod returned;
 mod suppression;
 mod view;
 
@@ -11,5 +12,6 @@ pub use batch::*;
 pub use hook::*;
 pub use id::*;
 pub use queue::*;
+pub use returned::*;
 pub use suppression::*;
 pub use view::*;

@@ -11,6 +11,7 @@ use super::batch::BatchCommand;
 use super::encode::Wish;
 use super::fault::Fault;
 use super::hooks::HookChange;
+use super::returned::ReturnedChange;
 use super::segment::Place;
 use super::suppress::UnsuppressRequest;
 use crate::model::*;
@@ -123,6 +124,8 @@ pub(super) enum Upkeep {
     Forgive { list: Vec<proto::Address> },
     /// Removes keys of later reports.
     Reports { before_ms: i64 },
+    /// Removes kept mail that came back.
+    Returned { before_ms: i64 },
     /// Copies contents to the current segment.
     Move { from: i64, contents: Vec<Moved> },
 }
@@ -153,6 +156,8 @@ pub(super) enum Command {
     Report(Box<Job<LaterReport, Reported>>),
     Upkeep(Job<Upkeep, u64>),
     Hook(Box<Job<HookChange, i64>>),
+    KeepReturned(Box<Job<NewReturned, Kept>>),
+    Returned(Box<Job<ReturnedChange, u64>>),
     Batch(Box<BatchCommand>),
     Close(Job<(), ()>),
 }
@@ -177,6 +182,8 @@ macro_rules! each_job {
             Command::Report($job) => $body,
             Command::Upkeep($job) => $body,
             Command::Hook($job) => $body,
+            Command::KeepReturned($job) => $body,
+            Command::Returned($job) => $body,
             Command::Batch($job) => $body,
             Command::Close($job) => $body,
         }
@@ -193,12 +200,14 @@ impl Command {
                 _ => 0,
             },
             Command::Batch(job) => job.bytes(),
+            Command::KeepReturned(job) => job.request.content.len(),
             _ => 0,
         }
     }
     /// It may be refused when too much is waiting: nothing is lost but time.
     fn can_wait(&self) -> bool {
         matches!(self, Command::Accept(_) | Command::Put(_) | Command::Operate(_) | Command::Suppress(_))
+            || matches!(self, Command::KeepReturned(_))
             || self.brings_rows()
     }
     fn brings_rows(&self) -> bool {
@@ -240,6 +249,8 @@ impl Command {
             Command::Report(job) => run!(job, work.report(&job.request)),
             Command::Upkeep(job) => run!(job, work.upkeep(&job.request)),
             Command::Hook(job) => run!(job, work.hook(&job.request)),
+            Command::KeepReturned(job) => run!(job, work.keep_returned(&job.request)),
+            Command::Returned(job) => run!(job, work.change_returned(&job.request)),
             Command::Batch(job) => job.apply(work)?,
             Command::Close(_) => {}
         }

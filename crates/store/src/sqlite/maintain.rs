@@ -59,6 +59,7 @@ pub(super) fn retain(
     repeat(shared, || Upkeep::Lanes { before_ms: lanes_before })?;
     repeat(shared, || Upkeep::Batches { before_ms: now_ms.saturating_sub(retention.events_ms) })?;
     repeat(shared, || Upkeep::Suppressions { now_ms })?;
+    repeat(shared, || Upkeep::Returned { before_ms: now_ms.saturating_sub(retention.events_ms) })?;
     repeat(shared, || Upkeep::Changes { before_ms: now_ms.saturating_sub(CHANGES_MS) })?;
     repeat(shared, || Upkeep::Strikes { before_ms: now_ms.saturating_sub(i64::from(STRIKE_DAYS) * DAY_MS) })?;
     // A message that is still there may be reported again.

@@ -13,6 +13,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0040_webhooks", include_str!("migrations/0040_webhooks.sql")),
     ("0030_batches", include_str!("migrations/0030_batches.sql")),
     ("0020_suppression", include_str!("migrations/0020_suppression.sql")),
+    ("0050_returned", include_str!("migrations/0050_returned.sql")),
 ];
 
 /// Version this program writes.

@@ -18,6 +18,8 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
         Kind::Domain => "domain",
         Kind::Token => "token",
         Kind::Webhook => "webhook",
+        Kind::Mailbox => "mailbox",
+        Kind::Inlet => "inlet",
     }
 }
 

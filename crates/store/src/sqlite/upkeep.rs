@@ -32,6 +32,7 @@ impl Work<'_> {
             Upkeep::Strikes { before_ms } => self.forget_strikes(*before_ms),
             Upkeep::Forgive { list } => self.forgive(list),
             Upkeep::Reports { before_ms } => self.forget_reports(*before_ms),
+            Upkeep::Returned { before_ms } => self.forget_old_returned(*before_ms),
             Upkeep::Move { from, contents } => self.move_contents(*from, contents),
         }
     }
