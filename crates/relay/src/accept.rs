@@ -12,6 +12,7 @@ use proto::{Address, Envelope, MailParameters, Recipient};
 use store::{Accepted, Committed, Idempotency, Message, MessageDetails, MessageId, NewMessage, Origin};
 
 use crate::admission::Admission;
+use crate::batch::BatchPart;
 use crate::directory::Directory;
 use crate::domain::seal;
 use crate::refusal::{Refusal, RefusalKind};
@@ -66,6 +67,8 @@ pub struct Submission {
     pub deliver_by_ms: Option<i64>,
     /// `Idempotency-Key` and the BLAKE3 hash of the request.
     pub idempotency: Option<(String, [u8; 32])>,
+    /// The row of a batch it is made from.
+    pub batch: Option<BatchPart>,
 }
 
 /// What a submitter gets back.
@@ -231,7 +234,12 @@ fn stream_of(submission: &Submission, scan: &HeaderScan) -> Result<Arc<str>, Ref
         Some(String::from_utf8_lossy(value).into_owned())
     };
     let asked = submission.stream.clone().or_else(header);
-    let name = match asked.as_deref().or(submission.sender.record.stream.as_deref()) {
+    stream_named(asked.as_deref().or(submission.sender.record.stream.as_deref()))
+}
+
+/// A stream by the name that was given, if one was.
+pub(crate) fn stream_named(name: Option<&str>) -> Result<Arc<str>, Refusal> {
+    let name = match name {
         None | Some(DEFAULT_STREAM) => return Ok(crate::shared::default_stream()),
         Some(name) => name,
     };
@@ -294,6 +302,7 @@ fn describe(
 ) -> Arc<Message> {
     let octets = &submission.content;
     let (priority, deadline_s) = shared.stream_settings(&stream);
+    let priority = submission.batch.map_or(priority, |part| part.priority.clamp(priority, 3));
     let start_ms = submission.send_at_ms.unwrap_or(now_ms).max(now_ms);
     let latest_ms = start_ms.saturating_add(shared.config.expiry_s.saturating_mul(1_000) as i64);
     let deadline_ms = deadline_s.map(|seconds| start_ms.saturating_add(seconds.saturating_mul(1_000) as i64));
@@ -308,8 +317,8 @@ fn describe(
         origin: Some(submission.origin.clone()),
         tags: submission.tags.clone(),
         metadata: submission.metadata.clone(),
-        row: None,
-        test: false,
+        row: submission.batch.map(|part| part.row),
+        test: submission.batch.is_some_and(|part| part.test),
     };
     Arc::new(Message {
         id,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use store::Retention;
 
+use crate::batch::Renderer;
 use crate::token::Tokens;
 use crate::transport::TransportConfig;
 
@@ -71,6 +72,8 @@ pub struct RelayConfig {
     pub transport: TransportConfig,
     /// Where access tokens come from; without it, routes that need them fail.
     pub tokens: Option<Arc<dyn Tokens>>,
+    /// Who reads the bodies of batches; without it, batches wait.
+    pub renderer: Option<Arc<dyn Renderer>>,
 }
 
 impl Default for RelayConfig {
@@ -96,6 +99,7 @@ impl Default for RelayConfig {
             shutdown_s: 60,
             transport: TransportConfig::default(),
             tokens: None,
+            renderer: None,
         }
     }
 }

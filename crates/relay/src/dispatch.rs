@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use proto::transcript::{Failure, Stage};
-use store::Claim;
+use store::{Claim, Outcome};
 
+use crate::batch::CAPTURED_ROWS;
 use crate::exchangers::{Exchange, Wanted};
 use crate::route::{Route, RouteKind};
 use crate::schedule::Job;
@@ -62,6 +63,9 @@ pub(crate) enum Other {
 }
 
 pub(crate) fn by(shared: &Arc<Shared>, route: Arc<Route>, job: Job, other: Other) {
+    if job.claim.message.details.test {
+        return keep_test(shared, &route, job);
+    }
     match route.record.kind {
         RouteKind::Smarthost => add(shared, &route.name, &route, job, other),
         RouteKind::Mx => {
@@ -138,6 +142,16 @@ fn keep_here(shared: &Arc<Shared>, route: &Route, job: Job) {
     let outcomes = job.claim.recipients.iter().map(|r| (r.n, settle::delivered(r, false, None))).collect();
     let ended = Ended { attempt: Some(attempt), outcomes, capture: route.record.kind == RouteKind::Capture };
     settle::spawn(shared, &job.claim, ended);
+}
+
+/// A test ends before the last hop. Of a batch only the first rows are kept to be looked at.
+fn keep_test(shared: &Arc<Shared>, route: &Route, job: Job) {
+    let kept = job.claim.message.details.row.is_none_or(|row| row.row < CAPTURED_ROWS);
+    let place = if kept { "kept in the capture mailbox" } else { "dropped" };
+    let word = format!("test: not sent by route {}, {place}", route.name);
+    let attempt = settle::unconnected(&route.name, shared.now_ms(), None);
+    let outcomes = job.claim.recipients.iter().map(|r| (r.n, Outcome::Relayed { why: word.clone() })).collect();
+    settle::spawn(shared, &job.claim, Ended { attempt: Some(attempt), outcomes, capture: kept });
 }
 
 fn fail(shared: &Arc<Shared>, job: Job, stage: Stage, failure: Failure) {

@@ -7,6 +7,7 @@ pub mod accept;
 mod admission;
 mod attempt;
 pub mod backoff;
+pub mod batch;
 pub mod brake;
 pub mod budget;
 pub mod config;

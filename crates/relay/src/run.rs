@@ -103,6 +103,9 @@ impl Relay {
         shared.tasks.spawn(shared.policies.clone().keep());
         shared.tasks.spawn(crate::transport::start::look(shared.clone()));
         shared.tasks.spawn(crate::divert::run(shared.clone()));
+        if let Some(renderer) = shared.config.renderer.clone() {
+            shared.tasks.spawn(crate::batch::run(shared.clone(), renderer));
+        }
         if shared.config.notices {
             shared.tasks.spawn(crate::notice::run(shared.clone()));
         }

@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) lookups: crate::dispatch::Lookups,
     /// Something in the store fell due earlier than the claim loop knew.
     pub(crate) claim_wake: Notify,
+    /// There may be something to do for a batch.
+    pub(crate) batch_wake: Notify,
     /// A destination was paused: the time of the next tick may have changed.
     pub(crate) tick_wake: Notify,
     /// Mail waits until a block of its quota is written down.
@@ -125,6 +127,7 @@ impl Shared {
             sealer: crate::domain::Sealer::default(),
             lookups: crate::dispatch::Lookups::default(),
             claim_wake: Notify::new(),
+            batch_wake: Notify::new(),
             tick_wake: Notify::new(),
             usage_wake: Notify::new(),
             route_nets: Mutex::default(),

@@ -140,6 +140,7 @@ impl Session {
             send_at_ms: None,
             deliver_by_ms: None,
             idempotency: None,
+            batch: None,
         })
     }
 }

@@ -7,6 +7,7 @@
 
 mod rig;
 
+mod batches;
 mod brake;
 mod connections;
 mod content;

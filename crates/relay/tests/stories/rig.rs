@@ -290,6 +290,7 @@ impl Rig {
             send_at_ms: None,
             deliver_by_ms: None,
             idempotency: None,
+            batch: None,
         }
     }
 

@@ -68,6 +68,7 @@ pub async fn submit(State(app): State<Shared>, caller: Caller, request: Request)
         send_at_ms: input.send_at.map(|time| time.0),
         deliver_by_ms: input.deliver_by.map(|time| time.0),
         idempotency: fingerprint,
+        batch: None,
     };
     let receipt = app.relay()?.door().submit(submission).await?;
     let recipients = addresses
