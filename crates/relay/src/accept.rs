@@ -143,7 +143,7 @@ impl Door {
         });
         let (new_recipients, admission) =
             Admission::plan(shared, &directory, &message, &content, submission.envelope.recipients)?;
-        let new = NewMessage { message, content, recipients: new_recipients, by: shared.run, idempotency };
+        let new = NewMessage { idempotency, ..NewMessage::plain(message, content, new_recipients, shared.run) };
         match admission.commit(new).await? {
             Accepted::Committed(committed) => {
                 Ok(Receipt { id: committed.id(), recipients, committed: Some(committed) })
@@ -319,6 +319,7 @@ fn describe(
         metadata: submission.metadata.clone(),
         row: submission.batch.map(|part| part.row),
         test: submission.batch.is_some_and(|part| part.test),
+        deadline: submission.deliver_by_ms.is_some() || deadline_s.is_some(),
     };
     Arc::new(Message {
         id,

@@ -94,7 +94,12 @@ impl Default for RelayConfig {
             memory_in_flight: 64 * 1024 * 1024,
             max_connections: 500,
             keep_transcripts: Keep::Failures,
-            retention: Retention { content_ms: 0, events_ms: 30 * DAY_MS, captured_ms: 7 * DAY_MS },
+            retention: Retention {
+                content_ms: 0,
+                events_ms: 30 * DAY_MS,
+                captured_ms: 7 * DAY_MS,
+                streams: Arc::default(),
+            },
             streams: Vec::new(),
             shutdown_s: 60,
             transport: TransportConfig::default(),

@@ -309,7 +309,7 @@ async fn send(shared: &Arc<Shared>, view: &MessageView, to: Address, ends: &[End
     let recipient = Recipient { address: to, parameters: RcptParameters::default() };
     let plan = Admission::plan(shared, &directory, &new, &content, vec![recipient]);
     let (recipients, admission) = plan.map_err(|refusal| Trouble::Nowhere(refusal.reply.to_string()))?;
-    let new = NewMessage { message: new, content, recipients, by: shared.run, idempotency: Some(idempotency) };
+    let new = NewMessage { idempotency: Some(idempotency), ..NewMessage::plain(new, content, recipients, shared.run) };
     admission.commit(new).await.map(|_| ()).map_err(|refusal| match refusal.kind {
         RefusalKind::Invalid { .. } => Trouble::Nowhere(refusal.reply.to_string()),
         _ => Trouble::Store(StoreError::Unhealthy(refusal.reply.to_string())),

@@ -259,7 +259,9 @@ fn concerns(selector: &Selector, claim: &Claim) -> bool {
     }
     let key = &claim.lane.key;
     let recipient = |wanted: &String| claim.recipients.iter().any(|r| r.address.as_str().eq_ignore_ascii_case(wanted));
-    selector.message.is_none_or(|id| id == claim.message.id)
+    // Only what is held has a reason.
+    selector.why.is_none()
+        && selector.message.is_none_or(|id| id == claim.message.id)
         && is(&selector.domain, &key.domain)
         && is(&selector.route, &key.route)
         && is(&selector.sender, &key.sender)
@@ -415,7 +417,7 @@ async fn chores(shared: Arc<Shared>) {
         if let Err(error) = shared.store.expire(shared.now_ms(), EXPIRE_AT_ONCE).await {
             tracing::warn!(%error, "expired mail cannot be marked");
         }
-        if let Err(error) = shared.store.retain(shared.config.retention, shared.now_ms()).await {
+        if let Err(error) = shared.store.retain(shared.config.retention.clone(), shared.now_ms()).await {
             tracing::warn!(%error, "old messages cannot be removed");
         }
     }

@@ -92,13 +92,7 @@ impl Maker {
             expires_ms: now + 5 * 86_400_000,
             details: self.details.clone(),
         };
-        NewMessage {
-            message: Arc::new(message),
-            content: self.content.clone(),
-            recipients,
-            by: self.run,
-            idempotency: None,
-        }
+        NewMessage::plain(Arc::new(message), self.content.clone(), recipients, self.run)
     }
 
     fn delivered(&self, message: MessageId, recipients: usize) -> Settlement {

@@ -5,6 +5,7 @@
 
 mod batches;
 mod care;
+mod digest;
 mod hooks;
 mod intake;
 mod operate;
@@ -47,6 +48,7 @@ pub fn stories() -> Vec<Story> {
         hooks::STORIES,
         suppress::STORIES,
         returned::STORIES,
+        digest::STORIES,
         random::STORIES,
     ]
     .concat()

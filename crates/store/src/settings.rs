@@ -1,4 +1,4 @@
-//! Settings that live in the store: senders, routes, routing rules and the keys of domains. Each is in exactly one place.
+//! Settings that live in the store: senders, routes, routing rules, streams and the keys of domains. Each is in exactly one place.
 //!
 //! A document is JSON without secrets; the secret beside it is encrypted at rest and never shown again.
 
@@ -25,6 +25,10 @@ pub enum Kind {
     Inlet,
     /// Whom to tell of events by HTTP; the secret holds what the requests are signed with.
     Webhook,
+    /// A named class of mail.
+    Stream,
+    /// A key that the program made for itself, in the secret.
+    Key,
 }
 
 /// A stored document.

@@ -206,7 +206,7 @@ pub trait Suppressions: Send + Sync {
 pub const RETURN_MS: i64 = 600_000;
 
 /// How long things are kept after they are final.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
     /// Content of messages without pending recipients, milliseconds; 0: dropped in the transaction that settles the last one,
     /// unless one failed ([`RETURN_MS`]).
@@ -215,6 +215,27 @@ pub struct Retention {
     pub events_ms: i64,
     /// Capture mailbox, milliseconds.
     pub captured_ms: i64,
+    /// Streams that differ.
+    pub streams: Arc<[StreamRetention]>,
+}
+
+/// What a stream keeps for another time than the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamRetention {
+    /// The stream.
+    pub stream: Arc<str>,
+    /// As [`Retention::content_ms`].
+    pub content_ms: Option<i64>,
+    /// As [`Retention::events_ms`].
+    pub events_ms: Option<i64>,
+}
+
+impl Retention {
+    /// How long the content of a stream's messages is kept, milliseconds.
+    pub fn content_ms_of(&self, stream: &str) -> i64 {
+        let own = self.streams.iter().find(|own| *own.stream == *stream);
+        own.and_then(|own| own.content_ms).unwrap_or(self.content_ms)
+    }
 }
 
 /// How long changes of suppressions are kept, milliseconds: who reads them less often has to read the whole list again.
@@ -238,6 +259,27 @@ pub trait Maintain: Send + Sync {
     fn close(&self) -> Pending<()>;
 }
 
+/// What streams need beside the queue: digests and deadlines. A digest's window is opened, and its mail collected, by
+/// [`Intake::accept`].
+pub trait Streams: Send + Sync {
+    /// Digests whose window is over and that have mail, oldest first, at most `limit`; each with at most `items` of its
+    /// oldest mails and the latest.
+    fn due_digests(&self, now_ms: i64, limit: u32, items: u32) -> Pending<Vec<Digest>>;
+    /// When the next window with mail ends, Unix milliseconds.
+    fn next_digest_ms(&self) -> Pending<Option<i64>>;
+    /// Ends at most `max` of the mails that a sent digest tells of: `Suppressed` with the digest's name. Gives how many are
+    /// left; those that somebody took out of the digest are not touched.
+    fn finish_digest(&self, digest: DigestId, max: u32, now_ms: i64) -> Pending<u64>;
+    /// Records that recipients will be late: one `WillBeLate` for each that is not final and was not told before. Gives how
+    /// many were told.
+    fn warn_late(&self, late: Vec<Late>, now_ms: i64) -> Pending<u64>;
+    /// When [`Queue::expire`] has something to do, Unix milliseconds.
+    fn next_expiry_ms(&self) -> Pending<Option<i64>>;
+}
+
 /// All of it.
-pub trait Store: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns {}
-impl<T: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns> Store for T {}
+pub trait Store:
+    Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams
+{
+}
+impl<T: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams> Store for T {}

@@ -103,6 +103,7 @@ pub fn event(kind: EventKind) -> &'static str {
         EventKind::Bounced => "bounced",
         EventKind::Complained => "complained",
         EventKind::Quarantined => "quarantined",
+        EventKind::WillBeLate => "will_be_late",
     }
 }
 

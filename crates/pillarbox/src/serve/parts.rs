@@ -76,6 +76,7 @@ fn retention(config: &Config) -> Retention {
         content_ms: milliseconds(config.retention.content),
         events_ms: milliseconds(config.retention.events),
         captured_ms: milliseconds(config.retention.captured),
+        streams: Arc::default(),
     }
 }
 

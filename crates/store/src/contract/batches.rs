@@ -113,7 +113,7 @@ fn unfinished_is_removed(scene: &mut Scene) {
     scene.store.drop_batch(given_up).wait().unwrap();
     is_missing(scene.store.add_rows(given_up, Vec::new()).wait());
     scene.restart();
-    scene.store.retain(KEEP, scene.now).wait().unwrap();
+    scene.store.retain(keep(), scene.now).wait().unwrap();
     is_missing(commit(scene, lost, 3));
     is_missing(scene.store.batch_body(lost).wait());
     is_missing(scene.store.batch_body(given_up).wait());
@@ -122,7 +122,9 @@ fn unfinished_is_removed(scene: &mut Scene) {
     scene.sound();
 }
 
-const KEEP: Retention = Retention { content_ms: 0, events_ms: 30 * 24 * HOUR, captured_ms: HOUR };
+fn keep() -> Retention {
+    Retention { content_ms: 0, events_ms: 30 * 24 * HOUR, captured_ms: HOUR, streams: Arc::default() }
+}
 
 fn not_whole(scene: &mut Scene) {
     let id = begin(scene, 3);
@@ -280,7 +282,7 @@ fn replays(scene: &mut Scene) {
     assert_eq!(keyed(2).1, BatchAccepted::KeyConflict);
     is_missing(scene.store.batch(second).wait());
     assert_eq!(scene.store.batches(None, None, 10).wait().unwrap().len(), 1);
-    scene.store.retain(KEEP, scene.now).wait().unwrap();
+    scene.store.retain(keep(), scene.now).wait().unwrap();
     assert!(queued(scene, second).is_empty());
     scene.sound();
 }
@@ -290,9 +292,9 @@ fn retention(scene: &mut Scene) {
     change(scene, id, BatchChange::Cancel { why: "op".into() }).unwrap();
     feed(scene, waiting, 0);
     change(scene, waiting, BatchChange::Finish).unwrap();
-    scene.store.retain(KEEP, scene.now + KEEP.events_ms - 1).wait().unwrap();
+    scene.store.retain(keep(), scene.now + keep().events_ms - 1).wait().unwrap();
     scene.store.batch(id).wait().unwrap();
-    scene.store.retain(KEEP, scene.now + KEEP.events_ms).wait().unwrap();
+    scene.store.retain(keep(), scene.now + keep().events_ms).wait().unwrap();
     is_missing(scene.store.batch(id).wait());
     assert_eq!(scene.store.batch(waiting).wait().unwrap().fed, 1, "its message is still open");
     scene.sound();

@@ -1,5 +1,7 @@
 //! Stories about keeping: restarts, retention, damage, backups, settings, closing.
 
+use std::sync::Arc;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -22,7 +24,9 @@ pub(super) const STORIES: &[Story] = &[
     ("a closed store says so", closed),
 ];
 
-const KEEP: Retention = Retention { content_ms: HOUR, events_ms: 10 * HOUR, captured_ms: 20 * HOUR };
+fn keep() -> Retention {
+    Retention { content_ms: HOUR, events_ms: 10 * HOUR, captured_ms: 20 * HOUR, streams: Arc::default() }
+}
 
 fn restart(scene: &mut Scene) {
     let ids: Vec<MessageId> = (0..20).map(|n| scene.waiting(&[&format!("r{n}@example.net")])).collect();
@@ -59,7 +63,7 @@ fn cursor(scene: &mut Scene) {
     assert_eq!(delivered, ids.iter().rev().copied().collect::<Vec<_>>());
     // Removing all events does not let their numbers come again, not even over a restart.
     scene.now += 11 * HOUR;
-    assert_eq!(scene.store.retain(KEEP, scene.now).wait().unwrap(), 10);
+    assert_eq!(scene.store.retain(keep(), scene.now).wait().unwrap(), 10);
     assert!(scene.store.events_after(0, 10).wait().unwrap().is_empty());
     scene.restart();
     scene.waiting(&["b@example.net"]);
@@ -112,8 +116,8 @@ fn usage(scene: &mut Scene) {
 }
 
 fn returned(scene: &mut Scene) {
-    let keep = Retention { content_ms: 0, ..KEEP };
-    scene.store.retain(keep, scene.now).wait().unwrap();
+    let keep = Retention { content_ms: 0, ..keep() };
+    scene.store.retain(keep.clone(), scene.now).wait().unwrap();
     let [good, noted, told, bad] = ["a", "b", "c", "d"].map(|name| scene.waiting(&[&format!("{name}@example.net")]));
     scene.claim();
     scene.settle(good, 0, Outcome::Delivered);
@@ -124,18 +128,18 @@ fn returned(scene: &mut Scene) {
         assert!(matches!(scene.store.content(gone).wait(), Err(StoreError::NotFound)));
     }
     scene.now += RETURN_MS - 1;
-    scene.store.retain(keep, scene.now).wait().unwrap();
+    scene.store.retain(keep.clone(), scene.now).wait().unwrap();
     for kept in [told, bad] {
         assert_eq!(&scene.store.content(kept).wait().unwrap()[..], MESSAGE_BODY);
     }
     scene.now += 1;
-    scene.store.retain(keep, scene.now).wait().unwrap();
+    scene.store.retain(keep.clone(), scene.now).wait().unwrap();
     assert!(matches!(scene.store.content(bad).wait(), Err(StoreError::NotFound)));
     scene.sound();
 }
 
 fn retention(scene: &mut Scene) {
-    assert_eq!(scene.store.retain(KEEP, scene.now).wait().unwrap(), 0);
+    assert_eq!(scene.store.retain(keep(), scene.now).wait().unwrap(), 0);
     let done = scene.accept(&["a@example.net"], Start::Leased);
     let open = scene.accept(&["b@example.net", "c@example.net"], Start::Leased);
     let kept = scene.accept(&["d@example.net"], Start::Leased);
@@ -153,18 +157,18 @@ fn retention(scene: &mut Scene) {
     let has = |scene: &Scene, id| scene.store.message(id, 1).wait().map(|view| view.has_content).ok();
     assert_eq!(has(scene, done), Some(true));
     scene.now += HOUR + 1;
-    assert_eq!(scene.store.retain(KEEP, scene.now).wait().unwrap(), 0);
+    assert_eq!(scene.store.retain(keep(), scene.now).wait().unwrap(), 0);
     assert_eq!([has(scene, done), has(scene, open), has(scene, kept)], [Some(false), Some(true), Some(true)]);
     assert!(matches!(scene.store.content(done).wait(), Err(StoreError::NotFound)));
     scene.now += 10 * HOUR;
-    assert_eq!(scene.store.retain(KEEP, scene.now).wait().unwrap(), 1);
+    assert_eq!(scene.store.retain(keep(), scene.now).wait().unwrap(), 1);
     assert_eq!([has(scene, done), has(scene, open), has(scene, kept)], [None, Some(true), Some(true)]);
     assert!(scene.store.events(done, 10).wait().unwrap().is_empty());
     scene.now += 10 * HOUR;
-    assert_eq!(scene.store.retain(KEEP, scene.now).wait().unwrap(), 1);
+    assert_eq!(scene.store.retain(keep(), scene.now).wait().unwrap(), 1);
     assert!(scene.store.captured(None, 10).wait().unwrap().is_empty());
     assert_eq!(has(scene, open), Some(true));
-    let none = Retention { content_ms: 0, ..KEEP };
+    let none = Retention { content_ms: 0, ..keep() };
     scene.store.retain(none, scene.now).wait().unwrap();
     scene.settle(open, 1, Outcome::Delivered);
     assert_eq!(has(scene, open), Some(false));

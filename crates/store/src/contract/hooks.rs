@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use std::sync::Arc;
+
 use super::scene::HOUR;
 use super::{Scene, Story};
 use crate::model::*;
@@ -176,6 +178,9 @@ fn log(scene: &mut Scene) {
     let oldest = page("a", false, Some(newest[0].id - 9_999), 1_000);
     assert!(oldest.len() <= 100, "{} are more than were to be kept", oldest.len());
     assert_eq!(page("b", true, None, 10).len(), 1, "each has its own");
-    store.retain(Retention { content_ms: HOUR, events_ms: HOUR, captured_ms: HOUR }, scene.now).wait().unwrap();
+    store
+        .retain(Retention { content_ms: HOUR, events_ms: HOUR, captured_ms: HOUR, streams: Arc::default() }, scene.now)
+        .wait()
+        .unwrap();
     assert_eq!((page("a", false, None, 1_000).len(), page("b", false, None, 10).len()), (100, 0));
 }

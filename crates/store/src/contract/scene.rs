@@ -105,13 +105,7 @@ impl Scene {
             expires_ms: self.now + 120 * HOUR,
             details: Arc::new(MessageDetails { subject: Some("hello".into()), ..MessageDetails::default() }),
         };
-        NewMessage {
-            message: Arc::new(message),
-            content: Bytes::from_static(MESSAGE_BODY),
-            recipients,
-            by: self.run,
-            idempotency: None,
-        }
+        NewMessage::plain(Arc::new(message), Bytes::from_static(MESSAGE_BODY), recipients, self.run)
     }
 
     /// Accepts a message.

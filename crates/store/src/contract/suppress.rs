@@ -1,5 +1,7 @@
 //! Stories about addresses that get no mail, what counts against them, and what is reported later.
 
+use std::sync::Arc;
+
 use super::scene::{HOUR, address, refused};
 use super::{Scene, Story};
 use crate::model::*;
@@ -21,7 +23,9 @@ pub(super) const STORIES: &[Story] = &[
 ];
 
 const DAY: i64 = 24 * HOUR;
-const KEEP: Retention = Retention { content_ms: 0, events_ms: 30 * DAY, captured_ms: 30 * DAY };
+fn keep() -> Retention {
+    Retention { content_ms: 0, events_ms: 30 * DAY, captured_ms: 30 * DAY, streams: Arc::default() }
+}
 
 fn suppression(scene: &Scene, to: &str, reason: SuppressionReason) -> Suppression {
     Suppression {
@@ -72,7 +76,7 @@ fn found(scene: &mut Scene) {
     scene.now += HOUR;
     assert_eq!(stopped(scene, &asked), [true, false, true, false, false]);
     assert_eq!(all(scene, SuppressionFilter::default()).len(), 3);
-    scene.store.retain(KEEP, scene.now).wait().unwrap();
+    scene.store.retain(keep(), scene.now).wait().unwrap();
     let last = scene.store.suppression_changes(4, 10).wait().unwrap().changes.pop().unwrap();
     assert_eq!((last.change, last.address), (ChangeKind::Expired, address("jürgen@bücher.example")));
     let many = vec![unknown(scene, "a@example.net"); 1_001];
@@ -193,7 +197,7 @@ fn changes(scene: &mut Scene) {
     );
     assert_eq!(read(scene, 6, 4).changes, []);
     scene.now += CHANGES_MS;
-    scene.store.retain(KEEP, scene.now).wait().unwrap();
+    scene.store.retain(keep(), scene.now).wait().unwrap();
     let empty = read(scene, 6, 4);
     assert_eq!((empty.changes.len(), empty.latest, empty.forgotten), (0, 6, 6));
     put(scene, vec![unknown(scene, "r9@example.net")], Existing::Keep);
@@ -224,7 +228,7 @@ fn strikes(scene: &mut Scene) {
     assert_eq!(scene.store.struck(None, 10).wait().unwrap(), ["bob@example.net"]);
     scene.restart();
     scene.now += DAY / 2;
-    scene.store.retain(KEEP, scene.now).wait().unwrap();
+    scene.store.retain(keep(), scene.now).wait().unwrap();
     assert_eq!(stopped(scene, &["bob@example.net"]), [false]);
     scene.now += DAY / 2;
     assert_eq!(strike(scene), Struck::Counted(2));
@@ -238,7 +242,7 @@ fn strikes(scene: &mut Scene) {
     // What is counted against an address is forgotten in the end.
     scene.store.strike(vec![full(scene, "tom@example.net")], scene.now).wait().unwrap();
     scene.now += 92 * DAY;
-    scene.store.retain(KEEP, scene.now).wait().unwrap();
+    scene.store.retain(keep(), scene.now).wait().unwrap();
     assert!(scene.store.struck(None, 10).wait().unwrap().is_empty());
     scene.sound();
 }
@@ -359,20 +363,20 @@ fn reports_apart(scene: &mut Scene) {
 }
 
 fn report_late(scene: &mut Scene) {
-    scene.store.retain(KEEP, scene.now).wait().unwrap();
+    scene.store.retain(keep(), scene.now).wait().unwrap();
     let id = scene.accept(&["a@example.net"], Start::Leased);
     scene.settle(id, 0, Outcome::Delivered);
     assert!(matches!(scene.store.content(id).wait(), Err(StoreError::NotFound)));
     scene.now += 20 * DAY;
     let bounced = report(scene, id, Some(0), ReportKind::Bounced, "k");
     assert_eq!(tell(scene, bounced.clone()), Reported::Recorded(Some(State::Bounced)));
-    scene.store.retain(KEEP, scene.now).wait().unwrap();
+    scene.store.retain(keep(), scene.now).wait().unwrap();
     assert_eq!(tell(scene, bounced.clone()), Reported::Repeated);
     assert_eq!(scene.kinds(id).last(), Some(&EventKind::Bounced));
     scene.sound();
     // With the message its report is forgotten.
     scene.now += 30 * DAY;
-    scene.store.retain(KEEP, scene.now).wait().unwrap();
+    scene.store.retain(keep(), scene.now).wait().unwrap();
     assert_eq!(tell(scene, bounced), Reported::Unknown);
     scene.sound();
 }

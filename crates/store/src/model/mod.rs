@@ -1,6 +1,7 @@
 //! The nouns of the store.
 
 mod batch;
+mod digest;
 mod hook;
 mod id;
 mod queue;
@@ -9,6 +10,7 @@ mod suppression;
 mod view;
 
 pub use batch::*;
+pub use digest::*;
 pub use hook::*;
 pub use id::*;
 pub use queue::*;

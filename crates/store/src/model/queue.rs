@@ -9,7 +9,7 @@ use proto::transcript::{Failure, Stage, Transcript};
 use proto::{Address, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use super::{Incarnation, LaneId, MessageId, ReportDetail, RowRef};
+use super::{DigestEnd, Fold, Incarnation, LaneId, MessageId, ReportDetail, RowRef};
 
 /// What waits together: recipients that the schedule treats alike. FIFO by due time within.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -95,6 +95,9 @@ pub struct MessageDetails {
     pub row: Option<RowRef>,
     /// Everything but the last hop.
     pub test: bool,
+    /// Its end was asked for (`deliver_by`, the stream's deadline): it is kept to the moment, also by what was never tried
+    /// and by what is held.
+    pub deadline: bool,
 }
 
 /// A recipient on its way in.
@@ -136,6 +139,17 @@ pub struct NewMessage {
     pub by: Incarnation,
     /// HTTP `Idempotency-Key`.
     pub idempotency: Option<Idempotency>,
+    /// Recipients that may be folded into a digest, with their number; only such as would wait or be leased.
+    pub folds: Vec<(u32, Fold)>,
+    /// The digest that this message is: from then on it has been sent.
+    pub ends: Option<DigestEnd>,
+}
+
+impl NewMessage {
+    /// A message that has nothing to do with digests, and no key.
+    pub fn plain(message: Arc<Message>, content: bytes::Bytes, recipients: Vec<NewRecipient>, by: Incarnation) -> Self {
+        Self { message, content, recipients, by, idempotency: None, folds: Vec::new(), ends: None }
+    }
 }
 
 /// An `Idempotency-Key` with what identifies the request; kept for 24 hours.
@@ -166,12 +180,20 @@ pub enum Accepted {
 
 /// Proof that a message is durable: a 250 or 202 can only be made from one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed(pub(crate) MessageId);
+pub struct Committed {
+    pub(crate) id: MessageId,
+    pub(crate) folded: Vec<u32>,
+}
 
 impl Committed {
     /// The message that is durable.
     pub fn id(&self) -> MessageId {
-        self.0
+        self.id
+    }
+
+    /// Recipients that were folded into a digest: held, whatever start was planned for them.
+    pub fn folded(&self) -> &[u32] {
+        &self.folded
     }
 }
 
@@ -389,6 +411,8 @@ pub enum EventKind {
     Complained = 10,
     /// The stored content does not match its hash: kept, never delivered.
     Quarantined = 11,
+    /// It became foreseeable that the deadline will be missed; told once for each recipient.
+    WillBeLate = 12,
 }
 
 /// One event.

@@ -70,6 +70,8 @@ pub struct Selector {
     pub cause: Option<String>,
     /// Batch its message was made from. Finds recipients that are not final.
     pub batch: Option<BatchId>,
+    /// How the reason of a held or suppressed one begins.
+    pub why: Option<String>,
 }
 
 /// What an operator does to recipients that are not final.

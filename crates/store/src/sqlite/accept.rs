@@ -1,8 +1,12 @@
 //! Making a message durable.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use rusqlite::{OptionalExtension, params};
 
 use super::command::AcceptRequest;
+use super::digest::FOLDED;
 use super::encode;
 use super::event::AttemptColumn;
 use super::fault::Fault;
@@ -17,6 +21,9 @@ impl Work<'_> {
     /// Inserts message, recipients and events; the content is already on the disk.
     pub(super) fn accept(&mut self, request: &AcceptRequest) -> Result<Accepted, Fault> {
         let message = &*request.new.message;
+        if let Some(end) = &request.new.ends {
+            self.check_digest(end)?;
+        }
         if let Some(row) = message.details.row
             && !self.take_row(row, message.id)?
         {
@@ -40,22 +47,30 @@ impl Work<'_> {
             parked: None,
             final_at: None,
             returned: false,
+            kept: self.retention.content_ms_of(&message.stream) > 0,
         };
         self.event(&mut row, message.accepted_ms, None, EventKind::Accepted, AttemptColumn::None, None)?;
-        let waits = self.plan_recipients(request, &mut row)?;
+        let folded = self.fold(&request.new)?;
+        let recipients = starts(&request.new.recipients, &folded);
+        let rests = self.plan_recipients(request, &recipients, &folded, &mut row)?;
         let place = Self::place_or_defect(request.place)?;
         row.segment = Some(place.segment);
-        row.parked = waits.then_some(message.expires_ms);
+        row.parked = rests.then_some(message.expires_ms);
         self.content_changed(place.segment, 1, row.size);
         self.finish_message(&mut row, message.accepted_ms);
         self.insert_message(request, &row, place.offset)?;
-        self.insert_recipients(request)?;
-        if row.pending > 0 && !waits {
+        self.insert_recipients(request, &recipients)?;
+        if let Some(end) = &request.new.ends {
+            self.digest_sent(end, message.id)?;
+        }
+        if row.pending > 0 && !rests {
             let lane = |to: &NewRecipient| if to.start == Start::Leased { to.lane.id } else { GONE };
-            let lanes = request.new.recipients.iter().map(lane).collect();
+            let lanes = recipients.iter().map(lane).collect();
             self.remember(Fresh { row, by: request.new.by, lanes });
         }
-        Ok(Accepted::Committed(Committed(message.id)))
+        let mut folded: Vec<u32> = folded.into_keys().collect();
+        folded.sort_unstable();
+        Ok(Accepted::Committed(Committed { id: message.id, folded }))
     }
 
     pub(super) fn replay(&mut self, key: &Idempotency, now_ms: i64) -> Result<Option<Accepted>, Fault> {
@@ -82,16 +97,22 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Events and counts of the recipients' first states; true if one of them waits.
-    fn plan_recipients(&mut self, request: &AcceptRequest, row: &mut MessageRow) -> Result<bool, Fault> {
+    /// Events and counts of the recipients' first states; true if one of them waits or is held.
+    fn plan_recipients(
+        &mut self,
+        request: &AcceptRequest,
+        recipients: &[NewRecipient],
+        folded: &HashMap<u32, i64>,
+        row: &mut MessageRow,
+    ) -> Result<bool, Fault> {
         let at_ms = request.new.message.accepted_ms;
-        let mut waits = false;
-        for (n, recipient) in request.new.recipients.iter().enumerate() {
+        let mut rests = false;
+        for (n, recipient) in recipients.iter().enumerate() {
             let n = Some(n as u32);
             self.know_lane(&recipient.lane, at_ms)?;
             match &recipient.start {
                 Start::Waiting(_) => {
-                    waits = true;
+                    rests = true;
                     row.pending += 1;
                     self.lane_changed(recipient.lane.id, 1, 0, at_ms);
                 }
@@ -101,9 +122,11 @@ impl Work<'_> {
                     self.leased(&recipient.lane, 1);
                 }
                 Start::Held(why) => {
+                    rests = true;
                     row.pending += 1;
                     self.lane_changed(recipient.lane.id, 0, 1, at_ms);
-                    let detail = Self::why_detail(why)?;
+                    let until_ms = n.and_then(|n| folded.get(&n)).copied();
+                    let detail = encode::detail(None, until_ms, Some(why))?;
                     self.event(row, at_ms, n, EventKind::Held, AttemptColumn::None, detail.as_deref())?;
                 }
                 Start::Suppressed(why) => {
@@ -112,7 +135,7 @@ impl Work<'_> {
                 }
             }
         }
-        Ok(waits)
+        Ok(rests)
     }
 
     fn insert_message(&mut self, request: &AcceptRequest, row: &MessageRow, offset: u64) -> Result<(), Fault> {
@@ -143,9 +166,9 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn insert_recipients(&mut self, request: &AcceptRequest) -> Result<(), Fault> {
+    fn insert_recipients(&mut self, request: &AcceptRequest, recipients: &[NewRecipient]) -> Result<(), Fault> {
         let mut n = 0;
-        for group in request.new.recipients.chunks(ALIKE) {
+        for group in recipients.chunks(ALIKE) {
             if group.len() == ALIKE && group.iter().all(is_plain) {
                 self.insert_alike(request, n, group)?;
             } else {
@@ -194,6 +217,20 @@ impl Work<'_> {
         ])?;
         Ok(())
     }
+}
+
+/// The first states as they are where some recipients were folded.
+fn starts<'a>(planned: &'a [NewRecipient], folded: &HashMap<u32, i64>) -> Cow<'a, [NewRecipient]> {
+    if folded.is_empty() {
+        return Cow::Borrowed(planned);
+    }
+    let mut recipients = planned.to_vec();
+    for (n, recipient) in recipients.iter_mut().enumerate() {
+        if folded.contains_key(&(n as u32)) {
+            recipient.start = Start::Held(FOLDED.into());
+        }
+    }
+    Cow::Owned(recipients)
 }
 
 /// Leased from the start and without parameters: what most recipients are.

@@ -96,12 +96,16 @@ pub(super) enum SealedChange {
 
 /// A step of keeping the store in order.
 pub(super) enum Upkeep {
+    /// From now on this is how long things are kept.
+    Retention(Retention),
     /// Drops contents that are past their time.
-    Contents { retention: Retention, now_ms: i64 },
+    Contents(Past),
     /// Drops captured contents that are past their time.
     Captured { before_ms: i64 },
     /// Removes messages with their events.
-    Messages { before_ms: i64 },
+    Messages(Past),
+    /// Forgets digests' windows that collected nothing.
+    Windows { before_ms: i64 },
     /// Removes idempotency keys.
     Keys { before_ms: i64 },
     /// Removes lanes nobody used for long.
@@ -130,6 +134,26 @@ pub(super) enum Upkeep {
     Move { from: i64, contents: Vec<Moved> },
 }
 
+/// Which messages are past their time.
+#[derive(Debug, Clone)]
+pub(super) struct Past {
+    /// Final not before, Unix milliseconds: earlier ones were looked at already.
+    pub(super) after_ms: i64,
+    /// Final before, Unix milliseconds.
+    pub(super) before_ms: i64,
+    /// Of which streams.
+    pub(super) of: Of,
+}
+
+/// Which streams are meant.
+#[derive(Debug, Clone)]
+pub(super) enum Of {
+    /// All but these.
+    AllBut(Vec<Arc<str>>),
+    /// This one.
+    Stream(Arc<str>),
+}
+
 /// A content on its way from a sparse segment.
 pub(super) struct Moved {
     pub(super) message: MessageId,
@@ -146,6 +170,8 @@ pub(super) enum Command {
     GiveBack(Job<(Incarnation, Vec<(RecipientId, i64)>), u32>),
     StartRun(Job<(String, i64), (Incarnation, u64)>),
     Expire(Job<(i64, u32), u32>),
+    FinishDigest(Job<(DigestId, u32, i64), u64>),
+    WarnLate(Job<(Vec<Late>, i64), u64>),
     Operate(Box<Job<OperateRequest, u64>>),
     Quarantine(Job<(MessageId, i64, String), ()>),
     Put(Box<Job<PutRequest, i64>>),
@@ -172,6 +198,8 @@ macro_rules! each_job {
             Command::GiveBack($job) => $body,
             Command::StartRun($job) => $body,
             Command::Expire($job) => $body,
+            Command::FinishDigest($job) => $body,
+            Command::WarnLate($job) => $body,
             Command::Operate($job) => $body,
             Command::Quarantine($job) => $body,
             Command::Put($job) => $body,
@@ -236,6 +264,11 @@ impl Command {
             Command::GiveBack(job) => run!(job, work.give_back(job.request.0, &job.request.1)),
             Command::StartRun(job) => run!(job, work.start_run(&job.request.0, job.request.1)),
             Command::Expire(job) => run!(job, work.expire(job.request.0, job.request.1)),
+            Command::FinishDigest(job) => {
+                let (digest, max, now_ms) = job.request;
+                run!(job, work.finish_digest(digest, max, now_ms));
+            }
+            Command::WarnLate(job) => run!(job, work.warn_late(&job.request.0, job.request.1)),
             Command::Operate(job) => run!(job, work.operate(&job.request)),
             Command::Quarantine(job) => run!(job, work.quarantine(job.request.0, job.request.1, &job.request.2)),
             Command::Put(job) => run!(job, work.put_document(&job.request)),

@@ -120,6 +120,8 @@ struct DetailsOut<'a> {
     row: Option<RowRef>,
     #[serde(skip_serializing_if = "is_false")]
     test: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    deadline: bool,
 }
 
 /// `None` for details without any value. Read back by the noun's own form, which has a default for what is absent.
@@ -136,6 +138,7 @@ pub(super) fn details(details: &MessageDetails) -> Result<Option<String>, StoreE
         metadata: (!details.metadata.is_empty()).then_some(&details.metadata),
         row: details.row,
         test: details.test,
+        deadline: details.deadline,
     })
     .map(Some)
 }

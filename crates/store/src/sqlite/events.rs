@@ -24,6 +24,7 @@ fn event_kind(number: u8) -> Result<EventKind, Fault> {
         9 => EventKind::Bounced,
         10 => EventKind::Complained,
         11 => EventKind::Quarantined,
+        12 => EventKind::WillBeLate,
         other => return Err(StoreError::Internal(format!("event kind {other} is not known")).into()),
     })
 }

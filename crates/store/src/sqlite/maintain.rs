@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::accept::KEY_MS;
-use super::command::{Command, Job, Moved, Upkeep};
+use super::command::{Command, Job, Moved, Of, Past, Upkeep};
 use super::content::{self, Unreadable};
 use super::fault::Fault;
 use super::segment::Place;
@@ -14,10 +14,13 @@ use super::suppress::DAY_MS;
 use super::upkeep::STEP;
 use crate::StoreError;
 use crate::model::*;
-use crate::verbs::{CHANGES_MS, Retention, STRIKE_DAYS};
+use crate::verbs::{CHANGES_MS, RETURN_MS, Retention, STRIKE_DAYS, StreamRetention};
 
 /// How long a lane's row outlives its last use beyond the events' retention: longer than any message waits.
 const LANE_MS: i64 = 40 * 86_400_000;
+const HOUR_MS: i64 = 3_600_000;
+/// Classes of streams whose place is remembered.
+const CLASSES: usize = 10_000;
 /// A segment with less than this share of its octets in use is emptied.
 const SPARSE: i64 = 4;
 /// Messages looked at in one step of the search for a sparse segment's contents.
@@ -43,17 +46,57 @@ fn repeat(shared: &Shared, upkeep: impl Fn() -> Upkeep) -> Result<u64, StoreErro
     }
 }
 
+/// Removes from each class of streams what is past its own time: those that differ, and all others.
+///
+/// Where streams differ, what one class keeps stands in the others' way. So each goes on where it ended last time: what
+/// becomes final later lies behind.
+fn classes(
+    shared: &Shared,
+    upkeep: impl Fn(Past) -> Upkeep,
+    what: &'static str,
+    (keep_ms, streams): (i64, Vec<(Arc<str>, i64)>),
+    now_ms: i64,
+) -> Result<u64, StoreError> {
+    let names: Vec<Arc<str>> = streams.iter().map(|(name, _)| name.clone()).collect();
+    let alone = names.is_empty();
+    let others = (Of::AllBut(names), keep_ms);
+    let mut removed = 0;
+    for (of, keep_ms) in streams.into_iter().map(|(name, keep_ms)| (Of::Stream(name), keep_ms)).chain([others]) {
+        let before_ms = now_ms.saturating_sub(keep_ms);
+        // The class is known by what it means: another set of streams begins anew.
+        let class = (what, format!("{of:?}"));
+        let known = shared.looked.lock().get(&class).copied();
+        // What was looked at with a clock that was ahead is looked at again; and all is now and then, for what was in the
+        // capture mailbox at its turn.
+        let known = known.filter(|(hour, known)| !alone && *hour == now_ms / HOUR_MS && *known <= before_ms);
+        let after_ms = known.map_or(i64::MIN, |(_, known)| known);
+        removed += repeat(shared, || upkeep(Past { after_ms, before_ms, of: of.clone() }))?;
+        let mut looked = shared.looked.lock();
+        if looked.len() > CLASSES {
+            looked.clear();
+        }
+        looked.insert(class, (now_ms / HOUR_MS, before_ms));
+    }
+    Ok(removed)
+}
+
 /// Removes what is past its time; gives the number of messages removed.
 pub(super) fn retain(
     connection: &Connection,
     shared: &Arc<Shared>,
-    retention: Retention,
+    retention: &Retention,
     now_ms: i64,
 ) -> Result<u64, StoreError> {
-    repeat(shared, || Upkeep::Contents { retention, now_ms })?;
+    step(shared, Upkeep::Retention(retention.clone()))?;
+    let own = |own: &StreamRetention| Some((own.stream.clone(), own.content_ms?.max(RETURN_MS)));
+    let streams = retention.streams.iter().filter_map(own).collect();
+    classes(shared, Upkeep::Contents, "content", (retention.content_ms.max(RETURN_MS), streams), now_ms)?;
     repeat(shared, || Upkeep::Captured { before_ms: now_ms.saturating_sub(retention.captured_ms) })?;
-    let removed = repeat(shared, || Upkeep::Messages { before_ms: now_ms.saturating_sub(retention.events_ms) })?;
     repeat(shared, || Upkeep::Deliveries { before_ms: now_ms.saturating_sub(retention.events_ms) })?;
+    let own = |own: &StreamRetention| Some((own.stream.clone(), own.events_ms?));
+    let streams = retention.streams.iter().filter_map(own).collect();
+    let removed = classes(shared, Upkeep::Messages, "events", (retention.events_ms, streams), now_ms)?;
+    repeat(shared, || Upkeep::Windows { before_ms: now_ms })?;
     repeat(shared, || Upkeep::Keys { before_ms: now_ms.saturating_sub(KEY_MS) })?;
     let lanes_before = now_ms.saturating_sub(retention.events_ms.saturating_add(LANE_MS));
     repeat(shared, || Upkeep::Lanes { before_ms: lanes_before })?;

@@ -11,6 +11,7 @@ mod browse;
 mod claim;
 mod command;
 mod content;
+mod digest;
 mod encode;
 mod event;
 mod events;
@@ -87,7 +88,7 @@ impl Options {
             min_free_bytes: 256 << 20,
             ballast_bytes: 32 << 20,
             reader_threads: 2,
-            retention: Retention { content_ms: 0, events_ms: i64::MAX, captured_ms: i64::MAX },
+            retention: Retention { content_ms: 0, events_ms: i64::MAX, captured_ms: i64::MAX, streams: Arc::default() },
             faults: Arc::default(),
         }
     }

@@ -45,6 +45,19 @@ pub(super) fn state(number: u8) -> State {
     }
 }
 
+/// Whether a message's end was asked for.
+fn has_deadline(work: &Work<'_>, message: MessageId) -> Result<bool, Fault> {
+    let details: Option<String> = work
+        .connection
+        .prepare_cached("SELECT details FROM message WHERE id = ?1")?
+        .query_row([message.0], |row| row.get(0))?;
+    // Seldom: most messages have none.
+    match details.filter(|text| text.contains("\"deadline\"")) {
+        Some(text) => Ok(encode::read_details(Some(&text))?.deadline),
+        None => Ok(false),
+    }
+}
+
 impl Work<'_> {
     fn load_open(&mut self, id: RecipientId) -> Result<Option<OpenRow>, Fault> {
         let found = self
@@ -172,6 +185,7 @@ impl Work<'_> {
         self.change_state(message, row, to, at_ms);
         if let Operation::Hold(why) = &wish.operation {
             row.why = Some(why.clone());
+            message.parked = Some(message.expires);
         }
         let detail = Self::why_detail(&words)?;
         self.event(message, at_ms, Some(row.id.n), kind, AttemptColumn::None, detail.as_deref())?;
@@ -224,18 +238,23 @@ impl Work<'_> {
     }
 
     fn expire_message(&mut self, mut message: MessageRow, now_ms: i64, max: u32) -> Result<u32, Fault> {
-        let waiting: Vec<u32> = self
+        let resting: Vec<u32> = self
             .connection
-            .prepare_cached("SELECT n FROM recipient WHERE message = ?1 AND state = 0 ORDER BY n")?
+            .prepare_cached("SELECT n FROM recipient WHERE message = ?1 AND (state = 0 OR state = 2) ORDER BY n")?
             .query_map([message.id.0], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
+        let deadline = has_deadline(self, message.id)?;
         let mut expired = 0;
         // Looked at again when the first of those left may expire; when none waits, when one waits again.
         let mut again: Option<i64> = None;
-        for n in waiting {
+        for n in resting {
             let Some(mut row) = self.load_open(RecipientId { message: message.id, n })? else { continue };
+            // What is held waits for a person, unless it is worth nothing after its time.
+            if row.state == State::Held && !deadline {
+                continue;
+            }
             let from = row.due.unwrap_or(now_ms).saturating_add(GRACE_MS);
-            let ripe = row.attempts > 0 || from <= now_ms;
+            let ripe = deadline || row.attempts > 0 || from <= now_ms;
             if !ripe || expired >= max {
                 let at = if ripe { now_ms } else { from };
                 again = Some(again.map_or(at, |again| again.min(at)));
@@ -283,6 +302,19 @@ impl Work<'_> {
             self.lane_changed(LaneId(lane), 0, 0, now_ms);
         }
         Ok(())
+    }
+
+    /// Ends a recipient that a digest told of.
+    pub(super) fn end_folded(&mut self, id: RecipientId, why: &str, now_ms: i64) -> Result<(), Fault> {
+        let Some(mut row) = self.load_open(id)?.filter(|row| row.state == State::Held) else { return Ok(()) };
+        let Some(mut message) = self.load_message(id.message)? else { return Ok(()) };
+        self.change_state(&mut message, &mut row, State::Suppressed, now_ms);
+        row.why = Some(why.to_owned());
+        self.save_open(&row)?;
+        let detail = Self::why_detail(why)?;
+        let (n, kind) = (Some(id.n), EventKind::Suppressed);
+        self.event(&mut message, now_ms, n, kind, AttemptColumn::None, detail.as_deref())?;
+        self.save_message(&mut message, now_ms)
     }
 
     /// Sets a message aside whose content does not match its hash: kept, held, never delivered.

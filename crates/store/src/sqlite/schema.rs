@@ -14,6 +14,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0030_batches", include_str!("migrations/0030_batches.sql")),
     ("0020_suppression", include_str!("migrations/0020_suppression.sql")),
     ("0050_returned", include_str!("migrations/0050_returned.sql")),
+    ("0010_digests", include_str!("migrations/0010_digests.sql")),
 ];
 
 /// Version this program writes.

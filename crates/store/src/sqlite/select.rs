@@ -135,6 +135,11 @@ fn row_conditions(selector: &Selector, sql: &mut String, values: &mut Vec<Value>
         sql.push_str(" AND r.rule = ?");
         values.push(Value::Text(cause.clone()));
     }
+    if let Some(why) = &selector.why {
+        sql.push_str(" AND substr(r.why, 1, ?) = ?");
+        values.push(Value::Integer(why.chars().count() as i64));
+        values.push(Value::Text(why.clone()));
+    }
     let (lanes, lane_values) = lane_conditions(selector);
     if !lane_values.is_empty() {
         sql.push_str(" AND EXISTS (SELECT 1 FROM lane WHERE lane.id = r.lane");
@@ -249,7 +254,7 @@ fn by_lanes(
     let chunk = (2 * limit / lists.len().max(1)).clamp(1, limit.max(1));
     let mut heap = BinaryHeap::new();
     for (index, list) in lists.iter_mut().enumerate() {
-        fill(connection, list, after, chunk)?;
+        fill(connection, list, selector.why.as_deref(), after, chunk)?;
         if let Some(first) = list.rows.front() {
             heap.push(Reverse((*first, index)));
         }
@@ -263,7 +268,7 @@ fn by_lanes(
         let list = &mut lists[index];
         list.rows.pop_front();
         if list.rows.is_empty() && list.more {
-            fill(connection, list, id, chunk.max(8))?;
+            fill(connection, list, selector.why.as_deref(), id, chunk.max(8))?;
         }
         if let Some(next) = list.rows.front() {
             heap.push(Reverse((*next, index)));
@@ -298,13 +303,20 @@ fn listers(connection: &Connection, selector: &Selector) -> Result<Option<Vec<Li
     Ok((lanes.len() <= MERGE).then_some(lists))
 }
 
-fn fill(connection: &Connection, list: &mut Lister, after: RecipientId, chunk: usize) -> Result<(), Fault> {
-    let mut statement = connection.prepare_cached(
+fn fill(
+    connection: &Connection,
+    list: &mut Lister,
+    why: Option<&str>,
+    after: RecipientId,
+    chunk: usize,
+) -> Result<(), Fault> {
+    let condition = if why.is_some() { "AND substr(why, 1, length(?6)) = ?6" } else { "AND ?6 IS NULL" };
+    let mut statement = connection.prepare_cached(&format!(
         "SELECT message, n FROM recipient INDEXED BY recipient_rest
-         WHERE lane = ?1 AND state = ?2 AND (state = 0 OR state = 2) AND (message, n) > (?3, ?4)
-         ORDER BY message, n LIMIT ?5",
-    )?;
-    let values = params![list.lane, list.state as u8, after.message.0, after.n, chunk as i64];
+         WHERE lane = ?1 AND state = ?2 AND (state = 0 OR state = 2) AND (message, n) > (?3, ?4) {condition}
+         ORDER BY message, n LIMIT ?5"
+    ))?;
+    let values = params![list.lane, list.state as u8, after.message.0, after.n, chunk as i64, why];
     list.rows = statement
         .query_map(values, |row| Ok(RecipientId { message: MessageId(row.get(0)?), n: row.get(1)? }))?
         .collect::<Result<_, _>>()?;

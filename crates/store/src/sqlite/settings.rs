@@ -20,6 +20,8 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
         Kind::Webhook => "webhook",
         Kind::Mailbox => "mailbox",
         Kind::Inlet => "inlet",
+        Kind::Stream => "stream",
+        Kind::Key => "key",
     }
 }
 

@@ -298,7 +298,10 @@ impl Work<'_> {
                 self.lane_changed(lane, 1, 0, at_ms);
                 row.parked = Some(row.expires);
             }
-            State::Held => self.lane_changed(lane, 0, 1, at_ms),
+            State::Held => {
+                self.lane_changed(lane, 0, 1, at_ms);
+                row.parked = Some(row.expires);
+            }
             _ => row.pending -= 1,
         }
     }

@@ -49,6 +49,8 @@ pub(super) struct Shared {
     last_id: AtomicI64,
     pins: Mutex<Pins>,
     jobs: AtomicUsize,
+    /// Up to where retention has looked and in which hour, by what it looks for.
+    pub(super) looked: Mutex<HashMap<(&'static str, String), (i64, i64)>>,
 }
 
 impl Shared {
@@ -75,6 +77,7 @@ impl Shared {
             last_id: AtomicI64::new(last_id),
             pins: Mutex::default(),
             jobs: AtomicUsize::new(0),
+            looked: Mutex::default(),
         }
     }
 

@@ -1,12 +1,12 @@
 //! Small steps that keep the store in order; each is one command, so that mail goes on in between.
 
 use rusqlite::params;
+use rusqlite::types::Value;
 
-use super::command::{Moved, Upkeep};
+use super::command::{Moved, Of, Past, Upkeep};
 use super::fault::Fault;
 use super::work::Work;
 use crate::model::*;
-use crate::verbs::RETURN_MS;
 
 /// Rows a step touches: a few milliseconds.
 pub(super) const STEP: usize = 200;
@@ -15,12 +15,14 @@ impl Work<'_> {
     /// One step; gives how many rows it removed or moved. Less than [`STEP`]: there is no more for now.
     pub(super) fn upkeep(&mut self, step: &Upkeep) -> Result<u64, Fault> {
         match step {
-            Upkeep::Contents { retention, now_ms } => {
-                self.retention = *retention;
-                self.drop_contents(now_ms.saturating_sub(retention.content_ms.max(RETURN_MS)))
+            Upkeep::Retention(retention) => {
+                self.use_retention(retention);
+                Ok(0)
             }
+            Upkeep::Contents(past) => self.drop_contents(past),
             Upkeep::Captured { before_ms } => self.drop_captured(*before_ms),
-            Upkeep::Messages { before_ms } => self.remove_messages(*before_ms),
+            Upkeep::Messages(past) => self.remove_messages(past),
+            Upkeep::Windows { before_ms } => self.remove_windows(*before_ms),
             Upkeep::Keys { before_ms } => self.remove_keys(*before_ms),
             Upkeep::Lanes { before_ms } => self.remove_lanes(*before_ms),
             Upkeep::Batches { before_ms } => self.remove_batches(*before_ms),
@@ -73,13 +75,36 @@ impl Work<'_> {
         Ok(ids)
     }
 
-    fn drop_contents(&mut self, before_ms: i64) -> Result<u64, Fault> {
-        let ids = self.ids(
-            "SELECT id FROM message INDEXED BY message_content
-             WHERE final_at IS NOT NULL AND segment IS NOT NULL AND final_at <= ?1 AND captured = 0
-             ORDER BY final_at LIMIT ?2",
-            before_ms,
-        )?;
+    /// Messages of some streams that became final in a span, through an index on `final_at`.
+    fn past(&mut self, index: &str, past: &Past) -> Result<Vec<MessageId>, Fault> {
+        let streams: Vec<&str> = match &past.of {
+            Of::AllBut(others) => others.iter().map(|name| &**name).collect(),
+            Of::Stream(one) => vec![one],
+        };
+        let mut sql = format!(
+            "SELECT id FROM message INDEXED BY {index} WHERE final_at IS NOT NULL AND final_at > ?1 AND final_at <= ?2
+             AND captured = 0"
+        );
+        let mut values = vec![Value::Integer(past.after_ms), Value::Integer(past.before_ms)];
+        if !streams.is_empty() {
+            let not = if matches!(past.of, Of::AllBut(_)) { "NOT " } else { "" };
+            let marks = vec!["?"; streams.len()].join(", ");
+            sql.push_str(&format!(" AND stream {not}IN ({marks})"));
+            values.extend(streams.into_iter().map(|name| Value::Text(name.to_owned())));
+        }
+        if index == "message_content" {
+            sql.push_str(" AND segment IS NOT NULL");
+        }
+        sql.push_str(&format!(" ORDER BY final_at LIMIT {STEP}"));
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let ids = statement
+            .query_map(rusqlite::params_from_iter(values), |row| row.get(0).map(MessageId))?
+            .collect::<Result<_, _>>()?;
+        Ok(ids)
+    }
+
+    fn drop_contents(&mut self, past: &Past) -> Result<u64, Fault> {
+        let ids = self.past("message_content", past)?;
         for id in &ids {
             self.drop_content_of(*id)?;
         }
@@ -107,12 +132,8 @@ impl Work<'_> {
         Ok(ids.len() as u64)
     }
 
-    fn remove_messages(&mut self, before_ms: i64) -> Result<u64, Fault> {
-        let ids = self.ids(
-            "SELECT id FROM message INDEXED BY message_final
-             WHERE final_at IS NOT NULL AND final_at <= ?1 AND captured = 0 ORDER BY final_at LIMIT ?2",
-            before_ms,
-        )?;
+    fn remove_messages(&mut self, past: &Past) -> Result<u64, Fault> {
+        let ids = self.past("message_final", past)?;
         for id in &ids {
             let Some(mut row) = self.load_message(*id)? else { continue };
             self.drop_content(&mut row);

@@ -12,12 +12,12 @@ use super::command::{AcceptRequest, Command, Job, OperateRequest, PutRequest, Se
 use super::encode::Wish;
 use super::suppress::UnsuppressRequest;
 use super::{
-    SqliteStore, accept, backup, browse, content, encode, events, maintain, report, select, settings, suppress,
+    SqliteStore, accept, backup, browse, content, digest, encode, events, maintain, report, select, settings, suppress,
     suppressed, verify,
 };
 use crate::model::*;
 use crate::settings::{Document, Kind, SecretChange};
-use crate::verbs::{Browse, Intake, Maintain, Queue, Retention, Settings, Suppressions};
+use crate::verbs::{Browse, Intake, Maintain, Queue, Retention, Settings, Streams, Suppressions};
 use crate::{Pending, StoreError};
 
 /// Recipients an operation changes in one transaction: some milliseconds, then others have their turn.
@@ -316,9 +316,38 @@ impl Suppressions for SqliteStore {
     }
 }
 
+impl Streams for SqliteStore {
+    fn due_digests(&self, now_ms: i64, limit: u32, items: u32) -> Pending<Vec<Digest>> {
+        self.shared.readers.ask(move |connection| Ok(digest::due(connection, now_ms, limit, items)?))
+    }
+
+    fn next_digest_ms(&self) -> Pending<Option<i64>> {
+        self.shared.readers.ask(move |connection| Ok(digest::next_ms(connection)?))
+    }
+
+    fn finish_digest(&self, digest: DigestId, max: u32, now_ms: i64) -> Pending<u64> {
+        let (job, pending) = Job::new((digest, max, now_ms));
+        self.shared.queue.push(Command::FinishDigest(job));
+        pending
+    }
+
+    fn warn_late(&self, late: Vec<Late>, now_ms: i64) -> Pending<u64> {
+        if late.is_empty() {
+            return Pending::ready(Ok(0));
+        }
+        let (job, pending) = Job::new((late, now_ms));
+        self.shared.queue.push(Command::WarnLate(job));
+        pending
+    }
+
+    fn next_expiry_ms(&self) -> Pending<Option<i64>> {
+        self.shared.readers.ask(move |connection| Ok(digest::next_expiry_ms(connection)?))
+    }
+}
+
 impl Maintain for SqliteStore {
     fn retain(&self, retention: Retention, now_ms: i64) -> Pending<u64> {
-        self.job("retain", move |connection, shared| maintain::retain(connection, shared, retention, now_ms))
+        self.job("retain", move |connection, shared| maintain::retain(connection, shared, &retention, now_ms))
     }
 
     fn move_cursor(&self, name: &'static str, seq: i64) -> Pending<u64> {

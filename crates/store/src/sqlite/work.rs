@@ -60,7 +60,8 @@ impl<'c> Statements<'c> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?,
             load_message: connection.prepare(
-                "SELECT pending, last_event, segment, size, captured, expires, parked, final_at, leased FROM message WHERE id = ?1",
+                "SELECT pending, last_event, segment, size, captured, expires, parked, final_at, leased, stream FROM message
+                 WHERE id = ?1",
             )?,
             save_message: connection.prepare(
                 "UPDATE message SET pending = ?2, last_event = ?3, final_at = ?4, parked = ?5, captured = ?6, segment = ?7,
@@ -134,6 +135,8 @@ pub(super) struct MessageRow {
     pub(super) final_at: Option<i64>,
     /// A notice may have to return the content: it is not dropped at once.
     pub(super) returned: bool,
+    /// The content is kept for a while after the end.
+    pub(super) kept: bool,
 }
 
 /// What a recipient row says that changes.
@@ -251,10 +254,25 @@ impl<'c> Work<'c> {
         self.fresh.remove(&id)
     }
 
+    /// From now on this is how long things are kept.
+    pub(super) fn use_retention(&mut self, retention: &Retention) {
+        if self.retention != *retention {
+            self.retention = retention.clone();
+            // Their rows say what was kept before.
+            self.fresh.clear();
+        }
+    }
+
     pub(super) fn load_message(&mut self, id: MessageId) -> Result<Option<MessageRow>, Fault> {
         // Whoever loads a row is about to change it.
         self.fresh.remove(&id);
+        let retention = &self.retention;
         let row = self.statements.load_message.query_row([id.0], |row| {
+            let kept = if retention.streams.is_empty() {
+                retention.content_ms > 0
+            } else {
+                retention.content_ms_of(row.get_ref(9)?.as_str()?) > 0
+            };
             Ok(MessageRow {
                 id,
                 pending: row.get(0)?,
@@ -267,6 +285,7 @@ impl<'c> Work<'c> {
                 final_at: row.get(7)?,
                 leased: row.get(8)?,
                 returned: false,
+                kept,
             })
         });
         Ok(row.optional()?)
@@ -295,7 +314,7 @@ impl<'c> Work<'c> {
         }
         row.parked = None;
         row.final_at.get_or_insert(at_ms);
-        if self.retention.content_ms == 0 && !row.captured && !row.returned {
+        if !row.kept && !row.captured && !row.returned {
             self.drop_content(row);
         }
     }

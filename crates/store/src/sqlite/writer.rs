@@ -104,7 +104,7 @@ impl Writer {
         let segments =
             Segments::new(self.shared.segments(), self.setup.segment_bytes, next_segment, self.shared.faults.clone());
         let started = load_leased(connection, &self.shared)
-            .and_then(|()| Work::new(connection, self.shared.clone(), segments, self.setup.retention));
+            .and_then(|()| Work::new(connection, self.shared.clone(), segments, self.setup.retention.clone()));
         let mut work = match started {
             Ok(work) => work,
             Err(Fault::Broken(why)) => return End::Broken(why),
@@ -141,7 +141,7 @@ impl Writer {
             if let Err(why) = outcome {
                 return End::Broken(why);
             }
-            self.setup.retention = work.retention;
+            self.setup.retention = work.retention.clone();
             if self.written >= LOOK_EVERY {
                 self.look_at_disk();
             }
