@@ -406,7 +406,7 @@ async fn an_open_relay_is_told_from_a_closed_one_without_sending_anything() {
 async fn a_blocked_port_is_told_from_a_server_that_is_down() {
     let zones = Zones::start().await;
     let (sink, deaf) = (Sink::start().await, Deaf::start().await);
-    zones.loopback("other.test");
+    zones.loopback("other.test").line("1.0.0.127.in-addr.arpa PTR ec2-192-0-2-4.compute.amazonaws.com.");
     let net = net(None, Some(&zones));
     let mut plan = plan(deaf.port, Tls::None);
     plan.timeout = Duration::from_millis(500);
@@ -417,6 +417,7 @@ async fn a_blocked_port_is_told_from_a_server_that_is_down() {
     assert_failed(&report, Stage::Tcp, Reason::ConnectionTimeout);
     assert_eq!(signs(&report)[0], "network_blocks_port");
     assert_eq!(value(&report, "network_blocks_port", "tried"), "other.test");
+    assert_eq!(value(&report, "network_blocks_port", "network"), "Amazon EC2 and Lambda");
 
     plan.outside = false;
     let report = run(&net, &plan).await;

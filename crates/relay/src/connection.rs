@@ -453,7 +453,8 @@ fn demand_error(shared: &Shared, failure: Failure) -> Box<ConnectError> {
     error_at(shared, stage, failure)
 }
 
-fn error_at(shared: &Shared, stage: Stage, failure: Failure) -> Box<ConnectError> {
+/// A failure of our own, before anything was said to a server.
+pub(crate) fn error_at(shared: &Shared, stage: Stage, failure: Failure) -> Box<ConnectError> {
     let mut transcript = Transcript { started_ms: shared.now_ms(), ..Transcript::default() };
     transcript.push(proto::transcript::Step {
         stage,

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use net::client::{ClientAuth, ConnectError};
-use proto::transcript::{Failure, Stage, Step, Transcript};
+use proto::transcript::{Failure, Stage, Transcript};
 use secrecy::SecretString;
 use store::settings::{Kind, SecretChange};
 use store::{Attempt, Outcome};
 
 use crate::brake::{Hold, Leave, is_rejection};
-use crate::connection::{Errand, Opened, open_route};
+use crate::connection::{Errand, Opened, error_at, open_route};
 use crate::route::{Route, RouteKind};
 use crate::schedule::Job;
 use crate::secrets::Secrets;
@@ -175,13 +175,13 @@ async fn with_credential(
     }
     let Some(tokens) = shared.config.tokens.as_ref() else {
         let failure = Failure::Local { reason: "this program was started without a source of access tokens".into() };
-        return Err(no_token(shared, failure));
+        return Err(error_at(shared, Stage::Auth, failure));
     };
     let mut before: Option<Transcript> = None;
     loop {
         let Token { secret, fresh } = match tokens.token(route).await {
             Ok(token) => token,
-            Err(failure) => return Err(after(before, no_token(shared, failure))),
+            Err(failure) => return Err(after(before, error_at(shared, Stage::Auth, failure))),
         };
         match open_route(shared, route, errand, destination, auth(route, Some(&secret))).await {
             Err(error) if is_rejection(error.stage, &error.failure) => {
@@ -213,20 +213,6 @@ fn auth(route: &Route, secret: Option<&SecretString>) -> Option<ClientAuth> {
         mechanism: route.record.mechanism.clone().or(token),
         allow_plaintext: route.record.auth_without_tls,
     })
-}
-
-fn no_token(shared: &Shared, failure: Failure) -> Box<ConnectError> {
-    let mut transcript = Transcript { started_ms: shared.now_ms(), ..Transcript::default() };
-    transcript.push(Step {
-        stage: Stage::Auth,
-        started_us: 0,
-        took_us: 0,
-        sent: None,
-        reply: None,
-        fact: None,
-        failure: Some(failure.clone()),
-    });
-    Box::new(ConnectError { transcript, failure, stage: Stage::Auth })
 }
 
 /// Why mail of this route has to wait; nothing if there are connections that have signed in and take it.

@@ -1,12 +1,15 @@
 //! After a failure of the connection, its greeting or its encryption: what the port is, and which way works.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use explain::{PortBlock, blocked_ports};
 use futures_util::future::join_all;
 use net::client::Session;
 use net::dial::dial;
+use net::lookup::{Data, Kind};
 use net::tls::Verify;
+use proto::policy::spf::reverse_name;
 use proto::transcript::{Failure, Stage};
 
 use super::peek::{self, Service};
@@ -162,7 +165,21 @@ impl Probe<'_> {
         let elsewhere = looked.iter().any(|(_, other)| *other) || self.working.is_some();
         let kind = if elsewhere { "network_blocks_port" } else { "network_down" };
         let (host, port) = self.place();
-        self.sign(Stage::Tcp, kind, &[("host", &host), ("port", &port), ("tried", &tried)]);
+        let here = self.own_network().await;
+        let mut values = vec![("host", &*host), ("port", &*port), ("tried", &*tried)];
+        values.extend(here.map(|here| known_of(here, self.way.port)).unwrap_or_default());
+        self.sign(Stage::Tcp, kind, &values);
+    }
+
+    /// The cloud, hoster or provider whose network this machine is in, if the name of our own address tells.
+    async fn own_network(&self) -> Option<&'static PortBlock> {
+        let ours = self.plan.source.or_else(|| local_address(self.addresses.first().copied()?))?;
+        let name = reverse_name(ours);
+        let asked = tokio::time::timeout(LIMIT.min(self.plan.timeout), self.net.resolver.query(&name, Kind::Ptr));
+        asked.await.ok()?.records.iter().find_map(|data| match data {
+            Data::Ptr(name) => blocked_ports(name),
+            _ => None,
+        })
     }
 
     /// Whether a host of others answers on this port, and on any other; `None` if its name is not known.
@@ -183,6 +200,30 @@ impl Probe<'_> {
         let (same, rest) = answers.split_first()?;
         Some((*same, rest.iter().any(|answer| *answer)))
     }
+}
+
+/// Values of a sign: what is known of our own network, and of its blocking this port.
+fn known_of(here: &'static PortBlock, port: u16) -> Vec<(&'static str, &'static str)> {
+    let mut values = vec![("network", here.name.as_str())];
+    if here.blocked.contains(&port) {
+        values.extend([
+            ("how", here.how.as_str()),
+            ("instead", &here.instead),
+            ("ask", &here.ask),
+            ("form", &here.url),
+        ]);
+    }
+    // What is not known has a stand-in in the words.
+    values.retain(|(_, text)| !text.is_empty());
+    values
+}
+
+/// Our address towards a peer; nothing is sent.
+fn local_address(peer: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(peer).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// What became of another way.
@@ -216,5 +257,25 @@ fn looks_elsewhere(stop: &Stop) -> bool {
         Stage::Tcp | Stage::Banner => true,
         Stage::Tls => !matches!(stop.failure, Failure::Certificate { .. }),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_named_and_what_it_does_is_told_of_the_ports_it_blocks() {
+        let google = blocked_ports("4.2.0.192.bc.googleusercontent.com").unwrap();
+        let names = |port| known_of(google, port).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(25), ["network", "how", "instead"], "nobody opens it, so there is nobody to ask");
+        assert_eq!(names(587), ["network"]);
+        let aws = blocked_ports("ec2-192-0-2-4.compute.amazonaws.com").unwrap();
+        assert!(known_of(aws, 25).iter().any(|(name, text)| *name == "form" && text.starts_with("https://")));
+    }
+
+    #[test]
+    fn the_address_towards_this_machine_is_its_own() {
+        assert_eq!(local_address(([127, 0, 0, 1], 9).into()), Some([127, 0, 0, 1].into()));
     }
 }

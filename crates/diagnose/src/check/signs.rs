@@ -16,8 +16,8 @@
 /// | `family_not_here` | tcp | host, family, works | note: this machine has no way to that family; the other family works |
 /// | `other_port_works` | tcp, banner, tls | host, port, mode, try_port, try_mode | note: the port asked for fails, this one works (the failure itself stays the verdict) |
 /// | `no_port_answers` | tcp | host, port, ports | note: no other mail port of the host answers either |
-/// | `network_blocks_port` | tcp | host, port, tried | problem: hosts of others do not answer on this port either |
-/// | `network_down` | tcp | host, port, tried | problem: hosts of others answer on no port at all |
+/// | `network_blocks_port` | tcp | host, port, tried; network, how, instead, ask, form where our network is known | problem: hosts of others do not answer on this port either |
+/// | `network_down` | tcp | host, port, tried; network as above | problem: hosts of others answer on no port at all |
 /// | `wrong_tls_mode_implicit` | tls | host, port, mode, try_port, try_mode | problem: TLS from the first octet on a port that begins in the clear |
 /// | `wrong_tls_mode_starttls` | banner | host, port, mode, try_port, try_mode | problem: plain SMTP on a port that wants TLS from the first octet |
 /// | `tls_mode_found` | banner, tls | host, port, mode | note: the mode was not given and this one works |
