@@ -125,6 +125,7 @@ pub(crate) const FAILURE_KINDS: &[&str] = &[
     "auth_needs_tls",
     "token_refused",
     "token_unavailable",
+    "api_refused",
     "missing_extension",
     "too_large",
     "policy_host_not_listed",
@@ -171,6 +172,7 @@ pub(crate) fn kind_of(failure: &Failure) -> Option<(&'static str, Option<&str>)>
             ("token_refused", Some(if description.is_empty() { error } else { description }))
         }
         Failure::TokenUnavailable { reason } => ("token_unavailable", Some(reason)),
+        Failure::Api { text, .. } => ("api_refused", Some(text)),
         Failure::MissingExtension { .. } => ("missing_extension", None),
         Failure::TooLarge { .. } => ("too_large", None),
         Failure::Policy { policy, problem, reason, .. } => (policy_kind(*policy, *problem), Some(reason)),
@@ -233,6 +235,11 @@ fn failure_of(kind: &str, words: &str) -> Option<Failure> {
             Failure::TokenRefused { error: words.split(':').next().unwrap_or_default().into(), description: reason }
         }
         "token_unavailable" => Failure::TokenUnavailable { reason },
+        "api_refused" => {
+            let mut words = words.trim_start_matches("HTTP ").split([' ', ':']);
+            let status = words.next().and_then(|status| status.parse().ok()).unwrap_or(400);
+            Failure::Api { status, error: words.next().unwrap_or_default().into(), text: reason, wait_s: None }
+        }
         "missing_extension" => Failure::MissingExtension { extension: "SMTPUTF8".into() },
         "too_large" => Failure::TooLarge { size: 30_000_000, limit: 10_485_760 },
         "local" => Failure::Local { reason },

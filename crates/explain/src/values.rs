@@ -90,6 +90,13 @@ pub(crate) fn from_failure(values: &mut Values, failure: &Failure) {
             add(values, "error", error);
             add(values, "reason", description);
         }
+        Failure::Api { error, text, wait_s, .. } => {
+            add(values, "error", error);
+            add(values, "reason", text);
+            if let Some(wait_s) = wait_s {
+                add(values, "wait_s", &wait_s.to_string());
+            }
+        }
         Failure::Certificate { problem, names, not_after } => {
             if let CertificateProblem::Weak(reason) | CertificateProblem::Other(reason) = problem {
                 add(values, "reason", reason);

@@ -233,6 +233,18 @@ pub enum Failure {
         /// Why.
         reason: String,
     },
+    /// A provider's HTTP interface answered, and did not take what was asked of it.
+    Api {
+        /// Status of the response (RFC 9110 §15).
+        status: u16,
+        /// The interface's own word for it, `ErrorAccessDenied`; empty where it gave none. At most 100 octets.
+        error: String,
+        /// All of it in one line, `HTTP 403 ErrorAccessDenied: words`, escaped, at most 1,000 octets.
+        text: String,
+        /// The wait it asks for, seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_s: Option<u64>,
+    },
     /// The message needs an extension the server lacks.
     MissingExtension {
         /// "8BITMIME", "SMTPUTF8", "SIZE".

@@ -10,11 +10,13 @@ use proto::transcript::{Failure, PolicyProblem, Stage, Transcript, TransportPoli
 use store::{Attempt, Claim, Outcome, StoreError};
 
 use crate::accept::MAX_LINE;
+use crate::brake::Hold;
 use crate::config::Keep;
 use crate::connection::Worker;
 use crate::divert;
 use crate::schedule::{Job, Sign};
 use crate::settle::{self, Ended};
+use crate::signin;
 use crate::verdict::Peer;
 
 /// How long a recipient waits whose content cannot be read for a passing reason, milliseconds.
@@ -245,6 +247,9 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
     if shared.is_stopping() && !delivery.past_dot && delivery.end.is_none() {
         return returned(worker, &job.claim).await;
     }
+    if let Some(hold) = signin::told(worker, &delivery) {
+        return turned_away(worker, &job, delivery, &hold, started_ms).await;
+    }
     let mut sign = Sign::Other;
     let mut outcomes = Vec::with_capacity(job.claim.recipients.len());
     let mut postponed = Vec::new();
@@ -291,6 +296,20 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
         (true, Some(job)) => Next::Again(job),
         (false, rest) => Next::Close(rest),
     }
+}
+
+/// The credential was rejected with a message in hand, of which nothing was taken: it waits, as all others do.
+async fn turned_away(worker: &mut Worker, job: &Job, delivery: Delivery, hold: &Hold, started_ms: i64) -> Next {
+    if let Some(mut settling) = worker.settling.take() {
+        settling.done().await;
+    }
+    let shared = worker.shared.clone();
+    shared.failover.lock().failed(&worker.destination, shared.now_ms());
+    let transcript = Some(joined(worker.prelude.as_ref(), delivery.transcript));
+    let attempt = Attempt { transcript, ..attempt_of(worker, started_ms, Some(Stage::Auth)) };
+    signin::rejected(&shared, job, attempt, hold);
+    worker.sign = Sign::Other;
+    Next::Close(None)
 }
 
 /// The next hop may have taken the message for this recipient (RFC 1047): the content was sent, its reply never came.

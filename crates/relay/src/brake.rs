@@ -178,6 +178,7 @@ pub fn is_rejection(stage: Stage, failure: &Failure) -> bool {
     match failure {
         Failure::Refused(reply) => stage == Stage::Auth && reply.is_permanent() && reply.code != 504,
         Failure::TokenRefused { .. } => true,
+        Failure::Api { .. } => crate::graph::wire::is_about_the_token(failure),
         _ => false,
     }
 }

@@ -17,11 +17,14 @@ use crate::attempt::{self, Next};
 use crate::brake::Hold;
 use crate::dispatch::{destination_of, route_of};
 use crate::exchangers::{self, Exchange, Wanted};
+use crate::graph::{GraphConnection, Place};
+use crate::hop::Hop;
 use crate::route::{Route, RouteKind, RouteTls};
 use crate::schedule::{ConnectionId, Handed, Job, Sign, Ticket};
 use crate::settle::{self, Settling};
 use crate::shared::Shared;
-use crate::signin::{self, Trouble};
+use crate::signin::{self, Trouble, Turn};
+use crate::token::Tokens;
 use crate::transport::demand::{self, Demand};
 use crate::transport::sources;
 
@@ -31,7 +34,7 @@ pub(crate) struct Worker {
     pub(crate) route: Arc<Route>,
     /// Version of the settings in which the route was last seen unchanged.
     settings: i64,
-    pub(crate) connection: Connection,
+    pub(crate) connection: Hop,
     /// What its jobs are scheduled for.
     pub(crate) destination: Arc<str>,
     /// `mx.example.net [192.0.2.1]:25`.
@@ -42,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) note: Option<String>,
     /// The certificate was verified, for a host whose name can be trusted.
     pub(crate) assured: bool,
+    /// The turn at signing in, where only the first message's answer says what came of it.
+    pub(crate) turn: Option<Turn>,
     /// The last message's outcome, on its way to the disk.
     pub(crate) settling: Option<Settling>,
     /// What the last attempt said about the destination.
@@ -195,7 +200,7 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
         return abandon(shared, destination);
     };
     match result {
-        Ok(Opened { mut connection, demand, named }) => {
+        Ok(Opened { mut connection, demand, named, turn }) => {
             let peer = format!("{} [{}]:{}", connection.host(), connection.peer().ip(), connection.peer().port());
             let prelude = connection.take_transcript();
             let note = demand.note(&prelude);
@@ -210,6 +215,7 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
                 prelude: Some(prelude),
                 note,
                 assured,
+                turn,
                 settling: None,
                 sign: Sign::Other,
                 broken: false,
@@ -256,7 +262,7 @@ fn redispatch(shared: &Arc<Shared>, matches: impl FnMut(&Claim) -> bool) {
 /// waited. Another domain's hosts would refuse it for ever.
 async fn has_moved(shared: &Shared, route: &Route, errand: &Errand, destination: &Arc<str>) -> bool {
     match route.record.kind {
-        RouteKind::Smarthost => route.name != *destination,
+        RouteKind::Smarthost | RouteKind::Graph => route.name != *destination,
         RouteKind::Mx => match shared.exchangers.find(&errand.domain, errand.wanted).await {
             Ok(exchange) => destination_of(route, &exchange) != *destination,
             // The attempt to connect meets the same and records it.
@@ -329,10 +335,18 @@ impl Errand {
 
 /// A connection, with what it was made under.
 pub(crate) struct Opened {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Hop,
     demand: Demand,
     /// The host's name is the operator's own, or is proven, or stands in a policy (RFC 8689 §4.2.1).
     named: bool,
+    /// Where signing in is not over yet.
+    pub(crate) turn: Option<Turn>,
+}
+
+impl Opened {
+    fn smtp(connection: Connection, demand: Demand, named: bool) -> Self {
+        Self { connection: Hop::Smtp(Box::new(connection)), demand, named, turn: None }
+    }
 }
 
 /// Connects to the first of the route's hosts that takes us.
@@ -358,10 +372,31 @@ pub(crate) async fn open_route(
             let addresses = net.resolver.addresses(host).await.map_err(|failure| dns_error(shared, failure))?;
             let endpoint = Endpoint { host: host.clone(), port: route.port(), tls };
             let connection = net::client::connect(&net, &endpoint, &addresses, &settings).await.map_err(Box::new)?;
-            Ok(Opened { connection, demand: Demand::Nothing, named: true })
+            Ok(Opened::smtp(connection, Demand::Nothing, true))
         }
         (_, None) => Err(dns_error(shared, Failure::Local { reason: "route has no host".into() })),
     }
+}
+
+/// Where a Graph route leads, and how it is connected to.
+pub(crate) async fn graph_place(shared: &Shared, route: &Route) -> Result<Place, Box<ConnectError>> {
+    let local = |reason: String| dns_error(shared, Failure::Local { reason });
+    let settings = client_settings(shared, route, &route.name).map_err(|failure| dns_error(shared, failure))?;
+    let net = shared.net_for(route).map_err(local)?;
+    let host = route.record.next_host().ok_or_else(|| local("route has no host".into()))?;
+    let addresses = net.resolver.addresses(host).await.map_err(|failure| dns_error(shared, failure))?;
+    Ok(Place { net, settings, host: host.to_owned(), port: route.port(), addresses })
+}
+
+/// Connects to Graph. Whether the token is good, the first message tells.
+pub(crate) async fn open_graph(
+    shared: &Shared,
+    route: &Arc<Route>,
+    tokens: &Arc<dyn Tokens>,
+) -> Result<Opened, Box<ConnectError>> {
+    let place = graph_place(shared, route).await?;
+    let connection = GraphConnection::open(place, route.clone(), tokens.clone()).await?;
+    Ok(Opened { connection: Hop::Graph(Box::new(connection)), demand: Demand::Nothing, named: true, turn: None })
 }
 
 /// The first of a domain's hosts with which a connection comes about that meets its demands.
@@ -386,7 +421,7 @@ async fn open_exchanger(
                     match net::client::connect(net, &endpoint, &addresses, &settings).await {
                         Ok(connection) => {
                             let named = exchange.secure || demand.names_host();
-                            Ok(Opened { connection, demand, named })
+                            Ok(Opened::smtp(connection, demand, named))
                         }
                         Err(error) => Err(demand.explain(host, Box::new(error))),
                     }

@@ -67,7 +67,7 @@ pub(crate) fn by(shared: &Arc<Shared>, route: Arc<Route>, job: Job, other: Other
         return keep_test(shared, &route, job);
     }
     match route.record.kind {
-        RouteKind::Smarthost => add(shared, &route.name, &route, job, other),
+        RouteKind::Smarthost | RouteKind::Graph => add(shared, &route.name, &route, job, other),
         RouteKind::Mx => {
             let wanted = route.wanted_for(&job.claim.message);
             match shared.exchangers.known(&job.claim.lane.key.domain, wanted) {
@@ -95,7 +95,7 @@ fn add(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, job: Job, ot
     {
         return by(shared, fallback, job, Other::Never);
     }
-    if route.record.kind == RouteKind::Smarthost
+    if route.record.kind.has_account()
         && let Some(hold) = crate::signin::hold_of(shared, route)
     {
         return crate::signin::put_off(shared, job, &hold);

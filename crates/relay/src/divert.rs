@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::client::Delivery;
+use proto::transcript::Failure;
 use store::{Claim, Operation, Selector, State};
 
 use crate::connection::Worker;
@@ -33,7 +34,7 @@ pub(crate) fn fallback(shared: &Shared, destination: &Arc<str>, route: &Route, j
     let found = order(&route.record.fallback, chance).into_iter().find_map(|name| {
         let other = directory.route(name).filter(|other| other.name != route.name)?;
         let works = match other.record.kind {
-            RouteKind::Smarthost => {
+            RouteKind::Smarthost | RouteKind::Graph => {
                 !shared.failover.lock().is_out(&other.name, after_ms, now_ms)
                     && !is_spent(shared, other, &other.name, job.claim.lane.key.priority, after_ms)
             }
@@ -58,13 +59,14 @@ pub(crate) fn heed(worker: &Worker, claim: &Claim, delivery: &Delivery) {
     let mut failover = worker.shared.failover.lock();
     // Who wants nothing from us is no way out for mail, though it answers.
     let held = matches!(worker.sign, Sign::Hold(_));
-    if delivery.end.is_none() || held {
+    let refused = matches!(&delivery.failure, Some((_, Failure::Api { status: ..500, .. })));
+    if delivery.end.is_none() && !refused || held {
         if delivery.failure.is_some() || held {
             failover.failed(&worker.destination, worker.shared.now_ms());
         }
         return;
     }
-    if claim.lane.key.route != worker.route.name {
+    if delivery.end.is_some() && claim.lane.key.route != worker.route.name {
         failover.delivered += 1;
     }
     if failover.worked(&worker.destination) {
@@ -114,7 +116,7 @@ async fn outages(shared: &Arc<Shared>) {
         }
         tracing::warn!(%destination, seconds = after_ms / 1_000, "nothing works there: mail goes by a fallback route");
         redispatch(shared, &destination);
-        if route.record.kind == RouteKind::Smarthost {
+        if route.record.kind.has_account() {
             // What was put off for later need not wait: its next attempt goes by the fallback.
             let waiting =
                 Selector { route: Some(route.name.to_string()), state: Some(State::Waiting), ..Selector::default() };

@@ -19,6 +19,8 @@ mod divert;
 pub mod domain;
 mod exchangers;
 pub mod failover;
+pub mod graph;
+mod hop;
 mod notice;
 pub mod oauth;
 pub mod refusal;

@@ -143,6 +143,15 @@ impl OauthRecord {
         }
     }
 
+    /// What a token for Microsoft Graph is for; `None` where the provider is not Microsoft.
+    pub fn graph_scope(&self) -> Option<String> {
+        let host = crate::graph::wire::host_of(self.cloud);
+        (self.provider == Provider::Microsoft).then(|| match self.grant {
+            Grant::RefreshToken => format!("https://{host}/Mail.Send offline_access"),
+            Grant::ClientCredentials | Grant::ServiceAccount => format!("https://{host}/.default"),
+        })
+    }
+
     /// Problems that a person has to mend, in full sentences. A refresh token may come later, by signing in.
     pub fn problems(&self, secrets: &Secrets) -> Vec<String> {
         let mut problems = Vec::new();

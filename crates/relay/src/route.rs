@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use store::Message;
 
 use crate::failover::{DEFAULT_AFTER_S, Fallback};
+use crate::graph;
 use crate::oauth::OauthRecord;
 use crate::schedule::limit::Rates;
 use crate::schedule::{Account, Accounts, Limits};
@@ -25,12 +26,26 @@ use crate::transport::sources::{MAX_SOURCES, SourceRecord};
 pub enum RouteKind {
     /// To one host, usually with credentials.
     Smarthost,
+    /// By Microsoft Graph over HTTPS, from one mailbox.
+    Graph,
     /// To the recipient domain's mail exchangers (RFC 5321 §5.1).
     Mx,
     /// Into the built-in capture mailbox: looked at, never sent.
     Capture,
     /// Nowhere: accepted and forgotten.
     Discard,
+}
+
+impl RouteKind {
+    /// Whether it goes to one place, where one has an account: what fails there is about that, and not about a domain.
+    pub fn has_account(self) -> bool {
+        matches!(self, Self::Smarthost | Self::Graph)
+    }
+
+    /// Whether its mail leaves this machine.
+    pub fn leaves(self) -> bool {
+        self.has_account() || self == Self::Mx
+    }
 }
 
 /// When TLS is used towards the next hop.
@@ -54,10 +69,10 @@ pub enum RouteTls {
 pub struct RouteRecord {
     /// How it moves mail.
     pub kind: RouteKind,
-    /// Smart host name or address.
+    /// Smart host name or address; of a Graph route the host of the interface, by default that of the tenant's cloud.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Port; by default 587 (465 for implicit TLS, 25 for MX).
+    /// Port; by default 587 (465 for implicit TLS, 25 for MX, 443 for Graph).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// TLS; MX routes are `opportunistic` unless said otherwise.
@@ -69,7 +84,7 @@ pub struct RouteRecord {
     /// Verify the certificate although `tls` would require it: `false` is for tests only.
     #[serde(default = "yes")]
     pub verify: bool,
-    /// User name for AUTH; without one there is no AUTH.
+    /// User name for AUTH; without one there is no AUTH. Of a Graph route the mailbox that sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// SASL mechanism (`SCRAM-SHA-256`, `XOAUTH2`, …); without one the strongest that both sides have is used.
@@ -175,6 +190,26 @@ pub fn domain_matches(wanted: &str, domain: &str) -> bool {
 }
 
 impl RouteRecord {
+    /// The one host that mail goes to, if there is one.
+    pub fn next_host(&self) -> Option<&str> {
+        match (&self.host, self.kind) {
+            (Some(host), _) => Some(host),
+            (None, RouteKind::Graph) => {
+                Some(graph::wire::host_of(self.oauth.as_ref().map(|oauth| oauth.cloud).unwrap_or_default()))
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// The OAuth settings as tokens are asked for: those of a Graph route are for Graph.
+    pub fn token_settings(&self) -> Option<OauthRecord> {
+        let mut oauth = self.oauth.clone()?;
+        if self.kind == RouteKind::Graph {
+            oauth.scope = oauth.scope.clone().or_else(|| oauth.graph_scope());
+        }
+        Some(oauth)
+    }
+
     /// Problems that a person has to mend, in full sentences; empty if the record makes sense.
     pub fn problems(&self, secrets: &Secrets) -> Vec<String> {
         let mut problems = self.oauth.as_ref().map(|oauth| oauth.problems(secrets)).unwrap_or_default();
@@ -185,11 +220,22 @@ impl RouteRecord {
         };
         let smarthost = self.kind == RouteKind::Smarthost;
         say(smarthost && self.host.as_deref().is_none_or(str::is_empty), "A smart host route needs a host.");
-        say(!smarthost && self.host.is_some(), "Only a smart host route has a host.");
-        say(!smarthost && self.username.is_some(), "Only a smart host route has a user name.");
+        let graph = self.kind == RouteKind::Graph;
+        say(!smarthost && !graph && self.host.is_some(), "Only a smart host route has a host.");
+        say(!smarthost && !graph && self.username.is_some(), "Only a smart host route has a user name.");
+        say(graph && self.oauth.is_none(), "A Graph route needs OAuth: a tenant, a client ID and a credential.");
+        say(
+            graph && self.username.as_deref().is_none_or(|name| name.is_empty() || name.len() > 320),
+            "A Graph route needs the mailbox that sends as its user name.",
+        );
+        say(graph && self.mechanism.is_some(), "Graph takes a token and no AUTH mechanism.");
+        say(
+            graph && self.tls.is_some_and(|tls| tls != RouteTls::Implicit),
+            "Graph is reached by HTTPS: leave TLS out, or implicit.",
+        );
         let oauth = self.oauth.is_some();
         say(self.username.is_some() && !oauth && secrets.password.is_none(), "A user name needs a password.");
-        say(oauth && self.username.is_none(), "OAuth needs a user name: the mailbox that sends.");
+        say(oauth && !graph && self.username.is_none(), "OAuth needs a user name: the mailbox that sends.");
         say(
             oauth
                 && self.mechanism.as_ref().is_some_and(|name| Mechanism::parse(name).is_some_and(|m| !m.needs_token())),
@@ -225,10 +271,7 @@ impl RouteRecord {
             self.kind != RouteKind::Mx && self.destination_rates.is_some(),
             "Only an MX route has several destinations: limit the route itself.",
         );
-        say(
-            !self.fallback.is_empty() && !matches!(self.kind, RouteKind::Smarthost | RouteKind::Mx),
-            "Only a route that leaves this machine has fallbacks.",
-        );
+        say(!self.fallback.is_empty() && !self.kind.leaves(), "Only a route that leaves this machine has fallbacks.");
         say(self.fallback.iter().any(|one| one.weight == Some(0)), "A fallback with weight 0 would never be used.");
         for rates in [&self.rates, &self.destination_rates].into_iter().flatten() {
             problems.extend(rates.problems());
@@ -261,6 +304,7 @@ impl Route {
     pub fn tls(&self) -> RouteTls {
         self.record.tls.unwrap_or(match self.record.kind {
             RouteKind::Mx => RouteTls::Opportunistic,
+            RouteKind::Graph => RouteTls::Implicit,
             _ => RouteTls::Required,
         })
     }
@@ -269,9 +313,14 @@ impl Route {
     pub fn port(&self) -> u16 {
         self.record.port.unwrap_or(match (self.record.kind, self.tls()) {
             (RouteKind::Mx, _) => 25,
+            (RouteKind::Graph, _) => 443,
             (_, RouteTls::Implicit) => 465,
             _ => 587,
         })
+    }
+
+    fn default_connections(&self) -> u32 {
+        if self.record.kind == RouteKind::Graph { graph::wire::DEFAULT_CONNECTIONS } else { DEFAULT_CONNECTIONS }
     }
 
     /// What has to be known of a domain beside its mail exchangers.
@@ -289,7 +338,7 @@ impl Route {
     /// Limits of one of its destinations.
     pub fn limits(&self, destination: &Arc<str>) -> Limits {
         Limits {
-            connections: self.record.connections.unwrap_or(DEFAULT_CONNECTIONS).max(1),
+            connections: self.record.connections.unwrap_or(self.default_connections()).max(1),
             recipients: self.record.recipients_per_transaction.unwrap_or(DEFAULT_RECIPIENTS).max(1) as usize,
             accounts: self.accounts(destination),
         }

@@ -145,7 +145,7 @@ pub(crate) fn judged(shared: &Shared, via: &str, peer: Peer<'_>, stage: Stage, f
     let directory = shared.directory();
     let route = directory.route(via);
     let kind = route.map_or(RouteKind::Smarthost, |route| route.record.kind);
-    let host = peer.host.or_else(|| route.and_then(|route| route.record.host.as_deref()));
+    let host = peer.host.or_else(|| route.and_then(|route| route.record.next_host()));
     judge(&shared.rules(), kind, Peer { host, ..peer }, stage, failure)
 }
 

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use net::client::{ClientAuth, ConnectError};
+use net::client::{ClientAuth, ConnectError, Delivery};
 use proto::transcript::{Failure, Stage, Transcript};
 use secrecy::SecretString;
 use store::settings::{Kind, SecretChange};
 use store::{Attempt, Outcome};
 
 use crate::brake::{Hold, Leave, is_rejection};
-use crate::connection::{Errand, Opened, error_at, open_route};
+use crate::connection::{Errand, Opened, Worker, error_at, graph_place, open_graph, open_route};
 use crate::route::{Route, RouteKind};
 use crate::schedule::Job;
 use crate::secrets::Secrets;
@@ -31,14 +31,37 @@ pub(crate) enum Trouble {
     Rejected(Box<ConnectError>, Hold),
 }
 
-/// A place among those that may sign in; one that is dropped without a word says that nothing was learned.
-struct Place<'a> {
-    shared: &'a Shared,
-    route: &'a Route,
+/// A turn at signing in; one that is dropped without a word says that nothing was learned.
+pub(crate) struct Turn {
+    shared: Arc<Shared>,
+    route: Arc<Route>,
     said: bool,
 }
 
-impl Drop for Place<'_> {
+impl Turn {
+    fn accepted(mut self) {
+        self.said = true;
+        let (name, version) = (&self.route.name, self.route.version);
+        if self.shared.brakes.lock().accepted(name, version, self.shared.now_ms()) {
+            tracing::info!(route = %name, "the credential is accepted again: mail goes on");
+        }
+    }
+
+    fn rejected(mut self, failure: &Failure) -> Hold {
+        self.said = true;
+        rejection(&self.shared, &self.route, failure)
+    }
+}
+
+fn rejection(shared: &Shared, route: &Route, failure: &Failure) -> Hold {
+    let (name, now_ms) = (&route.name, shared.now_ms());
+    let hold = shared.brakes.lock().rejected(name, route.version, failure, now_ms);
+    let minutes = (hold.until_ms - now_ms) / 60_000;
+    tracing::warn!(route = %name, minutes, ?failure, "the credential is rejected: nobody signs in for a while");
+    hold
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
         if !self.said {
             self.shared.brakes.lock().undecided(&self.route.name, self.route.version);
@@ -48,11 +71,11 @@ impl Drop for Place<'_> {
 }
 
 fn signs_in(route: &Route) -> bool {
-    route.record.kind == RouteKind::Smarthost && route.record.username.is_some()
+    route.record.kind.has_account() && route.record.username.is_some()
 }
 
 /// Waits for the turn.
-async fn place<'a>(shared: &'a Shared, route: &'a Route) -> Result<Place<'a>, Hold> {
+async fn turn(shared: &Arc<Shared>, route: &Arc<Route>) -> Result<Turn, Hold> {
     loop {
         let news = shared.brake_news.notified();
         tokio::pin!(news);
@@ -60,7 +83,7 @@ async fn place<'a>(shared: &'a Shared, route: &'a Route) -> Result<Place<'a>, Ho
         news.as_mut().enable();
         let leave = shared.brakes.lock().ask(&route.name, route.version, shared.now_ms());
         match leave {
-            Leave::Go => return Ok(Place { shared, route, said: false }),
+            Leave::Go => return Ok(Turn { shared: shared.clone(), route: route.clone(), said: false }),
             Leave::Wait(hold) => return Err(hold),
             Leave::Queue => news.await,
         }
@@ -69,33 +92,60 @@ async fn place<'a>(shared: &'a Shared, route: &'a Route) -> Result<Place<'a>, Ho
 
 /// Connects, and signs in if the route says so.
 pub(crate) async fn connect(
-    shared: &Shared,
-    route: &Route,
+    shared: &Arc<Shared>,
+    route: &Arc<Route>,
     errand: &Errand,
     destination: &str,
 ) -> Result<Opened, Trouble> {
     if !signs_in(route) {
         return open_route(shared, route, errand, destination, None).await.map_err(Trouble::Failed);
     }
-    let mut place = place(shared, route).await.map_err(Trouble::Held)?;
-    let result = with_credential(shared, route, errand, destination).await;
-    let (name, version, now_ms) = (&route.name, route.version, shared.now_ms());
+    let turn = turn(shared, route).await.map_err(Trouble::Held)?;
+    let graph = route.record.kind == RouteKind::Graph;
+    let result = match graph {
+        true => with_token(shared, route).await,
+        false => with_credential(shared, route, errand, destination).await,
+    };
     match result {
-        Ok(connection) => {
-            place.said = true;
-            if shared.brakes.lock().accepted(name, version, now_ms) {
-                tracing::info!(route = %name, "the credential is accepted again: mail goes on");
-            }
-            Ok(connection)
+        Ok(mut opened) if graph => {
+            opened.turn = Some(turn);
+            Ok(opened)
+        }
+        Ok(opened) => {
+            turn.accepted();
+            Ok(opened)
         }
         Err(error) if is_rejection(error.stage, &error.failure) => {
-            place.said = true;
-            let hold = shared.brakes.lock().rejected(name, version, &error.failure, now_ms);
-            let minutes = (hold.until_ms - now_ms) / 60_000;
-            tracing::warn!(route = %name, minutes, failure = ?error.failure, "the credential is rejected: nobody signs in for a while");
+            let hold = turn.rejected(&error.failure);
             Err(Trouble::Rejected(error, hold))
         }
         Err(error) => Err(Trouble::Failed(error)),
+    }
+}
+
+/// What the answer to a message says about signing in, where messages carry the credential themselves.
+///
+/// A hold: the credential is rejected, and nobody tries it for a while.
+pub(crate) fn told(worker: &mut Worker, delivery: &Delivery) -> Option<Hold> {
+    if worker.route.record.kind != RouteKind::Graph {
+        return None;
+    }
+    let failure = delivery.failure.as_ref().map(|(_, failure)| failure);
+    match failure {
+        Some(failure) if is_rejection(Stage::Auth, failure) => Some(match worker.turn.take() {
+            Some(turn) => turn.rejected(failure),
+            None => {
+                let hold = rejection(&worker.shared, &worker.route, failure);
+                worker.shared.brake_news.notify_waiters();
+                hold
+            }
+        }),
+        // Anything else that Graph itself says, it says to whom it knows.
+        None | Some(Failure::Api { status: ..500, .. }) => {
+            worker.turn.take().into_iter().for_each(Turn::accepted);
+            None
+        }
+        Some(_) => None,
     }
 }
 
@@ -105,6 +155,11 @@ pub(crate) async fn prove(
     route: &Route,
     token: Option<&SecretString>,
 ) -> Result<(), Box<ConnectError>> {
+    if route.record.kind == RouteKind::Graph {
+        let place = graph_place(shared, route).await?;
+        let token = token.ok_or_else(|| error_at(shared, Stage::Auth, without_source()))?;
+        return place.probe(route.record.username.as_deref().unwrap_or_default(), token).await.map(drop);
+    }
     let secret = token.or(route.secrets.password.as_ref());
     open_route(shared, route, &Errand::nobody(), &route.name, auth(route, secret)).await?.connection.quit().await;
     Ok(())
@@ -174,8 +229,7 @@ async fn with_credential(
         return with_password(shared, route, errand, destination).await;
     }
     let Some(tokens) = shared.config.tokens.as_ref() else {
-        let failure = Failure::Local { reason: "this program was started without a source of access tokens".into() };
-        return Err(error_at(shared, Stage::Auth, failure));
+        return Err(error_at(shared, Stage::Auth, without_source()));
     };
     let mut before: Option<Transcript> = None;
     loop {
@@ -194,6 +248,17 @@ async fn with_credential(
             other => return other.map_err(|error| after(before, error)),
         }
     }
+}
+
+/// A token in hand, and a connection: Graph sees the one with the first message that comes over the other.
+async fn with_token(shared: &Shared, route: &Arc<Route>) -> Result<Opened, Box<ConnectError>> {
+    let tokens = shared.config.tokens.as_ref().ok_or_else(|| error_at(shared, Stage::Auth, without_source()))?;
+    tokens.token(route).await.map_err(|failure| error_at(shared, Stage::Auth, failure))?;
+    open_graph(shared, route, tokens).await
+}
+
+fn without_source() -> Failure {
+    Failure::Local { reason: "this program was started without a source of access tokens".into() }
 }
 
 /// What happened before stands before.

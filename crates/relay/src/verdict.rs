@@ -91,7 +91,7 @@ fn softens(rule: &Rule, kind: RouteKind, stage: Stage, failure: &Failure) -> boo
     match rule.advice(stage, Some(reply.class())) {
         Retry::Retry | Retry::Slow => true,
         // An MX route has no account that could be repaired.
-        Retry::HoldRoute => kind == RouteKind::Smarthost || rule.scope != Scope::Route,
+        Retry::HoldRoute => kind.has_account() || rule.scope != Scope::Route,
         Retry::Class | Retry::Stop => false,
     }
 }
@@ -101,7 +101,7 @@ fn sign(rule: &Rule, kind: RouteKind, wait_s: Option<u64>) -> Sign {
     let wait_ms = wait_s.and_then(|wait_s| i64::try_from(wait_s).ok()).map_or(0, |wait_s| wait_s * 1_000);
     // An MX route has no account that could be full or closed.
     let ours = match rule.scope {
-        Scope::Route => kind == RouteKind::Smarthost,
+        Scope::Route => kind.has_account(),
         Scope::Destination | Scope::OurAddress => true,
         _ => false,
     };
@@ -127,6 +127,7 @@ fn by_class(kind: RouteKind, stage: Stage, failure: &Failure) -> Verdict {
         }
         Failure::PrivateAddress { .. } if kind == RouteKind::Mx => Verdict::Permanent,
         Failure::MissingExtension { .. } | Failure::TooLarge { .. } => Verdict::Permanent,
+        Failure::Api { .. } if crate::graph::wire::is_final(failure) => Verdict::Permanent,
         // RFC 8689 §4.2.1: it is never downgraded, and another attempt would meet the same.
         Failure::Policy { policy: TransportPolicy::RequireTls, .. } => Verdict::Permanent,
         _ => Verdict::Transient,

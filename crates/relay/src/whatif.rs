@@ -157,7 +157,7 @@ async fn plan(shared: &Arc<Shared>, question: &Question) -> Plan {
         return plan;
     }
     settings(shared, &route, &mut plan);
-    let found = match (route.record.kind, &route.record.host) {
+    let found = match (route.record.kind, route.record.next_host()) {
         (RouteKind::Mx, _) => exchangers(shared, &route, &domain.into(), &mut plan).await,
         (_, Some(host)) => {
             plan.hosts.push(HostPlan::new(None, host));

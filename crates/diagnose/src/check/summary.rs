@@ -29,6 +29,7 @@ pub(super) fn failure(failure: &Failure) -> String {
         Failure::TokenRefused { error, description } if description.is_empty() => format!("no token: {error}"),
         Failure::TokenRefused { description, .. } => format!("no token: {description}"),
         Failure::TokenUnavailable { reason } => format!("no answer about a token: {reason}"),
+        Failure::Api { text, .. } => text.clone(),
         Failure::MissingExtension { extension } => format!("{extension} is needed and not offered"),
         Failure::TooLarge { size, limit } => format!("{size} octets, the server takes {limit}"),
         Failure::Policy { policy, host, reason, .. } => format!("{host}: {} is not met: {reason}", policy.name()),

@@ -183,6 +183,16 @@ impl Link {
         timer.within(limit, read).await.unwrap_or_else(|| Err(timeout(limit)))
     }
 
+    /// Reads once into a buffer; false at the end of the stream.
+    pub(super) async fn read(&mut self, into: &mut Vec<u8>, limit: Duration) -> Result<bool, Failure> {
+        let Self { socket, timer, .. } = self;
+        match timer.within(limit, socket.read(|octets| into.extend_from_slice(octets))).await {
+            Some(Ok(count)) => Ok(count > 0),
+            Some(Err(error)) => Err(broken(&error)),
+            None => Err(timeout(limit)),
+        }
+    }
+
     /// Returns when the peer sends or closes although nothing was asked. Cancel-safe: what came is kept.
     pub(super) async fn disturbed(&mut self) {
         let Self { socket, reader, .. } = self;

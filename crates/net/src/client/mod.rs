@@ -9,6 +9,7 @@ mod deliver;
 mod link;
 mod record;
 mod session;
+pub mod web;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};

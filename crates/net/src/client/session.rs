@@ -366,6 +366,10 @@ impl<'a> Session<'a> {
         }
     }
 
+    pub(super) fn into_parts(self) -> (Link, Recorder, Option<String>) {
+        (self.link, self.recorder, self.tls)
+    }
+
     fn failed(&mut self, stage: Stage, began: u64, sent: Option<&str>, failure: Failure) -> Failure {
         self.recorder.failure(stage, began, sent, &failure);
         failure

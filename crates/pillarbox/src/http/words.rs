@@ -29,6 +29,7 @@ pub fn failure(failure: &Failure) -> String {
         Failure::TokenRefused { error, description } if description.is_empty() => format!("no token: {error}"),
         Failure::TokenRefused { description, .. } => format!("no token: {description}"),
         Failure::TokenUnavailable { reason } => format!("the identity provider gave no answer: {reason}"),
+        Failure::Api { text, .. } => text.clone(),
         Failure::MissingExtension { extension } => format!("the message needs {extension}, which the server lacks"),
         Failure::TooLarge { size, limit } => format!("the message has {size} octets, the server takes {limit}"),
         Failure::Policy { policy, host, reason, .. } => format!("{} forbids {host}: {reason}", policy.name()),

@@ -1,5 +1,7 @@
 //! The addresses inside a `From`-like header value (RFC 5322 §3.4), tolerant of what programs write.
 
+use super::decode::decode_header_value;
+use super::encode::encode_phrase;
 use crate::address::Address;
 
 /// How many addresses of one value are looked at.
@@ -21,13 +23,49 @@ pub fn mailboxes_of(value: &[u8]) -> Vec<Option<Address>> {
     Mailboxes::new(value).take(MAX_MAILBOXES).collect()
 }
 
+/// The valid mailboxes of a header value: the name, written so that it is one phrase and nothing else, and the address.
+pub(super) fn each_mailbox(value: &[u8]) -> Vec<(String, Address)> {
+    let mut mailboxes = Mailboxes::new(value);
+    let mut all = Vec::new();
+    while let Some(found) = mailboxes.next() {
+        if let Some(address) = found {
+            all.push((phrase(&mailboxes.name), address));
+        }
+    }
+    all
+}
+
+/// Whether two addresses reach the same mailbox as far as anybody in practice is concerned.
+pub(super) fn is_same(one: &Address, other: &Address) -> bool {
+    one.as_str().eq_ignore_ascii_case(other.as_str())
+}
+
+fn phrase(raw: &[u8]) -> String {
+    let text = decode_header_value(raw.trim_ascii());
+    let mut plain = String::new();
+    let mut escaped = false;
+    for character in text.chars() {
+        match character {
+            '\\' if !escaped => escaped = true,
+            '"' if !escaped => {}
+            character => {
+                escaped = false;
+                plain.push(character);
+            }
+        }
+    }
+    if plain.trim().is_empty() { String::new() } else { encode_phrase(&plain) }
+}
+
 struct Mailboxes<'a> {
     rest: &'a [u8],
+    /// The words before the address of the last mailbox.
+    name: Vec<u8>,
 }
 
 impl<'a> Mailboxes<'a> {
     fn new(value: &'a [u8]) -> Self {
-        Self { rest: &value[..value.len().min(MAX_RAW)] }
+        Self { rest: &value[..value.len().min(MAX_RAW)], name: Vec::new() }
     }
 }
 
@@ -74,8 +112,12 @@ impl Iterator for Mailboxes<'_> {
             }
         }
         let has_name = !text.trim_ascii().is_empty();
+        self.name.clear();
         match angle {
-            Some(inside) => Some(parse(&inside)),
+            Some(inside) => {
+                self.name = text;
+                Some(parse(&inside))
+            }
             None if has_name => Some(parse(&text)),
             None => None,
         }

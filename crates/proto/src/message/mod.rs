@@ -10,6 +10,7 @@ mod encode;
 mod mailbox;
 mod mime;
 pub mod notice;
+mod readdress;
 mod scan;
 
 pub use complete::{
@@ -20,4 +21,5 @@ pub use date::{iso_date, rfc5322_date};
 pub use decode::{MAX_DISPLAY_CHARS, decode_header_value};
 pub use encode::{HeaderName, HeaderText, HeaderTextError, encode_phrase, encode_unstructured, fold};
 pub use mailbox::{mailbox_of, mailboxes_of};
+pub use readdress::{CannotReaddress, readdress};
 pub use scan::{Field, HeaderScan, MAX_FIELDS, MAX_HEADER_OCTETS, ScanError, scan};
