@@ -39,7 +39,7 @@ pub use normal::{Layer, Normal};
 pub use pattern::Pattern;
 pub use play::Played;
 pub use ports::{PortBlock, blocked_ports, port_blocks};
-pub use preset::{Preset, PresetTls, Region, SignIn, preset, preset_of_host, presets};
+pub use preset::{Preset, PresetTls, Region, SignIn, Speaks, preset, preset_of_host, presets};
 pub use provider::{Provider, Submission};
 pub use reason::{Reason, ReasonText};
 pub use render::{Explanation, RenderedFix};

@@ -20,6 +20,17 @@ pub enum PresetTls {
     Implicit,
 }
 
+/// What is spoken with a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Speaks {
+    /// SMTP.
+    #[default]
+    Smtp,
+    /// Microsoft Graph.
+    Graph,
+}
+
 /// How one signs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -57,6 +68,9 @@ pub struct Preset {
     pub names: Vec<String>,
     /// Provider or program, by its id.
     pub provider: String,
+    /// What is spoken with it.
+    #[serde(default)]
+    pub kind: Speaks,
     /// Name for people.
     pub name: String,
     /// Host; missing where everybody has their own.

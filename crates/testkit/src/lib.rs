@@ -8,6 +8,7 @@
 pub mod ca;
 pub mod client;
 pub mod daemon;
+pub mod graph;
 pub mod ledger;
 pub mod load;
 pub mod openssl;
@@ -19,6 +20,7 @@ pub mod zones;
 pub use ca::{Ca, Issued};
 pub use client::{Answer, Client};
 pub use daemon::{Daemon, DaemonPlan, free_port};
+pub use graph::{Fault, Graph};
 pub use ledger::{Reconciliation, reconcile};
 pub use load::{Load, LoadPlan, LoadReport};
 pub use openssl::OpenSsl;

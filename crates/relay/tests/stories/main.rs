@@ -13,6 +13,7 @@ mod connections;
 mod content;
 mod exchangers;
 mod failover;
+mod graph;
 mod faults;
 mod intake;
 mod limits;
