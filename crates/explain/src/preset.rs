@@ -76,6 +76,9 @@ pub struct Preset {
     /// Host; missing where everybody has their own.
     #[serde(default)]
     pub host: Option<String>,
+    /// Hosts of the same service elsewhere, which other settings decide on.
+    #[serde(default)]
+    pub other_hosts: Vec<String>,
     /// End that a host of one's own has there.
     #[serde(default)]
     pub host_like: Option<String>,
@@ -247,7 +250,8 @@ impl Preset {
         let like = self.host_like.as_ref().is_some_and(|end| {
             lower.strip_suffix(end.as_str()).is_some_and(|before| before.ends_with('.') && before.len() > 1)
         });
-        own || like || self.region_of(host).is_some()
+        let other = self.other_hosts.iter().any(|other| other.eq_ignore_ascii_case(host));
+        own || like || other || self.region_of(host).is_some()
     }
 
     /// Ports and modes that the provider offers at this preset's host: `(port, mode)`.
@@ -281,9 +285,12 @@ mod tests {
             let provider = preset.provider(base).unwrap_or_else(|| panic!("{id}: provider"));
             assert!(!preset.verify.is_empty() && !preset.help.is_empty() && !preset.wrong.is_empty(), "{id}");
             assert_eq!(preset.checked.len(), 10, "{id}");
-            assert!(preset.sign_in == SignIn::None || !preset.mechanisms(provider).is_empty(), "{id}: mechanisms");
+            let smtp = preset.kind == Speaks::Smtp;
+            let signs_in = smtp && preset.sign_in != SignIn::None;
+            assert!(!signs_in || !preset.mechanisms(provider).is_empty(), "{id}: mechanisms");
             assert!(!preset.username(provider).is_empty() && !preset.password(provider).is_empty(), "{id}: sign-in");
-            assert!(preset.sign_in != SignIn::Oauth || preset.mechanism.as_deref() == Some("XOAUTH2"), "{id}");
+            let by_token = smtp && preset.sign_in == SignIn::Oauth;
+            assert!(!by_token || preset.mechanism.as_deref() == Some("XOAUTH2"), "{id}");
             for rule in &preset.wrong {
                 assert!(base.rule(rule).is_some(), "{id}: {rule}");
             }

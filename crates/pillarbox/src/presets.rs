@@ -1,6 +1,6 @@
 //! Presets as they are shown, and a route's settings filled from one.
 
-use explain::{Preset, PresetTls, RuleBase, SignIn};
+use explain::{Preset, PresetTls, RuleBase, SignIn, Speaks};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -180,10 +180,19 @@ pub fn fill(preset: &Preset, host: &str, port: Option<u16>, base: &RuleBase, bod
             body.entry(name).or_insert(value);
         }
     };
-    put("kind", Some("smarthost".into()));
-    put("host", Some(host.into()));
-    put("port", Some(port.unwrap_or(preset.port).into()));
-    put("tls", Some(tls.into()));
+    match preset.kind {
+        Speaks::Smtp => {
+            put("kind", Some("smarthost".into()));
+            put("host", Some(host.into()));
+            put("port", Some(port.unwrap_or(preset.port).into()));
+            put("tls", Some(tls.into()));
+        }
+        // The host is that of the tenant's cloud.
+        Speaks::Graph => {
+            put("kind", Some("graph".into()));
+            put("port", port.map(Into::into));
+        }
+    }
     put("username", preset.user.clone().map(Into::into));
     put("connections", preset.connections.map(Into::into));
     put("messages_per_connection", preset.messages_per_connection.map(Into::into));
@@ -235,6 +244,10 @@ mod tests {
                 body.insert("username".into(), "ann@example.net".into());
             }
             fill(preset, &host, None, base, &mut body);
+            if preset.kind == Speaks::Graph {
+                let oauth = serde_json::json!({"provider": "microsoft", "grant": "refresh_token", "tenant": "t.test", "client_id": "app"});
+                body.insert("oauth".into(), oauth);
+            }
             let record: relay::route::RouteRecord = serde_json::from_value(Value::Object(body)).unwrap();
             let mut secrets = relay::secrets::Secrets::default();
             if preset.sign_in != SignIn::None {

@@ -158,7 +158,7 @@ pub(crate) async fn prove(
     if route.record.kind == RouteKind::Graph {
         let place = graph_place(shared, route).await?;
         let token = token.ok_or_else(|| error_at(shared, Stage::Auth, without_source()))?;
-        return place.probe(route.record.username.as_deref().unwrap_or_default(), token).await.map(drop);
+        return place.probe(route.record.username.as_deref().unwrap_or_default(), token).await;
     }
     let secret = token.or(route.secrets.password.as_ref());
     open_route(shared, route, &Errand::nobody(), &route.name, auth(route, secret)).await?.connection.quit().await;

@@ -1,6 +1,7 @@
 //! A check of a mail server as it is asked for, on the command line or by the API: reading what was asked, looking at
 //! the credentials, running the probe, and one report of both.
 
+pub mod graph;
 mod input;
 pub mod route;
 mod run;

@@ -52,7 +52,7 @@ pub struct Subject<'a> {
 /// What was noticed, with its words: problems first.
 pub fn settings(subject: &Subject<'_>, rules: &Arc<RuleBase>) -> Vec<Judged> {
     let record = subject.record;
-    let host = record.host.as_deref().unwrap_or_default();
+    let host = record.next_host().unwrap_or_default();
     let mut judge = Judge::new(rules.clone());
     judge.met(rules.provider_of_host(host).map(|provider| provider.id.as_str()));
     let mut found: Vec<Judged> = Vec::new();
@@ -97,8 +97,14 @@ impl Signs<'_> {
 
 fn signs(subject: &Subject<'_>, rules: &RuleBase) -> Vec<(&'static str, Values)> {
     let record = subject.record;
-    let host = record.host.as_deref().unwrap_or_default();
+    let host = record.next_host().unwrap_or_default();
     let mut signs = Signs { route: subject.name, host, all: Vec::new() };
+    if record.kind == RouteKind::Graph
+        && let Some(preset) = preset_of_host(host)
+    {
+        limits(record, preset, &mut signs);
+        from(subject, preset, rules, &mut signs);
+    }
     if record.kind == RouteKind::Smarthost {
         let preset = preset_of_host(host);
         security(record, &mut signs);
@@ -109,7 +115,7 @@ fn signs(subject: &Subject<'_>, rules: &RuleBase) -> Vec<(&'static str, Values)>
             from(subject, preset, rules, &mut signs);
         }
     }
-    if matches!(record.kind, RouteKind::Smarthost | RouteKind::Mx) {
+    if record.kind.leaves() {
         let any = |sender: &&(String, SenderRecord)| {
             !sender.1.disabled && sender.1.allowed_from.iter().any(|pattern| pattern == "*")
         };

@@ -177,7 +177,7 @@ impl FromStr for Source {
 pub enum RouteCommand {
     /// Add a route. One to a known provider is tried first, and saved only if it works.
     #[command(
-        after_help = "Examples:\n  pillarbox route add mail microsoft365 --username relay@example.com --password-from file:/run/secrets/relay --from relay@example.com --default\n  pillarbox route add aws ses --region eu-west-1 --username AKIAIOSFODNN7EXAMPLE --secret-access-key-file /run/secrets/aws\n  pillarbox route add provider --smarthost smtp.example.com:587 --username shop --password-from prompt --default\n  pillarbox route add office --smarthost smtp.office365.com --username relay@example.com --oauth microsoft --tenant example.com --client-id 11111111-2222-3333-4444-555555555555 --client-secret-file secret.txt\n  pillarbox route add direct --mx\n  pillarbox route add look --capture"
+        after_help = "Examples:\n  pillarbox route add mail microsoft365 --username relay@example.com --password-from file:/run/secrets/relay --from relay@example.com --default\n  pillarbox route add aws ses --region eu-west-1 --username AKIAIOSFODNN7EXAMPLE --secret-access-key-file /run/secrets/aws\n  pillarbox route add provider --smarthost smtp.example.com:587 --username shop --password-from prompt --default\n  pillarbox route add office --smarthost smtp.office365.com --username relay@example.com --oauth microsoft --tenant example.com --client-id 11111111-2222-3333-4444-555555555555 --client-secret-file secret.txt\n  pillarbox route add office microsoft365-graph --username relay@example.com --tenant example.com --client-id 11111111-2222-3333-4444-555555555555 --client-secret-file secret.txt\n  pillarbox route add direct --mx\n  pillarbox route add look --capture"
     )]
     Add {
         /// Name.

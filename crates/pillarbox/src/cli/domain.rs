@@ -9,7 +9,6 @@ use diagnose::domain::{Auditor, Guess, OwnKey, Plan, Section, SendingRoute, Smtp
 use explain::RuleBase;
 use net::{Clock, Dnssec, Resolver, ResolverSettings};
 use relay::domain::KeyState;
-use relay::route::RouteKind;
 
 use super::Fault;
 use super::args::Global;
@@ -129,10 +128,10 @@ async fn sending(global: &Global, loaded: &Loaded) -> Result<(Vec<SendingRoute>,
         })
     });
     let page: Page<RouteOut> = read(client.send(Method::GET, "/routes", serde_json::Value::Null).await?)?;
-    let sending = page.items.into_iter().filter(|out| matches!(out.route.kind, RouteKind::Smarthost | RouteKind::Mx));
+    let sending = page.items.into_iter().filter(|out| out.route.kind.leaves());
     let all = sending.map(|out| SendingRoute {
         name: out.name,
-        host: out.route.host.filter(|_| out.route.kind == RouteKind::Smarthost),
+        host: out.route.next_host().map(str::to_owned),
         source: out.route.source_address,
         helo: out.route.helo.or_else(|| Some(loaded.config.hostname.clone())),
     });

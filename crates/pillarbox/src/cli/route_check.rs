@@ -6,7 +6,6 @@ use anstyle::AnsiColor;
 use axum::http::Method;
 use explain::Severity;
 use proto::transcript::Stage;
-use relay::route::RouteKind;
 use serde_json::{Value, json};
 
 use super::Fault;
@@ -26,7 +25,7 @@ pub async fn run(global: &Global, client: &Client, name: &str, options: &CheckOp
     let path = format!("/routes/{}", escaped(name));
     let route: RouteOut = read(client.get(&path).await?)?;
     let audit = client.get(&format!("{path}/audit")).await?;
-    let server = match route.route.kind == RouteKind::Smarthost && !options.settings_only {
+    let server = match route.route.kind.has_account() && !options.settings_only {
         true => Some(probe(client, name, options).await?),
         false => None,
     };

@@ -79,10 +79,10 @@ pub async fn run(
     let senders: Page<SenderOut> = read(client.get("/senders").await?)?;
     let rules: Page<RuleOut> = read(client.get("/rules").await?)?;
     let base = super::rules::base(global)?;
-    let preset = route.route.host.as_deref().and_then(preset_of_host);
+    let preset = route.route.next_host().and_then(preset_of_host);
     let provider = preset.and_then(|preset| shown(preset, &base));
     let domains = domains(&senders.items, options);
-    let leaves = matches!(route.route.kind, RouteKind::Smarthost | RouteKind::Mx);
+    let leaves = route.route.kind.leaves();
     let records = match options.no_dns || !leaves {
         true => Vec::new(),
         false => {
@@ -247,10 +247,11 @@ fn about_provider(out: &mut String, provider: &PresetOut) {
 
 fn care(out: &mut String, route: &RouteOut, document: &Exported) {
     let name = cell(&route.name);
-    let _ = writeln!(
-        out,
-        "\n## How to test\n\n    pillarbox route check {name}\n    pillarbox check --route {name} --from ADDRESS --to ADDRESS --send"
-    );
+    let send = match route.route.kind {
+        RouteKind::Graph => String::new(),
+        _ => format!("\n    pillarbox check --route {name} --from ADDRESS --to ADDRESS --send"),
+    };
+    let _ = writeln!(out, "\n## How to test\n\n    pillarbox route check {name}{send}");
     if route.has_password {
         let _ = writeln!(
             out,

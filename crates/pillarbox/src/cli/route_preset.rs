@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use explain::credential::ses_smtp_password;
-use explain::{Preset, RuleBase, SignIn};
+use explain::{Preset, RuleBase, SignIn, Speaks};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
@@ -44,7 +44,10 @@ pub fn complete(
         false => {
             let wanted = signs_in || preset.sign_in == SignIn::Password || preset.sign_in == SignIn::Oauth;
             if wanted && !oauth && secret_key.is_none() && options.password_from.is_none() && !preset.same {
-                missing.0.push(password_missing(preset, &base));
+                missing.0.push(match preset.sign_in {
+                    SignIn::Oauth => oauth_missing(),
+                    _ => password_missing(preset, &base),
+                });
             }
             None
         }
@@ -59,6 +62,9 @@ pub fn complete(
             preset.name, preset.id
         )));
     }
+    if let (Speaks::Graph, Some(host)) = (preset.kind, &given.host) {
+        body.insert("host".into(), host.as_str().into());
+    }
     fill(preset, host.as_deref().unwrap_or_default(), given.port, &base, body);
     if let Some(password) = password {
         body.insert("password".into(), password.expose_secret().into());
@@ -67,6 +73,12 @@ pub fn complete(
 }
 
 fn host(preset: &Preset, given: &PresetOptions, talk: Talk, missing: &mut Missing) -> Result<Option<String>, Fault> {
+    if preset.kind == Speaks::Graph {
+        if given.region.is_some() {
+            return Err(Fault::Usage("the region of Graph is the cloud of the tenant: --cloud".into()));
+        }
+        return Ok(preset.host.clone());
+    }
     if let Some(host) = &given.host {
         if preset.host.is_some() {
             return Err(Fault::Usage(format!("{} has hosts of its own: leave --host out", preset.name)));
@@ -153,6 +165,12 @@ fn password(
     }
     let words = preset.provider(base).map(|provider| preset.password(provider)).unwrap_or_default();
     secret::asked_once(&format!("Password ({})", words.trim_end_matches('.'))).map(Some)
+}
+
+fn oauth_missing() -> String {
+    "--tenant TENANT --client-id ID --client-secret-file FILE (or --certificate FILE --certificate-key FILE): the application \
+     that sends; without a secret, `pillarbox route login` signs a person in"
+        .into()
 }
 
 fn password_missing(preset: &Preset, base: &RuleBase) -> String {

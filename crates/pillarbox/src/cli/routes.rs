@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Fault;
 use super::args::Global;
+use super::args_oauth::OauthProvider;
 use super::args_presets::{DerivedOptions, GuardOptions, PresetOptions};
 use super::args_settings::{RouteClear, RouteCommand, RouteKindArgs, RouteOptions, RuleCommand, Tls};
 use super::client::{Client, Need, escaped, read};
@@ -98,7 +99,12 @@ async fn add(global: &Global, client: &Client, new: New) -> Result<(), Fault> {
     let mut test = if new.test || new.guard.from.is_some() { Test::First } else { Test::No };
     let key_file = new.derived.secret_access_key_file.as_deref();
     if let Some(provider) = &new.kind.provider {
-        let oauth = route_oauth::fields(&new.options.oauth, &mut body)?;
+        let mut options = new.options.oauth.clone();
+        let graph = explain::preset(provider).is_some_and(|preset| preset.kind == explain::Speaks::Graph);
+        if graph && options.client_id.is_some() {
+            options.oauth.get_or_insert(OauthProvider::Microsoft);
+        }
+        let oauth = route_oauth::fields(&options, &mut body)?;
         route_preset::complete(provider, &new.preset, &new.options, (key_file, oauth), &mut body)?;
         test = Test::First;
     } else {
@@ -248,7 +254,7 @@ fn target(route: &RouteRecord) -> String {
     match (&route.host, route.port) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (Some(host), None) => host.clone(),
-        _ => String::new(),
+        _ => route.next_host().unwrap_or_default().to_owned(),
     }
 }
 

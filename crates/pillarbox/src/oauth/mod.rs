@@ -252,8 +252,8 @@ impl TokenSource {
 impl Tokens for TokenSource {
     fn token<'a>(&'a self, route: &'a Route) -> Boxed<'a, Result<Token, Failure>> {
         Box::pin(async move {
-            match &route.record.oauth {
-                Some(record) => self.get(&route.name, record, &route.secrets).await,
+            match route.record.token_settings() {
+                Some(record) => self.get(&route.name, &record, &route.secrets).await,
                 None => Err(Failure::Local { reason: "the route has no OAuth settings".into() }),
             }
         })

@@ -43,18 +43,23 @@ pub struct Place {
 }
 
 impl Place {
-    async fn connect(&self) -> Result<WebConnection, Box<ConnectError>> {
+    /// Connects, with TLS.
+    ///
+    /// # Errors
+    /// The last failure, with the steps of all addresses.
+    pub async fn connect(&self) -> Result<WebConnection, Box<ConnectError>> {
         WebConnection::connect(&self.net, &self.host, self.port, &self.addresses, &self.settings).await
     }
 
-    /// Asks whether a token may send for a mailbox, with a message to nobody: the steps, and why it may not.
-    pub async fn probe(&self, mailbox: &str, token: &SecretString) -> Result<Transcript, Box<ConnectError>> {
-        let mut web = self.connect().await?;
+    /// Asks whether a token may send for a mailbox, with a message to nobody.
+    ///
+    /// # Errors
+    /// Why it may not, or why there is no answer; the step is in the connection's transcript.
+    pub async fn ask_leave(&self, web: &mut WebConnection, mailbox: &str, token: &SecretString) -> Result<(), Failure> {
         let began = web.now_us();
         let (path, body) = (wire::path_of(mailbox), wire::probe(mailbox));
         let head = wire::head(&self.host, &path, body.len(), token);
-        let answer = web.ask(head.as_bytes(), &body, ANSWER, std::future::ready(true)).await;
-        let failure = match answer {
+        let failure = match web.ask(head.as_bytes(), &body, ANSWER, std::future::ready(true)).await {
             Ok(answer) => match wire::verdict(&answer, self.net.clock.now_ms() / 1_000) {
                 Verdict::Accepted(_) => None,
                 // What is wrong with the message to nobody is told only to whom may send.
@@ -66,16 +71,26 @@ impl Place {
         match failure {
             None => {
                 web.note_token();
-                let steps = web.take_transcript();
-                web.close().await;
-                Ok(steps)
+                Ok(())
             }
             Some(failure) => {
-                let stage = wire::stage_of(&failure);
-                web.note(stage, began, &format!("POST {path} (a message to nobody)"), Some(&failure));
-                Err(Box::new(ConnectError { transcript: web.take_transcript(), failure, stage }))
+                let sent = format!("POST {path} (a message to nobody)");
+                web.note(wire::stage_of(&failure), began, &sent, Some(&failure));
+                Err(failure)
             }
         }
+    }
+
+    /// Connects, asks, and closes.
+    ///
+    /// # Errors
+    /// Why the token may not send.
+    pub async fn probe(&self, mailbox: &str, token: &SecretString) -> Result<(), Box<ConnectError>> {
+        let mut web = self.connect().await?;
+        let asked = self.ask_leave(&mut web, mailbox, token).await;
+        let transcript = web.take_transcript();
+        web.close().await;
+        asked.map_err(|failure| Box::new(ConnectError { transcript, stage: wire::stage_of(&failure), failure }))
     }
 }
 

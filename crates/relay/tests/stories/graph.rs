@@ -98,9 +98,8 @@ async fn each_recipient_gets_one_copy_whatever_the_header_names() {
     all.sort();
     assert_eq!(all, ["a@x.test", "b@y.test", "c@x.test", "h@y.test", "i@w.test"], "{sent:#?}");
     assert!(sent.iter().all(|one| one.mailbox == MAILBOX && one.content.ends_with("\r\n\r\nonce upon a time\r\n")));
-    let attempts = scene.rig.store.attempts(id, 100).await.expect("the attempts");
-    assert!(attempts.iter().all(|one| one.reply.as_ref().is_some_and(|reply| reply.code == 202)), "{attempts:?}");
-    assert!(format!("{attempts:?}").contains("graph.microsoft.com [127.0.0.1]"), "{attempts:?}");
+    let events = format!("{:?}", scene.rig.store.events(id, 1_000).await.expect("events"));
+    assert!(events.contains("graph.microsoft.com [127.0.0.1]") && events.contains("202"), "{events}");
 }
 
 #[tokio::test]
@@ -144,7 +143,7 @@ async fn a_link_that_dies_before_the_end_of_the_message_was_no_delivery_and_anot
     let spare = Sink::start().await;
     let more = json!({"fallback": [{"route": "spare"}], "failover_after_s": 0});
     let scene = scene(&["good"], more, |setup, _| setup.route("spare", smarthost(&spare))).await;
-    let large = mail(&format!("X-Large: {}\r\n", "x".repeat(500))) + &"long ago\r\n".repeat(200_000);
+    let large = mail(&format!("X-Large: {}\r\n", "x".repeat(500))) + &"long ago\r\n".repeat(310_000);
     scene.graph.faults(std::iter::repeat_n(Fault::CutInBody(1_000), 50));
     let id = scene.rig.send_mail(&["a@x.test"], &large).await;
     scene.rig.becomes(id, &["delivered"]).await;

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use diagnose::check::Report;
 use net::Clock;
-use proto::transcript::Stage;
+use proto::transcript::{Failure, Stage};
 use relay::route::{RouteKind, RouteRecord, RouteTls};
 use relay::secrets::Secrets;
 use secrecy::SecretString;
@@ -19,7 +19,7 @@ use store::settings::Kind;
 use tokio::sync::Semaphore;
 
 use super::settings;
-use crate::check::{CheckIn, TlsMode, perform};
+use crate::check::{CheckIn, TlsMode, graph, perform};
 use crate::config::Config;
 use crate::http::Shared;
 use crate::http::auth::Admin;
@@ -48,22 +48,50 @@ impl Checks {
 /// Runs a check and gives its report, whatever it says.
 pub async fn run(State(app): State<Shared>, _: Admin, Json(mut input): Json<CheckIn>) -> Result<Response, Problem> {
     if let Some(name) = input.route.take() {
-        input = of_route(&app, &name, input).await?;
+        let document = settings::find(&app, Kind::Route, &name).await?;
+        let record: RouteRecord = settings::record(&document)?;
+        let secrets = super::routes::read_secrets(&document)?;
+        if record.kind == RouteKind::Graph {
+            let tokens = app.tokens()?;
+            let oauth = record.token_settings();
+            let token = async {
+                let none = || Failure::Local { reason: "the route has no OAuth settings".into() };
+                tokens.current(&name, oauth.as_ref().ok_or_else(none)?, &secrets).await
+            };
+            let report = of_graph(&app, &record, token).await?;
+            return Ok(axum::Json(report).into_response());
+        }
+        input = of_route(&app, &name, record, &secrets, input).await?;
     }
     probed(&app, input).await.map(|report| axum::Json(report).into_response())
 }
 
 /// Runs a check, if there is room for one more.
 pub async fn probed(app: &Shared, input: CheckIn) -> Result<Report, Problem> {
-    let full = || {
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, "4 checks are running: try again in a few seconds").retry_after(5)
-    };
     let _place = app.checks.room.clone().try_acquire_owned().map_err(|_| full())?;
     let rules = app.rules();
     let prepared = input.prepare(&rules, &app.hostname).map_err(Problem::fields)?;
     let checks = &app.checks;
     let mut nobody = |_: diagnose::check::Event<'_>| {};
-    let check = perform(&checks.config, checks.clock.clone(), rules, prepared, &mut nobody);
+    within(perform(&checks.config, checks.clock.clone(), rules, prepared, &mut nobody)).await
+}
+
+/// The check of a route to Graph, if there is room for one more.
+pub async fn of_graph(
+    app: &Shared,
+    record: &RouteRecord,
+    token: impl Future<Output = Result<SecretString, Failure>>,
+) -> Result<Report, Problem> {
+    let _place = app.checks.room.clone().try_acquire_owned().map_err(|_| full())?;
+    let checks = &app.checks;
+    within(graph::perform(&checks.config, checks.clock.clone(), app.rules(), record, token)).await
+}
+
+fn full() -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "4 checks are running: try again in a few seconds").retry_after(5)
+}
+
+async fn within(check: impl Future<Output = anyhow::Result<Report>>) -> Result<Report, Problem> {
     match tokio::time::timeout(LONGEST, check).await {
         Ok(Ok(report)) => Ok(report),
         Ok(Err(error)) => {
@@ -78,18 +106,21 @@ pub async fn probed(app: &Shared, input: CheckIn) -> Result<Report, Problem> {
 }
 
 /// Fills in what a route says. Its password goes to its own host only, as the route would send it.
-async fn of_route(app: &Shared, name: &str, input: CheckIn) -> Result<CheckIn, Problem> {
-    let document = settings::find(app, Kind::Route, name).await?;
-    let record: RouteRecord = settings::record(&document)?;
-    let secrets = super::routes::read_secrets(&document)?;
-    let token = match &record.oauth {
+async fn of_route(
+    app: &Shared,
+    name: &str,
+    record: RouteRecord,
+    secrets: &Secrets,
+    input: CheckIn,
+) -> Result<CheckIn, Problem> {
+    let token = match record.token_settings() {
         Some(oauth) => {
-            let asked = app.tokens()?.current(name, oauth, &secrets).await;
+            let asked = app.tokens()?.current(name, &oauth, secrets).await;
             Some(asked.map_err(|failure| super::sign_in::failed(app, Stage::Auth, &failure))?)
         }
         None => None,
     };
-    of_record(record, &secrets, token, input)
+    of_record(record, secrets, token, input)
 }
 
 /// The same of a route that need not be saved yet.

@@ -1,6 +1,7 @@
 //! A route is tried before it counts: with `?test=true` only settings are saved that the staged check went well with.
 
-use proto::transcript::Stage;
+use diagnose::check::Report;
+use proto::transcript::{Failure, Stage};
 use relay::route::{RouteKind, RouteRecord};
 use relay::secrets::Secrets;
 use serde::Deserialize;
@@ -55,27 +56,39 @@ impl Guard {
     /// # Errors
     /// 422 with the report where the check did not go well.
     pub async fn prove(&self, app: &Shared, record: &RouteRecord, secrets: &Secrets) -> Result<(), Problem> {
+        if record.kind == RouteKind::Graph {
+            let tokens = app.tokens()?;
+            let oauth = record.token_settings();
+            let token = async {
+                let none = || Failure::Local { reason: "the route has no OAuth settings".into() };
+                tokens.try_once(oauth.as_ref().ok_or_else(none)?, secrets).await
+            };
+            return told(&checks::of_graph(app, record, token).await?);
+        }
         if record.kind != RouteKind::Smarthost {
             // Mail exchangers differ by recipient, and what stays here needs no test.
             return Ok(());
         }
         let asked = CheckIn { from: self.from.clone(), ..CheckIn::default() };
-        let token = match &record.oauth {
+        let token = match record.token_settings() {
             Some(oauth) => {
-                let asked = app.tokens()?.try_once(oauth, secrets).await;
+                let asked = app.tokens()?.try_once(&oauth, secrets).await;
                 Some(asked.map_err(|failure| sign_in::failed(app, Stage::Auth, &failure))?)
             }
             None => None,
         };
         let input = checks::of_record(record.clone(), secrets, token, asked)?;
-        let report = checks::probed(app, input).await?;
-        if report.healthy {
-            return Ok(());
-        }
-        let title = report.findings.first().map(|found| found.explanation.title.clone()).unwrap_or_default();
-        let report = serde_json::to_value(&report).unwrap_or_default();
-        Err(Problem::untested(format!("the route was tried and does not work, so nothing was saved: {title}"), report))
+        told(&checks::probed(app, input).await?)
     }
+}
+
+fn told(report: &Report) -> Result<(), Problem> {
+    if report.healthy {
+        return Ok(());
+    }
+    let title = report.findings.first().map(|found| found.explanation.title.clone()).unwrap_or_default();
+    let report = serde_json::to_value(report).unwrap_or_default();
+    Err(Problem::untested(format!("the route was tried and does not work, so nothing was saved: {title}"), report))
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub fn failed(app: &Shared, stage: Stage, failure: &Failure) -> Problem {
 
 fn oauth_of(document: &Document) -> Result<(RouteRecord, OauthRecord), Problem> {
     let record: RouteRecord = settings::record(document)?;
-    match record.oauth.clone() {
+    match record.token_settings() {
         Some(oauth) if oauth.grant == Grant::RefreshToken => Ok((record, oauth)),
         _ => Err(Problem::field("/oauth/grant", "only a route with the grant refresh_token is signed in by a person")),
     }
@@ -139,9 +139,9 @@ pub async fn rotate(
     settings::merge(&mut fields, patch);
     let record: RouteRecord = settings::read(fields)?;
     check(&record, &new)?;
-    let token = match &record.oauth {
+    let token = match record.token_settings() {
         Some(oauth) => {
-            let asked = app.tokens()?.try_once(oauth, &new).await;
+            let asked = app.tokens()?.try_once(&oauth, &new).await;
             Some(asked.map_err(|failure| failed(&app, Stage::Auth, &failure))?)
         }
         None => None,
