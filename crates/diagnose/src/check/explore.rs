@@ -215,7 +215,8 @@ fn known_of(here: &'static PortBlock, port: u16) -> Vec<(&'static str, &'static 
     }
     // What is not known has a stand-in in the words.
     values.retain(|(_, text)| !text.is_empty());
-    values
+    // They stand where a sentence ends.
+    values.into_iter().map(|(name, text)| (name, text.trim_end_matches('.'))).collect()
 }
 
 /// Our address towards a peer; nothing is sent.
