@@ -9,7 +9,7 @@ use net::client::Session;
 use net::dial::dial;
 use net::lookup::{Data, Kind};
 use net::tls::Verify;
-use proto::policy::spf::reverse_name;
+use proto::policy::dns::reverse_name;
 use proto::transcript::{Failure, Stage};
 
 use super::peek::{self, Service};
