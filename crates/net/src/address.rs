@@ -3,6 +3,26 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::Cidr;
+
+/// Which addresses somebody else's choice of a host may lead to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guard {
+    allowed: Vec<Cidr>,
+}
+
+impl Guard {
+    /// Public addresses, and those of these networks.
+    pub fn new(allowed: impl IntoIterator<Item = Cidr>) -> Self {
+        Self { allowed: allowed.into_iter().collect() }
+    }
+
+    /// Whether one may connect to an address.
+    pub fn permits(&self, address: IpAddr) -> bool {
+        is_public(address) || self.allowed.iter().any(|network| network.contains(address))
+    }
+}
+
 /// Whether an address can be a stranger's machine: unicast, and not of loopback, link, private, shared, documentation
 /// or reserved blocks (RFC 6890). Forms of IPv6 that hold an IPv4 address are judged by that.
 pub fn is_public(address: IpAddr) -> bool {
@@ -79,6 +99,23 @@ mod tests {
             ["8.8.8.8", "100.128.0.1", "2a00:1450::1", "64:ff9b::808:808", "2002:808:808::1", "2606:4700::1111"]
         {
             assert!(is_public(outside.parse().unwrap()), "{outside}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_network_opens_itself_and_nothing_else() {
+        let guard = Guard::new(["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()]);
+        for (address, permitted) in [
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("fd12::1", true),
+            ("8.8.8.8", true),
+            ("10.2.0.1", false),
+            ("127.0.0.1", false),
+            ("64:ff9b::a01:203", false),
+            ("::1", false),
+        ] {
+            assert_eq!(guard.permits(address.parse().unwrap()), permitted, "{address}");
         }
     }
 }
