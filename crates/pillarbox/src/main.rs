@@ -12,6 +12,7 @@ mod oauth;
 mod presets;
 mod returned;
 mod serve;
+mod webhook;
 
 use std::process::ExitCode;
 

@@ -12,6 +12,7 @@ use super::args_presets::ProviderCommand;
 use super::args_report::{EXAMPLES as REPORT_EXAMPLES, ReportArgs};
 use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
+use super::args_webhook::WebhookCommand;
 
 /// Outbound mail that explains itself: relay, diagnosis and operation in one binary.
 #[derive(Debug, Parser)]
@@ -79,6 +80,9 @@ pub enum Command {
     /// Providers that a route can be made for.
     #[command(subcommand)]
     Provider(ProviderCommand),
+    /// Whom to tell by HTTP what became of messages.
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
     /// Look at captured mail.
     #[command(subcommand)]
     Capture(CaptureCommand),

@@ -12,6 +12,7 @@ pub mod args_presets;
 pub mod args_report;
 pub mod args_rules;
 pub mod args_settings;
+pub mod args_webhook;
 mod capture;
 mod check;
 mod check_commands;
@@ -71,6 +72,7 @@ mod sendmail_args;
 mod server;
 mod spf;
 mod stdio;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -175,6 +177,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Sender(command) => wait(senders::run(global, command)),
         Command::Provider(command) => providers::run(global, &command),
         Command::Route(command) => wait(routes::run(global, command)),
+        Command::Webhook(command) => wait(webhooks::run(global, command)),
         Command::Capture(command) => wait(capture::run(global, command)),
         Command::Status => wait(server::status(global)),
         Command::Reload => wait(server::reload(global)),

@@ -50,6 +50,8 @@ pub struct Config {
     pub dns_timeout: Duration,
     /// Whom to trust.
     pub roots: Roots,
+    /// Networks that webhooks may call though they are not public.
+    pub webhook_networks: Vec<Cidr>,
     /// Logging.
     pub log: Log,
     /// Streams that differ from the default.
@@ -222,6 +224,7 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         dns_servers: top.sockets("dns.servers"),
         dns_timeout: top.duration("dns.timeout"),
         roots: top.roots(),
+        webhook_networks: top.networks("webhooks.networks"),
         log: Log { json: top.text("log.format").as_deref() == Some("json"), level: top.log_level() },
         streams: streams(raw, base, top.problems),
         client: Client { server: top.text("client.server"), key_file: top.path("client.key_file") },

@@ -73,6 +73,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("retention", "How long things are kept when nothing is left to do with them."),
     ("dns", "Name servers."),
     ("tls", "Whom to trust when delivering."),
+    ("webhooks", "Whom to tell of events by HTTP is set with `pillarbox webhook`; here is what holds for all of them."),
     ("log", "What the program says while it runs."),
     ("stream", "One `[[stream]]` for each named class of mail that differs from the default."),
     ("client", "How the commands `send` and `sendmail` reach the server when they may not open its control socket."),
@@ -235,6 +236,12 @@ pub const KEYS: &[Key] = &[
         Shape::Text,
         "\"system\"",
         "`system`, `web` (the roots built in), `both`, or the path of a PEM file.",
+    ),
+    key(
+        "webhooks.networks",
+        Shape::Networks,
+        "[]",
+        "Networks that every webhook may call though they are not public: those of one's own applications. A webhook may have its own.",
     ),
     key("log.format", Shape::Choice(&["text", "json"]), "\"text\"", "`text` for people, `json` for collectors."),
     key(

@@ -70,6 +70,8 @@ pub struct App {
     pub tokens: Option<Arc<TokenSource>>,
     /// Sign-ins by device code.
     pub logins: Logins,
+    /// Whom to tell of events by HTTP.
+    pub hooks: crate::webhook::Hooks,
 }
 
 /// The handlers' state.

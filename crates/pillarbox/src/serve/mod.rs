@@ -141,6 +141,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     }
     serve_http(&tasks, &closing, app.clone(), web, control_listener);
     tasks.spawn(domains::run(app.clone(), closing.clone()));
+    tasks.spawn(crate::webhook::run(app.clone(), closing.clone()));
     tasks.spawn(watch_credentials(relay.clone(), app.clock.clone(), closing.clone()));
 
     let facts = report::Facts {
@@ -178,6 +179,7 @@ pub fn app(
         relay,
         rules_dir: config.rules_dir.clone(),
         checks: http::api::checks::Checks::new(config.clone(), clock.clone()),
+        hooks: crate::webhook::Hooks::new(config.clone(), clock.clone()),
         clock,
         domains: domains::of(config),
         hostname: config.hostname.clone(),

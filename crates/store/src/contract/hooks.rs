@@ -72,6 +72,25 @@ fn start(scene: &mut Scene) {
     assert_eq!(at(scene, HookStart::At(begun + 3 * HOUR)), 2);
     assert_eq!(at(scene, HookStart::At(begun + 3 * HOUR + 1)), 3);
     assert_eq!(at(scene, HookStart::At(scene.now + 1)), 5);
+    let address = super::scene::address("x@example.net");
+    let suppression = |at_ms| Suppression {
+        address: address.clone(),
+        scope: SuppressionScope::Global,
+        reason: SuppressionReason::Manual,
+        evidence: Evidence::default(),
+        who: "op".into(),
+        added_ms: at_ms,
+        expires_ms: Some(at_ms + 1_000 * HOUR),
+    };
+    for at_ms in [begun, begun + 2 * HOUR] {
+        scene.store.suppress(vec![suppression(at_ms)], Existing::Replace, at_ms).wait().unwrap();
+    }
+    for (start, behind) in
+        [(HookStart::At(0), 0), (HookStart::At(begun + 1), 1), (HookStart::At(scene.now), 2), (HookStart::Now, 2)]
+    {
+        at(scene, start);
+        assert_eq!(scene.store.hooks().wait().unwrap()[0].cursors.suppressions, behind, "{start:?}");
+    }
     let wrong = scene.store.hook_start("No Name".into(), HookStart::Now).wait();
     assert!(matches!(wrong, Err(StoreError::Invalid(_))), "{wrong:?}");
     scene.restart();
@@ -110,6 +129,10 @@ fn waiting(scene: &mut Scene) {
     assert_eq!(store.hook_due("b".into(), 500, 10).wait().unwrap(), []);
     assert_eq!(store.hook_next_due("b".into()).wait().unwrap(), None);
     assert_eq!(store.hooks().wait().unwrap()[0].waiting, 1);
+    assert_eq!(store.hook_resume("a".into(), json!({"paused": null}), 70).wait().unwrap(), 1);
+    let fresh = HookWaiting { attempts: 0, first_ms: 0, ..wait(3, 8, 70) };
+    assert_eq!(store.hook_due("a".into(), 70, 10).wait().unwrap(), [fresh]);
+    assert_eq!(store.hooks().wait().unwrap()[0].state, json!({"paused": null}));
     // Beginning anew reads again what waits behind that place.
     store.hook_start("a".into(), HookStart::At(0)).wait().unwrap();
     assert_eq!(store.hooks().wait().unwrap()[0].waiting, 0);

@@ -30,6 +30,8 @@ pub(super) enum HookChange {
     Progress { name: String, progress: Box<HookProgress>, state: String, log: Vec<String> },
     /// Lets everything that waits be due.
     Hasten { name: String, due_ms: i64 },
+    /// Goes on after a pause.
+    Resume { name: String, state: String, due_ms: i64 },
     /// Forgets all.
     Forget { name: String },
 }
@@ -44,6 +46,20 @@ impl Work<'_> {
                 let changed = self
                     .connection
                     .prepare_cached("UPDATE hook_waiting SET due = ?2 WHERE name = ?1 AND due > ?2")?
+                    .execute(params![name, due_ms])?;
+                Ok(changed as i64)
+            }
+            HookChange::Resume { name, state, due_ms } => {
+                let changed = self
+                    .connection
+                    .prepare_cached("UPDATE hook SET state = ?2 WHERE name = ?1")?
+                    .execute(params![name, state])?;
+                if changed == 0 {
+                    return Err(StoreError::NotFound.into());
+                }
+                let changed = self
+                    .connection
+                    .prepare_cached("UPDATE hook_waiting SET due = ?2, attempts = 0, first = 0 WHERE name = ?1")?
                     .execute(params![name, due_ms])?;
                 Ok(changed as i64)
             }
@@ -156,14 +172,26 @@ impl Work<'_> {
     }
 }
 
-fn newest_suppression(_: &Connection) -> Result<i64, Fault> {
-    Ok(0)
+fn newest_suppression(connection: &Connection) -> Result<i64, Fault> {
+    let newest = connection
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'suppression_change'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(newest.unwrap_or(0))
 }
 
 /// Where to begin so that nothing of this moment or later is left out.
 pub(super) fn cursors_at(connection: &Connection, at_ms: i64) -> Result<HookCursors, StoreError> {
     let events = event_before(connection, at_ms)?;
-    Ok(HookCursors { events, part: 0, suppressions: 0 })
+    let suppressions: Option<i64> = connection
+        .prepare_cached("SELECT seq - 1 FROM suppression_change WHERE at >= ?1 ORDER BY seq LIMIT 1")
+        .and_then(|mut statement| statement.query_row([at_ms], |row| row.get(0)).optional())
+        .map_err(Fault::from)?;
+    let suppressions = match suppressions {
+        Some(before) => before,
+        None => newest_suppression(connection)?,
+    };
+    Ok(HookCursors { events, part: 0, suppressions })
 }
 
 /// The last event before a moment. Numbers grow with time but for [`SKEW_MS`]: found by halving, then step by step.

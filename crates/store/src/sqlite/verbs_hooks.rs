@@ -84,6 +84,10 @@ impl Hooks for SqliteStore {
         self.hook(HookChange::Hasten { name, due_ms })
     }
 
+    fn hook_resume(&self, name: String, state: serde_json::Value, due_ms: i64) -> Pending<i64> {
+        self.hook(HookChange::Resume { name, state: state.to_string(), due_ms })
+    }
+
     fn hook_forget(&self, name: String) -> Pending<i64> {
         self.hook(HookChange::Forget { name })
     }

@@ -35,6 +35,8 @@ pub trait Hooks: Send + Sync {
     fn hook_progress(&self, name: String, progress: HookProgress) -> Pending<i64>;
     /// Everything that waits is due at this moment, Unix milliseconds, at the latest.
     fn hook_hasten(&self, name: String, due_ms: i64) -> Pending<i64>;
+    /// Goes on after a pause: notes how it is doing, and all that waits is due at this moment, as if it had never been tried.
+    fn hook_resume(&self, name: String, state: serde_json::Value, due_ms: i64) -> Pending<i64>;
     /// Forgets a webhook with all that waits and its log.
     fn hook_forget(&self, name: String) -> Pending<i64>;
 }

@@ -18,6 +18,7 @@ pub mod senders;
 pub mod settings;
 pub mod sign_in;
 pub mod unknown;
+pub mod webhooks;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -62,6 +63,13 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/domains/{name}/activate", post(domains::activate))
         .route("/domains/{name}/rotate", post(domains::rotate))
         .route("/domains/{name}/keys/{selector}", delete(domains::remove_key))
+        .route("/webhooks", get(webhooks::list).post(webhooks::add))
+        .route("/webhooks/{name}", get(webhooks::show).patch(webhooks::change).delete(webhooks::remove))
+        .route("/webhooks/{name}/test", post(webhooks::test))
+        .route("/webhooks/{name}/replay", post(webhooks::replay))
+        .route("/webhooks/{name}/deliveries", get(webhooks::deliveries))
+        .route("/webhooks/{name}/resume", post(webhooks::resume))
+        .route("/webhooks/{name}/rotate-secret", post(webhooks::rotate))
         .route("/captured", get(captured::list))
         .route("/captured/{id}", get(captured::show))
         .route("/captured/{id}/raw", get(captured::raw))
