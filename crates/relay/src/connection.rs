@@ -92,9 +92,13 @@ async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
     let shared = worker.shared.clone();
     let wake = Arc::new(Notify::new());
     let mut messages = 0;
+    let mut took_ms = None;
     while !shared.is_stopping() && messages < worker.route.messages_per_connection() && worker.is_current() {
         let (job, news) = {
             let mut schedule = shared.schedule.lock();
+            if let Some(took_ms) = took_ms.take() {
+                schedule.took(destination, took_ms);
+            }
             let job = schedule.take(destination, shared.now_ms());
             let news = schedule.take_news();
             if job.is_none() {
@@ -111,7 +115,9 @@ async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
             Some(Handed { job, ticket, watched }) => {
                 messages += 1;
                 worker.sign = Sign::Other;
+                let began_ms = shared.now_ms();
                 let next = attempt::run(worker, job).await;
+                took_ms = Some(shared.now_ms() - began_ms);
                 if ticket.is_some() || watched || matches!(worker.sign, Sign::Slow(_) | Sign::Hold(_)) {
                     heed(worker, ticket, next.left());
                 }

@@ -23,6 +23,7 @@ pub mod graph;
 mod hop;
 mod notice;
 pub mod oauth;
+pub mod outlook;
 pub mod refusal;
 pub mod route;
 pub mod run;

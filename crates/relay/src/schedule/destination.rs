@@ -14,7 +14,7 @@ use super::{ConnectionId, Job};
 const PRIORITIES: usize = 4;
 
 /// After this many batches of more urgent priorities in a row, one batch of a lower one goes.
-const URGENT_RUN: u32 = 50;
+pub(super) const URGENT_RUN: u32 = 50;
 
 /// What a destination takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,7 @@ struct Turns {
     /// Flows that have jobs, next one first.
     order: VecDeque<Flow>,
     jobs: usize,
+    recipients: usize,
 }
 
 impl Turns {
@@ -59,6 +60,7 @@ impl Turns {
         if queue.is_empty() {
             self.order.push_back(flow);
         }
+        self.recipients += job.claim.recipients.len();
         queue.push_back(job);
         self.jobs += 1;
     }
@@ -69,6 +71,7 @@ impl Turns {
         if queue.is_empty() {
             self.order.push_front(flow);
         }
+        self.recipients += job.claim.recipients.len();
         queue.push_front(job);
         self.jobs += 1;
     }
@@ -85,6 +88,7 @@ impl Turns {
             queue.push_front(Job { claim, content: job.content.clone() });
             self.jobs += 1;
         }
+        self.recipients -= job.claim.recipients.len();
         if queue.is_empty() {
             self.flows.remove(&flow);
         } else {
@@ -103,6 +107,7 @@ impl Turns {
         self.flows.retain(|_, queue| !queue.is_empty());
         self.order.retain(|flow| self.flows.contains_key(flow));
         self.jobs -= evicted.len();
+        self.recipients -= evicted.iter().map(|job| job.claim.recipients.len()).sum::<usize>();
         evicted
     }
 }
@@ -119,6 +124,8 @@ pub(super) struct Destination<W> {
     /// Of these, the ones that got as far as accepting mail.
     pub(super) established: u32,
     pub(super) idle: Vec<(ConnectionId, W)>,
+    /// Milliseconds that a message takes on a connection, on average over the last ones.
+    pub(super) took_ms: Option<f64>,
     /// Set while it cannot be reached at all.
     pub(super) pause: Pause,
     /// Set while it refuses further connections beside those it has.
@@ -140,6 +147,7 @@ impl<W> Destination<W> {
             open: 0,
             established: 0,
             idle: Vec::new(),
+            took_ms: None,
             pause: Pause::default(),
             crowd: Pause::default(),
             shape: Shape::default(),
@@ -150,6 +158,17 @@ impl<W> Destination<W> {
 
     pub(super) fn queued(&self) -> usize {
         self.priorities.iter().map(|turns| turns.jobs).sum()
+    }
+
+    pub(super) fn recipients(&self) -> usize {
+        self.priorities.iter().map(|turns| turns.recipients).sum()
+    }
+
+    /// Connections it may have now.
+    pub(super) fn allowed(&self, now_ms: i64) -> u32 {
+        let shaped = self.shape.connections(self.limits.connections.max(1));
+        // It refused more than it has.
+        if self.crowd.is_pausing(now_ms) { shaped.min(self.established.max(1)) } else { shaped }
     }
 
     pub(super) fn push_back(&mut self, job: Job) {

@@ -52,7 +52,7 @@ impl Meters {
     }
 
     /// Makes sure that the meters of these accounts are there, with these limits.
-    pub(super) fn set(&mut self, accounts: &[Account]) {
+    pub(crate) fn set(&mut self, accounts: &[Account]) {
         for account in accounts {
             match self.all.get_mut(&account.name) {
                 Some(meter) => meter.set(&account.rates),
@@ -148,6 +148,11 @@ impl Meters {
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// Recipients of a transaction of an account, on average, if there was one.
+    pub fn per_message(&self, name: &str) -> Option<f64> {
+        self.all.get(name)?.per_message()
     }
 
     /// The same of one account.

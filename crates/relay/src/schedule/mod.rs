@@ -9,6 +9,7 @@
 
 mod connections;
 mod destination;
+pub mod forecast;
 pub mod limit;
 mod meters;
 mod pause;
@@ -30,7 +31,7 @@ use destination::{Destination, Turn};
 use limit::Room;
 pub use meters::{Account, AccountStatus, Accounts, Meters, Permissions, SavedAccount, Ticket};
 pub use shape::Sign;
-pub use status::DestinationStatus;
+pub use status::{DestinationStatus, InMemory};
 pub use window::{Window, WindowLimits};
 
 /// Recipients of one message that can go in one transaction, in memory.
@@ -272,7 +273,12 @@ impl<W> Schedule<W> {
             // Asked once, so that it is known when to look again.
             _ => 1,
         };
-        (0..hands).map_while(|_| self.stir(name, now_ms)).collect()
+        let actions: Vec<_> = (0..hands).map_while(|_| self.stir(name, now_ms)).collect();
+        if actions.len() == hands as usize {
+            // There may be work for more of them as soon as more is written down.
+            self.unwritten.insert(name.clone());
+        }
+        actions
     }
 
     /// Wakes or opens a connection if the destination has more jobs than hands.

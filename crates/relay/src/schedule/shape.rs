@@ -3,6 +3,8 @@
 //! Being told to slow down halves rate and connections; what is taken afterwards raises them again little by little (additive
 //! increase, multiplicative decrease). A hold lets one message through after growing pauses. Pure: time is an argument.
 
+use super::forecast::Slowed;
+
 /// Least rate, messages a millisecond: one a minute.
 const LEAST: f64 = 1.0 / 60_000.0;
 /// Time without complaint in which a rate grows by as much as it was before it was first halved, milliseconds.
@@ -194,6 +196,15 @@ impl Shape {
     /// Until when it is held, Unix milliseconds.
     pub(super) fn held_until(&self) -> Option<i64> {
         self.hold.as_ref().map(|hold| hold.until_ms)
+    }
+
+    /// The rate it was slowed down to, and how it comes back.
+    pub(super) fn slowed(&self) -> Option<Slowed> {
+        let slow = self.slow.as_ref()?;
+        // Where it complained before it may well complain again: that is what is counted on.
+        let missing = (slow.full - slow.rate).max(0.0);
+        let recovers_ms = if slow.full > 0.0 { missing / slow.full * RECOVERY_MS } else { 0.0 };
+        Some(Slowed { now: slow.rate.min(slow.full), full: slow.full, recovers_ms })
     }
 
     /// Messages a minute, if it was slowed down.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Schedule;
 use super::destination::{Destination, Limits};
+use super::forecast::{Limit, Pace};
 use super::limit::Room;
 
 impl<W> Schedule<W> {
@@ -26,6 +27,47 @@ impl<W> Schedule<W> {
         }
     }
 
+    /// A message was given to a connection and has ended: how long that took.
+    pub fn took(&mut self, name: &str, took_ms: i64) {
+        if let Some(destination) = self.destinations.get_mut(name) {
+            let took_ms = took_ms.max(0) as f64;
+            let known = destination.took_ms.get_or_insert(took_ms);
+            *known += (took_ms - *known) / AVERAGED;
+        }
+    }
+
+    /// What is in memory for the destinations of a route, and how fast each takes it.
+    pub fn in_memory(&self, route: &str, now_ms: i64) -> Vec<InMemory> {
+        let of_route =
+            |name: &Arc<str>| name.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let one = |(name, destination): (&Arc<str>, &Destination<W>)| {
+            let held = [
+                destination.shape.held_until().map(|until| (until, Limit::Held)),
+                destination.pause.until().map(|until| (until, Limit::Unreachable)),
+            ];
+            InMemory {
+                name: name.clone(),
+                recipients: destination.recipients() as u64,
+                jobs: destination.queued() as u64,
+                connections: destination.open,
+                most_recipients: destination.limits.recipients,
+                pace: destination.took_ms.map(|took_ms| Pace {
+                    connections: f64::from(destination.allowed(now_ms)),
+                    took_ms,
+                    slowed: destination.shape.slowed(),
+                }),
+                not_before: held
+                    .into_iter()
+                    .flatten()
+                    .filter(|(until, _)| *until > now_ms)
+                    .max_by_key(|(until, _)| *until),
+            }
+        };
+        let mut all: Vec<_> = self.destinations.iter().filter(|(name, _)| of_route(name)).map(one).collect();
+        all.sort_by(|a, b| (b.recipients, &a.name).cmp(&(a.recipients, &b.name)));
+        all
+    }
+
     /// Jobs queued, connections and pause of each destination in memory, for status pages.
     pub fn overview(&self) -> Vec<DestinationStatus> {
         let mut all: Vec<_> = self
@@ -45,6 +87,28 @@ impl<W> Schedule<W> {
         all.sort_by(|a, b| b.queued.cmp(&a.queued).then_with(|| a.name.cmp(&b.name)));
         all
     }
+}
+
+/// Messages over which the time that one takes is averaged.
+const AVERAGED: f64 = 16.0;
+
+/// What is in memory for a destination.
+#[derive(Debug, Clone)]
+pub struct InMemory {
+    /// `route` or `route/mx group`.
+    pub name: Arc<str>,
+    /// Recipients that wait for a connection.
+    pub recipients: u64,
+    /// Messages they are of.
+    pub jobs: u64,
+    /// Connections open or being opened.
+    pub connections: u32,
+    /// Most recipients in one transaction.
+    pub most_recipients: usize,
+    /// How fast it goes, if a message went.
+    pub pace: Option<Pace>,
+    /// Nothing goes before this time, Unix milliseconds.
+    pub not_before: Option<(i64, Limit)>,
 }
 
 /// A destination as status pages show it.

@@ -194,7 +194,13 @@ fn by_cause(scene: &mut Scene) {
     assert_eq!(find(full()), ids[..2]);
     assert_eq!(find(by(|s| s.state = Some(State::Failed))), ids[3..]);
     assert_eq!(scene.operate(by(|s| s.cause = Some("greylisted".into())), Operation::Hold("x".into())), 1);
-    let line = |group: &str, pending, held, next_due_ms| QueueCount { group: group.into(), pending, held, next_due_ms };
+    let line = |group: &str, pending, held, next_due_ms| QueueCount {
+        group: group.into(),
+        pending,
+        urgent: 0,
+        held,
+        next_due_ms,
+    };
     assert_eq!(
         scene.store.counts(GroupBy::Cause, 10).wait().unwrap(),
         [line("mailbox-full", 2, 0, Some(later)), line("greylisted", 0, 1, None)]
@@ -212,12 +218,19 @@ fn counted(scene: &mut Scene) {
     scene.accept(&["a@two.test"], Start::Leased);
     scene.accept(&["b@two.test"], Start::Held("x".into()));
     let by_domain = scene.store.counts(GroupBy::Domain, 10).wait().unwrap();
-    let one = QueueCount { group: "one.test".into(), pending: 2, held: 0, next_due_ms: Some(scene.now + 5) };
-    let two = QueueCount { group: "two.test".into(), pending: 1, held: 1, next_due_ms: None };
+    let one = QueueCount { group: "one.test".into(), pending: 2, urgent: 0, held: 0, next_due_ms: Some(scene.now + 5) };
+    let two = QueueCount { group: "two.test".into(), pending: 1, urgent: 0, held: 1, next_due_ms: None };
     assert_eq!(by_domain, [one, two]);
     for group in [GroupBy::Route, GroupBy::Sender, GroupBy::Stream] {
         let counts = scene.store.counts(group, 10).wait().unwrap();
         assert_eq!((counts.len(), counts[0].pending, counts[0].held), (1, 3, 1));
     }
     assert_eq!(scene.store.counts(GroupBy::Domain, 1).wait().unwrap().len(), 1);
+    for start in [Start::Waiting(scene.now), Start::Leased, Start::Held("x".into())] {
+        let mut urgent = scene.message(&["c@two.test"], start);
+        urgent.recipients[0].lane = lane("mx", "c@two.test", 0);
+        scene.accept_this(urgent);
+    }
+    let by_route = scene.store.counts(GroupBy::Route, 1).wait().unwrap().remove(0);
+    assert_eq!((by_route.pending, by_route.urgent, by_route.held), (5, 2, 2));
 }

@@ -95,6 +95,8 @@ pub struct QueueCount {
     pub group: String,
     /// Recipients waiting or leased.
     pub pending: u64,
+    /// Of these, of urgent mail (priority 0); not counted by cause.
+    pub urgent: u64,
     /// Recipients held.
     pub held: u64,
     /// Earliest due time, Unix milliseconds.

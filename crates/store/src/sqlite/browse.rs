@@ -127,14 +127,16 @@ pub(super) fn counts(
     };
     // One walk through the table and sums here: an index on the group would cost a seek for each of 100,000 lanes.
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {column}, waiting, held, next_due FROM lane NOT INDEXED WHERE waiting > 0 OR held > 0"
+        "SELECT {column}, waiting, held, next_due, priority FROM lane NOT INDEXED WHERE waiting > 0 OR held > 0"
     ))?;
     let mut groups: HashMap<String, Sums> = HashMap::new();
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let group =
             row.get_ref(0)?.as_str().map_err(|error| Fault::Command(StoreError::Internal(error.to_string())))?;
-        let sums = Sums { pending: row.get(1)?, held: row.get(2)?, due: row.get(3)? };
+        let pending: i64 = row.get(1)?;
+        let urgent = if row.get::<_, u8>(4)? == URGENT { pending } else { 0 };
+        let sums = Sums { pending, urgent, held: row.get(2)?, due: row.get(3)? };
         match groups.get_mut(group) {
             Some(found) => found.add(&sums),
             None => {
@@ -151,7 +153,9 @@ pub(super) fn counts(
             GroupBy::Stream => &key.stream,
             GroupBy::Cause => continue,
         };
-        groups.entry(group.to_string()).or_default().pending += entry.count;
+        let sums = groups.entry(group.to_string()).or_default();
+        sums.pending += entry.count;
+        sums.urgent += if key.priority == URGENT { entry.count } else { 0 };
     }
     Ok(largest(groups, bounded(limit)))
 }
@@ -166,15 +170,20 @@ fn causes(connection: &Connection, limit: usize) -> Result<Vec<QueueCount>, Faul
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let rule: Option<String> = row.get(0)?;
-        groups.insert(rule.unwrap_or_default(), Sums { pending: row.get(1)?, held: row.get(2)?, due: row.get(3)? });
+        let sums = Sums { pending: row.get(1)?, urgent: 0, held: row.get(2)?, due: row.get(3)? };
+        groups.insert(rule.unwrap_or_default(), sums);
     }
     Ok(largest(groups, limit))
 }
+
+/// Priority of urgent mail.
+const URGENT: u8 = 0;
 
 /// What a group adds up to.
 #[derive(Default)]
 struct Sums {
     pending: i64,
+    urgent: i64,
     held: i64,
     due: Option<i64>,
 }
@@ -182,6 +191,7 @@ struct Sums {
 impl Sums {
     fn add(&mut self, other: &Self) {
         self.pending += other.pending;
+        self.urgent += other.urgent;
         self.held += other.held;
         self.due = [self.due, other.due].into_iter().flatten().min();
     }
@@ -202,6 +212,7 @@ fn largest(groups: HashMap<String, Sums>, limit: usize) -> Vec<QueueCount> {
     let count = |(group, sums): (String, Sums)| QueueCount {
         group,
         pending: sums.pending as u64,
+        urgent: sums.urgent as u64,
         held: sums.held as u64,
         next_due_ms: sums.due,
     };

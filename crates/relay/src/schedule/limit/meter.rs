@@ -131,7 +131,7 @@ impl Meter {
         self.handed.messages += 1;
         self.handed.recipients += u64::from(recipients);
         let block = self.block();
-        let low = |permitted: u64, handed: u64, block: u64| permitted.saturating_sub(handed) < block / 2;
+        let low = |permitted: u64, handed: u64, block: u64| permitted.saturating_sub(handed) <= block / 2;
         self.hungry |= low(self.permitted.messages, self.handed.messages, block.messages)
             || low(self.permitted.recipients, self.handed.recipients, block.recipients);
     }
@@ -206,6 +206,11 @@ impl Meter {
         self.dirty = true;
     }
 
+    /// Recipients of a transaction, on average, if there was one.
+    pub fn per_message(&self) -> Option<f64> {
+        (self.handed.messages > 0).then(|| self.handed.recipients as f64 / self.handed.messages as f64)
+    }
+
     /// Used and allowed of each window that is limited, for status pages and forecasts.
     pub fn overview(&mut self, now_ms: i64) -> Vec<WindowStatus> {
         let mut all = Vec::new();
@@ -223,6 +228,7 @@ impl Meter {
                 per,
                 unit,
                 span_ms: span.span_ms,
+                bucket_ms: span.bucket_ms,
                 limit,
                 ordinary: self.rates.share(span, limit, URGENT + 1),
                 used: used.min(u64::from(u32::MAX)) as u32,

@@ -117,6 +117,9 @@ pub struct WindowStatus {
     /// Length, milliseconds.
     #[serde(skip)]
     pub span_ms: i64,
+    /// How finely it is counted, milliseconds: what ends is free again when its bucket's end has gone by for that length.
+    #[serde(skip)]
+    pub bucket_ms: i64,
     /// Most in any such time.
     pub limit: u32,
     /// Of these, what mail that is not urgent may use.

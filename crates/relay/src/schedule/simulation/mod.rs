@@ -2,6 +2,7 @@
 //!
 //! Each test states a property that an operator would notice, and holds for every seed.
 
+mod foreseen;
 mod world;
 
 use std::sync::Arc;

@@ -39,7 +39,7 @@ pub(super) enum Happens {
     Opened(Arc<str>, ConnectionId),
     Sent(Arc<str>, ConnectionId, Vec<(LaneId, i64, u32)>),
     Idle(Arc<str>, ConnectionId, u64),
-    Tick,
+    Tick(u64),
     Written,
 }
 
@@ -58,8 +58,8 @@ pub(super) struct World {
     pub(super) dice: Dice,
     pub(super) schedule: Schedule<(Arc<str>, ConnectionId)>,
     pub(super) hosts: HashMap<Arc<str>, Host>,
-    /// What waits in the store, by lane, oldest first.
-    pub(super) backlog: BTreeMap<i64, (Arc<Lane>, VecDeque<Claim>)>,
+    /// What waits in the store, by lane, urgent ones first; in each the oldest first.
+    pub(super) backlog: BTreeMap<(u8, i64), (Arc<Lane>, VecDeque<Claim>)>,
     pub(super) events: BinaryHeap<Reverse<(i64, u64, Happens)>>,
     pub(super) serial: u64,
     pub(super) sleeping: HashMap<ConnectionId, u64>,
@@ -76,6 +76,16 @@ pub(super) struct World {
     pub(super) jobs: HashMap<ConnectionId, Job>,
     /// Of messages under way.
     pub(super) tickets: HashMap<ConnectionId, Ticket>,
+    /// The last tick that was asked for: earlier ones are void.
+    pub(super) ticks: u64,
+    /// Mail waits for something to be written down.
+    pub(super) hungry: bool,
+    /// Recipients accepted: of urgent mail, and of other.
+    pub(super) accepted: [u64; 2],
+    /// Lanes of urgent mail.
+    pub(super) urgent: HashSet<LaneId>,
+    /// When jobs under way began.
+    pub(super) began: HashMap<ConnectionId, i64>,
     /// What is being written down.
     pub(super) writing: Option<Permissions>,
 }
@@ -111,6 +121,11 @@ impl World {
             jobs: HashMap::new(),
             made: 0,
             tickets: HashMap::new(),
+            accepted: [0; 2],
+            urgent: HashSet::new(),
+            ticks: 0,
+            hungry: false,
+            began: HashMap::new(),
             writing: None,
         }
     }
@@ -159,10 +174,16 @@ impl World {
     /// A message comes in: straight into memory if there is room, else into the store.
     pub(super) fn accept(&mut self, lane: &Arc<Lane>, recipients: u32) {
         let claim = self.claim(lane, recipients);
+        let is_urgent = lane.key.priority == 0;
+        self.accepted[usize::from(!is_urgent)] += u64::from(recipients);
+        if is_urgent {
+            self.urgent.insert(lane.id);
+        }
         if self.schedule.window_mut().reserve(lane.id, lane.key.priority, recipients as usize) {
             self.admit(claim);
         } else {
-            let entry = self.backlog.entry(lane.id.0).or_insert_with(|| (lane.clone(), VecDeque::new()));
+            let entry =
+                self.backlog.entry((lane.key.priority, lane.id.0)).or_insert_with(|| (lane.clone(), VecDeque::new()));
             entry.1.push_back(claim);
             self.schedule.window_mut().due_at(self.now_ms);
         }
@@ -205,6 +226,9 @@ impl World {
     }
 
     pub(super) fn work(&mut self, name: Arc<str>, id: ConnectionId) {
+        if let Some(began) = self.began.remove(&id) {
+            self.schedule.took(&name, self.now_ms - began);
+        }
         match self.schedule.take(&name, self.now_ms) {
             Some(Handed { job, ticket, watched: _ }) => {
                 let host = &self.hosts[&name];
@@ -216,6 +240,7 @@ impl World {
                     self.tickets.insert(id, ticket);
                 }
                 self.jobs.insert(id, job);
+                self.began.insert(id, self.now_ms);
                 self.after(takes, Happens::Sent(name, id, sent));
             }
             None => {
@@ -271,7 +296,7 @@ impl World {
     /// Runs until nothing happens any more, or the time is over.
     pub(super) fn run(&mut self, until_ms: i64) {
         self.refill();
-        self.after(1, Happens::Tick);
+        self.tick_after(1);
         while let Some(Reverse((at, _, happens))) = self.events.pop() {
             if at > until_ms {
                 self.events.push(Reverse((at, 0, happens)));
@@ -280,9 +305,14 @@ impl World {
             self.now_ms = at;
             self.step(happens);
             self.refill();
-            if self.writing.is_none() && self.schedule.take_news().hungry {
+            let news = self.schedule.take_news();
+            self.hungry |= news.hungry;
+            if self.writing.is_none() && std::mem::take(&mut self.hungry) {
                 self.writing = Some(self.schedule.meters_mut().save(limit::Ahead::Block, self.now_ms).1);
                 self.after(3, Happens::Written);
+            }
+            if news.sooner {
+                self.tick_when_due();
             }
             if self.is_done() {
                 break;
@@ -344,12 +374,12 @@ impl World {
                     self.act(actions);
                 }
             }
-            Happens::Tick => {
+            Happens::Tick(number) if number == self.ticks => {
                 let actions = self.schedule.tick(now_ms);
                 self.act(actions);
-                let pause = self.schedule.next_tick_ms().map_or(200, |at| (at - now_ms).clamp(1, 2_000));
-                self.after(pause as u64, Happens::Tick);
+                self.tick_when_due();
             }
+            Happens::Tick(_) => {}
             Happens::Written => {
                 if let Some(permissions) = self.writing.take() {
                     let actions = self.schedule.written(permissions, now_ms);
@@ -357,6 +387,16 @@ impl World {
                 }
             }
         }
+    }
+
+    fn tick_when_due(&mut self) {
+        let pause = self.schedule.next_tick_ms().map_or(200, |at| (at - self.now_ms).clamp(1, 2_000));
+        self.tick_after(pause as u64);
+    }
+
+    fn tick_after(&mut self, ms: u64) {
+        self.ticks += 1;
+        self.after(ms, Happens::Tick(self.ticks));
     }
 
     /// A destination has taken more than it likes within the last minute.
@@ -370,8 +410,21 @@ impl World {
     pub(super) fn defer(&mut self, job: Job) {
         let lane = job.claim.lane.clone();
         self.schedule.window_mut().remove(lane.id, job.claim.recipients.len());
-        self.backlog.entry(lane.id.0).or_insert_with(|| (lane, VecDeque::new())).1.push_back(job.claim);
+        self.backlog
+            .entry((lane.key.priority, lane.id.0))
+            .or_insert_with(|| (lane, VecDeque::new()))
+            .1
+            .push_back(job.claim);
         self.schedule.window_mut().due_at(self.now_ms + 1_000);
+    }
+
+    /// Recipients that are not delivered yet: of urgent mail, and of other.
+    pub(super) fn waiting(&self) -> [u64; 2] {
+        let mut waiting = self.accepted;
+        for (lane, ..) in &self.delivered {
+            waiting[usize::from(!self.urgent.contains(lane))] -= 1;
+        }
+        waiting
     }
 
     pub(super) fn finished_at(&self, lane: &Lane) -> i64 {
