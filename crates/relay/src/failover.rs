@@ -76,7 +76,7 @@ pub enum Way {
 }
 
 /// A destination that is out, as status pages show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutStatus {
     /// Route, or `route/mx group`.
     pub name: String,

@@ -34,6 +34,7 @@ mod settle;
 mod shared;
 mod signin;
 pub mod smtp;
+pub mod state;
 pub mod token;
 pub mod transport;
 mod usage;

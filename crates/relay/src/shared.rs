@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) policies: Arc<Policies>,
     /// What receivers will mind, found at the start.
     pub(crate) transport_problems: Mutex<Vec<String>>,
+    /// Senders, routes or rules are others than before.
+    pub(crate) settings_changed: Notify,
     pub(crate) lookups: crate::dispatch::Lookups,
     /// Something in the store fell due earlier than the claim loop knew.
     pub(crate) claim_wake: Notify,
@@ -125,6 +127,7 @@ impl Shared {
             transport_problems: Mutex::default(),
             gate: Gate::default(),
             sealer: crate::domain::Sealer::default(),
+            settings_changed: Notify::new(),
             lookups: crate::dispatch::Lookups::default(),
             claim_wake: Notify::new(),
             batch_wake: Notify::new(),
@@ -168,6 +171,7 @@ impl Shared {
     /// Puts a new directory in place. What waited for a route's credential, and only for that, is due when the route changed.
     pub(crate) async fn renew_directory(&self, directory: Directory) {
         self.replace_directory(directory);
+        self.settings_changed.notify_one();
         let freed = {
             let directory = self.directory();
             self.brakes.lock().changed(|name| directory.route(name).map(|route| route.version))

@@ -131,6 +131,11 @@ impl ClientTls {
         Ok(Self { config: Arc::new(config), reduced: Arc::new(reduced), memory, judge, clock })
     }
 
+    /// Servers whose TLS is broken, and what works with them, by name.
+    pub fn learnt(&self) -> Vec<super::memory::Learnt> {
+        self.memory.all()
+    }
+
     /// What was learnt about servers whose TLS is broken; shared by all clones.
     pub(crate) fn memory(&self) -> &Memory {
         &self.memory

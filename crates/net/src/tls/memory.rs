@@ -35,6 +35,19 @@ pub(crate) enum Habit {
     Clear,
 }
 
+/// A server whose TLS is broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learnt {
+    /// Its name.
+    pub host: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Nothing but clear text works; else a reduced handshake does.
+    pub clear: bool,
+    /// Until when that is believed, Unix milliseconds.
+    pub until_ms: i64,
+}
+
 pub(crate) struct Memory {
     clock: Clock,
     known: Mutex<HashMap<(String, IpAddr), (i64, Habit)>>,
@@ -69,6 +82,24 @@ impl Memory {
         known.insert((host.to_owned(), address), (until, habit));
     }
 
+    /// All that is remembered, by name.
+    pub(super) fn all(&self) -> Vec<Learnt> {
+        let now_ms = self.clock.now_ms();
+        let known = self.known.lock();
+        let mut all: Vec<Learnt> = known
+            .iter()
+            .filter(|(_, (until, _))| *until > now_ms)
+            .map(|((host, address), (until_ms, habit))| Learnt {
+                host: host.clone(),
+                address: *address,
+                clear: *habit == Habit::Clear,
+                until_ms: *until_ms,
+            })
+            .collect();
+        all.sort_by(|a, b| (&a.host, a.address).cmp(&(&b.host, b.address)));
+        all
+    }
+
     pub(crate) fn forget(&self, host: &str, address: IpAddr) {
         self.known.lock().remove(&(host.to_owned(), address));
     }
@@ -87,6 +118,8 @@ mod tests {
             memory.learn(&format!("mx{n}.example"), address, Habit::Reduced);
         }
         assert_eq!(memory.known.lock().len(), MOST);
+        let all = memory.all();
+        assert_eq!((all.len(), &*all[0].host, all[0].clear), (MOST, "mx0.example", false));
         assert_eq!(memory.of("first.example", address), None);
         assert_eq!(memory.of("mx0.example", address), Some(Habit::Reduced));
         assert_eq!(memory.of("mx0.example", IpAddr::from([192, 0, 2, 2])), None, "another machine of the same name");

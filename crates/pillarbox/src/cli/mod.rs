@@ -71,6 +71,7 @@ mod sendmail;
 mod sendmail_args;
 mod server;
 mod spf;
+mod status;
 mod stdio;
 mod webhooks;
 
@@ -179,7 +180,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Route(command) => wait(routes::run(global, command)),
         Command::Webhook(command) => wait(webhooks::run(global, command)),
         Command::Capture(command) => wait(capture::run(global, command)),
-        Command::Status => wait(server::status(global)),
+        Command::Status => wait(status::run(global)),
         Command::Reload => wait(server::reload(global)),
         Command::Login => wait(server::login(global)),
         Command::Backup { directory } => wait(server::backup(global, &directory)),

@@ -7,6 +7,7 @@ use super::Fault;
 use super::args::{By, Global, OperateArgs, QueueCommand, SelectorArgs};
 use super::client::{Client, Need, escaped, query, read};
 use super::output::{clean, facts, json as print_json, plural, print, short_time, table};
+use crate::http::forecast::ForecastOut;
 use crate::http::views::{CauseOut, CountOut, EventOut, MessageOut, Operated, Page, RecipientOut};
 
 /// Does what was asked.
@@ -44,8 +45,12 @@ pub async fn list(
         ("limit", Some(limit.to_string())),
         ("after", after),
     ]);
-    let value = client.get(&format!("/queue{query}")).await?;
+    let mut value = client.get(&format!("/queue{query}")).await?;
+    let forecasts = forecasts(client, selector).await?;
     if global.json {
+        if let (Some(value), Ok(forecasts)) = (value.as_object_mut(), serde_json::to_value(&forecasts)) {
+            value.insert("forecasts".into(), forecasts);
+        }
         return print_json(&value);
     }
     let page: Page<RecipientOut> = read(value)?;
@@ -63,10 +68,23 @@ pub async fn list(
     };
     let rows: Vec<_> = page.items.iter().map(row).collect();
     table(&["ID", "STATE", "TRIES", "NEXT", "RECIPIENT", "REASON", "IN WORDS"], &rows)?;
-    match page.next {
-        Some(next) => print(&format!("More: --after {next}\n")),
-        None => Ok(()),
+    if let Some(next) = page.next {
+        print(&format!("More: --after {next}\n"))?;
     }
+    let lines: Vec<String> =
+        forecasts.iter().map(|one| format!("{}\n", clean(&super::status::queue_line(one)))).collect();
+    if lines.is_empty() { Ok(()) } else { print(&format!("\n{}", lines.concat())) }
+}
+
+/// When the routes in question will have sent what they have; nothing for a part of a route's mail.
+async fn forecasts(client: &Client, selector: &SelectorArgs) -> Result<Vec<ForecastOut>, Fault> {
+    let SelectorArgs { recipient, domain, route, sender, stream, state, cause } = selector;
+    if [recipient, domain, sender, stream, state, cause].iter().any(|part| part.is_some()) {
+        return Ok(Vec::new());
+    }
+    let mut all = super::status::forecasts(client).await?;
+    all.retain(|one| route.as_ref().is_none_or(|route| *route == one.route));
+    Ok(all)
 }
 
 async fn counts(global: &Global, client: &Client, by: By, limit: u32) -> Result<(), Fault> {

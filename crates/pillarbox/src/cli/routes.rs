@@ -18,6 +18,7 @@ use super::route_rates::{chain, words as rate_words};
 use super::{route_oauth, route_preset, secret};
 use crate::config::values::duration;
 use crate::http::api::routes::{RouteOut, RuleOut};
+use crate::http::forecast::ForecastOut;
 use crate::http::views::Page;
 
 /// Does what was asked.
@@ -29,8 +30,11 @@ pub async fn run(global: &Global, command: RouteCommand) -> Result<(), Fault> {
             let new = New { name, kind, options: *options, preset, derived, guard, test, default };
             add(global, &client, new).await
         }
-        RouteCommand::Ls => list(global, client.get("/routes").await?),
-        RouteCommand::Show { name } => show(global, client.get(&path(&name)).await?),
+        RouteCommand::Ls => list(global, client.get("/routes").await?, super::status::forecasts(&client).await?),
+        RouteCommand::Show { name } => {
+            let (value, now) = (client.get(&path(&name)).await?, client.get(&format!("{}/status", path(&name))).await?);
+            show_now(global, value, now)
+        }
         RouteCommand::Set { name, smarthost, options, derived, guard, clear } => {
             let mut patch = fields(&options)?;
             route_oauth::fields(&options.oauth, &mut patch)?;
@@ -258,12 +262,20 @@ fn target(route: &RouteRecord) -> String {
     }
 }
 
-fn list(global: &Global, value: Value) -> Result<(), Fault> {
+fn list(global: &Global, mut value: Value, forecasts: Vec<ForecastOut>) -> Result<(), Fault> {
     if global.json {
+        for one in value.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+            let of_this = |found: &&ForecastOut| one.get("name").and_then(Value::as_str) == Some(&found.route);
+            let found = forecasts.iter().find(of_this).and_then(|found| serde_json::to_value(found).ok());
+            if let (Some(found), Some(one)) = (found, one.as_object_mut()) {
+                one.insert("forecast".into(), found);
+            }
+        }
         return print_json(&value);
     }
     let page: Page<RouteOut> = read(value)?;
     let row = |one: &RouteOut| {
+        let forecast = forecasts.iter().find(|found| found.route == one.name);
         let tls = one.route.tls.as_ref().map(word).unwrap_or_default();
         vec![
             one.name.clone(),
@@ -271,9 +283,22 @@ fn list(global: &Global, value: Value) -> Result<(), Fault> {
             target(&one.route),
             tls,
             one.route.username.clone().unwrap_or_default(),
+            forecast.map(super::status::queue_words).unwrap_or_default(),
         ]
     };
-    table(&["NAME", "KIND", "HOST", "TLS", "USER"], &page.items.iter().map(row).collect::<Vec<_>>())
+    table(&["NAME", "KIND", "HOST", "TLS", "USER", "QUEUE"], &page.items.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The settings, and what is known of the route now.
+fn show_now(global: &Global, mut value: Value, now: Value) -> Result<(), Fault> {
+    if global.json {
+        if let Some(value) = value.as_object_mut() {
+            value.insert("now".into(), now);
+        }
+        return print_json(&value);
+    }
+    show(global, value)?;
+    super::status::route(&read(now)?)
 }
 
 fn show(global: &Global, value: Value) -> Result<(), Fault> {

@@ -1,4 +1,4 @@
-//! Commands on the server as a whole: serve, status, reload, login, backup, verify.
+//! Commands on the server as a whole: serve, reload, login, backup, verify.
 
 use std::path::Path;
 
@@ -9,9 +9,9 @@ use serde_json::json;
 use super::Fault;
 use super::args::Global;
 use super::client::{Client, Need, read};
-use super::output::{clean, facts, json as print_json, plural, print, short_time};
+use super::output::{json as print_json, plural, print};
 use crate::config::values::show_size;
-use crate::http::api::admin::{BackupOut, Reloaded, StatusOut, TokenOut, VerifyOut};
+use crate::http::api::admin::{BackupOut, Reloaded, TokenOut, VerifyOut};
 
 /// Runs the server.
 pub fn serve(global: &Global) -> Result<(), Fault> {
@@ -21,46 +21,6 @@ pub fn serve(global: &Global) -> Result<(), Fault> {
         .build()
         .map_err(|error| Fault::cannot(anyhow::Error::new(error).context("cannot start the runtime")))?;
     runtime.block_on(crate::serve::run(loaded, global.config.clone())).map_err(Fault::cannot)
-}
-
-/// How the server is doing; exit code 1 if it accepts nothing.
-pub async fn status(global: &Global) -> Result<(), Fault> {
-    let loaded = super::load(global)?;
-    let client = Client::find(global, &loaded, Need::Store).await?;
-    let value = client.get("/status").await?;
-    let status: StatusOut = read(value.clone())?;
-    if global.json {
-        print_json(&value)?;
-    } else {
-        let figure = |name: &str| {
-            let value = status.relay.as_ref().and_then(|relay| relay.get(name)?.as_u64());
-            value.map(|value| value.to_string()).unwrap_or_default()
-        };
-        facts(&[
-            ("accepting", if status.accepting { "yes".into() } else { "no".into() }),
-            ("reason", status.reason.clone().unwrap_or_default()),
-            ("host name", status.hostname.clone()),
-            ("version", status.version.clone()),
-            ("data", status.data_dir.display().to_string()),
-            ("senders", figure("senders")),
-            ("routes", figure("routes")),
-            ("recipients in memory", figure("window_recipients")),
-            ("connections", figure("connections")),
-        ])?;
-        for brake in status.brakes() {
-            let until = short_time(&crate::http::time::show(brake.until_ms));
-            let why = crate::http::words::failure(&brake.failure);
-            print(&format!(
-                "\nRoute {} is rejected when it signs in; next try {until}.\n  {}\n",
-                clean(&brake.route),
-                clean(&why)
-            ))?;
-        }
-        for found in &status.expiring {
-            print(&format!("\nWarning: {}.\n", clean(&found.words())))?;
-        }
-    }
-    if status.accepting { Ok(()) } else { Err(Fault::Told) }
 }
 
 /// As SIGHUP.

@@ -7,6 +7,7 @@ pub mod api;
 pub mod auth;
 pub mod body;
 pub mod finding;
+pub mod forecast;
 pub mod json;
 pub mod listener;
 pub mod problem;

@@ -83,6 +83,17 @@ struct Held {
     expires_ms: i64,
 }
 
+/// A token, without what is secret about it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// When it ends, Unix milliseconds.
+    pub expires_ms: Option<i64>,
+    /// When it is renewed, Unix milliseconds.
+    pub renew_ms: Option<i64>,
+    /// Why the last renewal failed, and when it is tried again.
+    pub failed: Option<(Failure, i64)>,
+}
+
 /// As it is sealed in the store.
 #[derive(Deserialize)]
 struct Stored {
@@ -141,6 +152,17 @@ impl TokenSource {
     /// The token of a route as mail gets it, for a check.
     pub async fn current(&self, name: &str, record: &OauthRecord, secrets: &Secrets) -> Result<SecretString, Failure> {
         self.get(&Arc::from(name), record, secrets).await.map(|token| token.secret)
+    }
+
+    /// What is known of a route's token; `None` if nobody asked for one since the start, or somebody is asking now.
+    pub fn seen(&self, name: &str) -> Option<Seen> {
+        let entry = self.routes.lock().get(name).cloned()?;
+        let state = entry.state.try_lock().ok()?;
+        Some(Seen {
+            expires_ms: state.held.as_ref().map(|held| held.expires_ms),
+            renew_ms: state.held.as_ref().map(|held| held.renew_ms),
+            failed: state.failed.clone(),
+        })
     }
 
     fn entry(&self, name: &Arc<str>) -> Arc<Entry> {

@@ -51,6 +51,14 @@ impl Domains {
         self.notes.lock().values().flatten().take(MAX_NOTES).cloned().collect()
     }
 
+    /// Notes on a route.
+    pub fn notes_about(&self, route: &str) -> Vec<String> {
+        let begin = format!("route {route} ");
+        let notes = self.notes.lock();
+        let about = notes.iter().filter(|(subject, _)| subject.starts_with(&begin));
+        about.flat_map(|(_, lines)| lines).take(MAX_NOTES).cloned().collect()
+    }
+
     /// Replaces the notes on a subject; new ones go to the log too.
     pub fn note(&self, subject: &str, lines: Vec<String>) {
         let mut notes = self.notes.lock();

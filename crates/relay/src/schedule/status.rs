@@ -112,7 +112,7 @@ pub struct InMemory {
 }
 
 /// A destination as status pages show it.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct DestinationStatus {
     /// `route` or `route/mx group`.
     pub name: String,

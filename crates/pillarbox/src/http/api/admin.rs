@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use axum::extract::State;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::http::Shared;
 use crate::http::auth::Admin;
+use crate::http::forecast::{self, ForecastOut};
 use crate::http::json::Json;
 use crate::http::problem::Problem;
 use crate::oauth::expiry::{Expiring, expiring};
@@ -29,26 +31,29 @@ pub struct StatusOut {
     pub expiring: Vec<Expiring>,
     /// The relay's own figures; absent while no server runs.
     pub relay: Option<serde_json::Value>,
+    /// When the mail of each route will be gone; those that have some.
+    #[serde(default)]
+    pub forecasts: Vec<ForecastOut>,
     /// What an operator should know, in sentences.
     #[serde(default)]
     pub notes: Vec<String>,
 }
 
 impl StatusOut {
-    /// Routes whose credential was rejected.
-    pub fn brakes(&self) -> Vec<relay::brake::BrakeStatus> {
-        let brakes = self.relay.as_ref().and_then(|relay| relay.get("brakes")).cloned();
-        brakes.and_then(|brakes| serde_json::from_value(brakes).ok()).unwrap_or_default()
+    /// One of the relay's figures.
+    pub fn figure<T: DeserializeOwned + Default>(&self, name: &str) -> T {
+        let value = self.relay.as_ref().and_then(|relay| relay.get(name)).cloned();
+        value.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default()
     }
 }
 
 /// The status.
 pub async fn status(State(app): State<Shared>, _: Admin) -> axum::Json<StatusOut> {
-    axum::Json(overview(&app))
+    axum::Json(overview(&app).await)
 }
 
 /// The status, for API and pages.
-pub fn overview(app: &Shared) -> StatusOut {
+pub async fn overview(app: &Shared) -> StatusOut {
     let ready = match &app.relay {
         Some(relay) => relay.door().ready().map_err(|refusal| refusal.detail()),
         None => Err("the server is not running".into()),
@@ -64,6 +69,8 @@ pub fn overview(app: &Shared) -> StatusOut {
             .as_ref()
             .map_or_else(Vec::new, |relay| expiring(relay.routes().iter().map(|route| &**route), app.clock.now_ms())),
         relay: app.relay.as_ref().and_then(|relay| serde_json::to_value(relay.status()).ok()),
+        // The rest is worth showing although the queue cannot be counted.
+        forecasts: forecast::all(app).await.unwrap_or_default(),
         notes: app.domains.notes(),
     }
 }

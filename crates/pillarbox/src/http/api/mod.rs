@@ -13,6 +13,7 @@ pub mod providers;
 pub mod queue;
 pub mod route_audit;
 pub mod route_secrets;
+pub mod route_status;
 pub mod routes;
 pub mod senders;
 pub mod settings;
@@ -53,6 +54,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/routes/{name}/login/{id}", get(sign_in::ask))
         .route("/routes/{name}/rotate", post(sign_in::rotate))
         .route("/routes/{name}/audit", get(route_audit::show))
+        .route("/routes/{name}/status", get(route_status::show))
         .route("/providers", get(providers::list))
         .route("/providers/{name}", get(providers::show))
         .route("/rules", get(routes::list_rules))

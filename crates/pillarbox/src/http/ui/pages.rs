@@ -100,7 +100,7 @@ pub async fn overview(State(app): State<Shared>) -> Result<Response, Failed> {
     let counts = app.store.counts(GroupBy::Route, ROWS).await?;
     let captured = captured::page(&app, None, 10).await?.items;
     let counts = counts.iter().map(Into::into).collect();
-    Ok(render(StatusCode::OK, &OverviewPage { status: status(&app), counts, captured }))
+    Ok(render(StatusCode::OK, &OverviewPage { status: status(&app).await, counts, captured }))
 }
 
 /// Which part of the queue.
