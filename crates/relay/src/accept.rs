@@ -143,6 +143,8 @@ impl Door {
         });
         let (new_recipients, admission) =
             Admission::plan(shared, &directory, &message, &content, submission.envelope.recipients)?;
+        let writer = crate::pairs::writer(scan.from(&submission.content), &message.reverse_path);
+        admission.routes().for_each(|route| shared.pairs.meet(&writer, route));
         let new = NewMessage { idempotency, ..NewMessage::plain(message, content, new_recipients, shared.run) };
         match admission.commit(new).await? {
             Accepted::Committed(committed) => {

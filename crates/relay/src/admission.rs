@@ -79,6 +79,11 @@ impl Admission {
         Ok((new, admission))
     }
 
+    /// The routes of its recipients; one may come twice.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.groups.iter().map(|group| &group.lane.key.route)
+    }
+
     fn reserve(&mut self, content: &Bytes) {
         if self.message.not_before_ms.is_some() || self.shared.is_stopping() {
             return;

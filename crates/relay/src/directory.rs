@@ -8,7 +8,7 @@ use store::settings::{Document, Kind};
 use store::{Store, StoreError};
 
 use crate::domain::{DomainRecord, SigningDomain};
-use crate::route::{Route, RouteRecord, RuleRecord};
+use crate::route::{Route, RouteRecord, RuleRecord, domain_matches};
 use crate::secrets::Secrets;
 use crate::sender::{Sender, SenderRecord};
 
@@ -141,6 +141,28 @@ impl Directory {
     /// A sender by its name, which is its SMTP user name.
     pub fn sender(&self, name: &str) -> Option<&Arc<Sender>> {
         self.senders.get(name)
+    }
+
+    /// All senders, in no order.
+    pub(crate) fn senders(&self) -> impl Iterator<Item = &Arc<Sender>> {
+        self.senders.values()
+    }
+
+    /// The routes that mail from a domain may take, whatever its recipients and streams.
+    pub(crate) fn routes_from(&self, sender_domain: &str) -> Vec<&Arc<Route>> {
+        let mut routes = Vec::new();
+        for (_, rule) in &self.rules {
+            let theirs = rule.sender_domain.as_ref().is_none_or(|wanted| domain_matches(wanted, sender_domain));
+            if !theirs {
+                continue;
+            }
+            routes.extend(self.routes.get(rule.route.as_str()));
+            if rule.recipient_domain.is_none() && rule.stream.is_none() {
+                // It takes all of the rest.
+                break;
+            }
+        }
+        routes
     }
 
     /// A sender by the hash of an API key.

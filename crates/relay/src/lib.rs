@@ -24,6 +24,7 @@ mod hop;
 mod notice;
 pub mod oauth;
 pub mod outlook;
+mod pairs;
 pub mod refusal;
 pub mod route;
 pub mod run;

@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) policies: Arc<Policies>,
     /// What receivers will mind, found at the start.
     pub(crate) transport_problems: Mutex<Vec<String>>,
+    /// Domains that write, and by which routes.
+    pub(crate) pairs: crate::pairs::Pairs,
     /// Senders, routes or rules are others than before.
     pub(crate) settings_changed: Notify,
     pub(crate) lookups: crate::dispatch::Lookups,
@@ -127,6 +129,7 @@ impl Shared {
             transport_problems: Mutex::default(),
             gate: Gate::default(),
             sealer: crate::domain::Sealer::default(),
+            pairs: crate::pairs::Pairs::default(),
             settings_changed: Notify::new(),
             lookups: crate::dispatch::Lookups::default(),
             claim_wake: Notify::new(),
@@ -172,6 +175,7 @@ impl Shared {
     pub(crate) async fn renew_directory(&self, directory: Directory) {
         self.replace_directory(directory);
         self.settings_changed.notify_one();
+        self.pairs.stir();
         let freed = {
             let directory = self.directory();
             self.brakes.lock().changed(|name| directory.route(name).map(|route| route.version))

@@ -3,6 +3,7 @@
 //! Outline: configuration → store → first settings → listeners bound → relay → listeners served → `ready` → signals →
 //! listeners closed → relay stopped → store closed.
 
+pub mod alignment;
 pub mod domains;
 pub mod first;
 pub mod logging;
@@ -123,7 +124,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     let control_listener = bind_control(&control)?;
     let tokens = parts::tokens(config, store.clone(), clock.clone())?;
     let settings = relay::RelayConfig { tokens: Some(tokens.clone()), ..parts::relay(config) };
-    let relay = Relay::start(settings, store.clone(), net).await?;
+    let relay = Relay::start(settings, store.clone(), net.clone()).await?;
     let app = Arc::new(app(config, store.clone(), Some(relay.clone()), Some(tokens), clock));
     let token = app.sessions.first_token();
     let mut problems = relay.problems.clone();
@@ -142,6 +143,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     serve_http(&tasks, &closing, app.clone(), web, control_listener);
     tasks.spawn(domains::run(app.clone(), closing.clone()));
     tasks.spawn(crate::webhook::run(app.clone(), closing.clone()));
+    tasks.spawn(alignment::run(app.clone(), net, closing.clone()));
     tasks.spawn(watch_credentials(relay.clone(), app.clock.clone(), closing.clone()));
 
     let facts = report::Facts {

@@ -8,6 +8,8 @@ pub(crate) mod sources;
 pub(crate) mod start;
 pub(crate) mod sts;
 
+pub use start::usual_sources;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -51,8 +51,8 @@ impl Seen {
 }
 
 /// The addresses this machine sends from where nobody says otherwise. Nothing is sent to find out.
-fn usual_sources() -> Vec<IpAddr> {
-    // Addresses for documentation (RFC 5737, RFC 3849): only the way to them is asked for.
+pub fn usual_sources() -> Vec<IpAddr> {
+    // Addresses that nobody has: only the way to them is asked for.
     let ways = [("0.0.0.0:0", "192.0.2.1:25"), ("[::]:0", "[2001:db8::1]:25")];
     let source = |(from, to): (&str, &str)| {
         let socket = UdpSocket::bind(from).ok()?;
