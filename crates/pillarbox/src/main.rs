@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod http;
 mod oauth;
+mod limits;
 mod presets;
 mod returned;
 mod serve;

@@ -21,6 +21,7 @@ use crate::config::Loaded;
 use crate::http::api::routes::{RouteOut, RuleOut};
 use crate::http::api::senders::SenderOut;
 use crate::http::views::Page;
+use crate::limits::{self, Limit};
 use crate::presets::{PresetOut, shown};
 use crate::serve::parts;
 
@@ -61,6 +62,7 @@ struct Exported {
     schema: &'static str,
     route: Value,
     provider: Option<PresetOut>,
+    limits: Vec<Limit>,
     rules: Vec<String>,
     domains: Vec<String>,
     records: Vec<Record>,
@@ -91,7 +93,9 @@ pub async fn run(
         }
     };
     let rules = rules.items.iter().filter(|rule| rule.rule.route == name).map(rule_words).collect();
-    let document = Exported { schema: "pillarbox.route.document/1", route: value, provider, rules, domains, records };
+    let limits = limits::of(&route.route);
+    let schema = "pillarbox.route.document/1";
+    let document = Exported { schema, route: value, provider, limits, rules, domains, records };
     if global.json { print_json(&document) } else { print(&markdown(&route, &document)) }
 }
 
@@ -189,6 +193,13 @@ fn markdown(route: &RouteOut, document: &Exported) -> String {
         }
     }
     let _ = writeln!(out, "| last changed | {} |", cell(&short_time(&route.updated)));
+    if !document.limits.is_empty() {
+        out.push_str("\n## Limits\n\n| limit | value | where it comes from |\n| --- | --- | --- |\n");
+        for limit in &document.limits {
+            let value = limit.value.map_or_else(|| "none".to_owned(), |value| value.to_string());
+            let _ = writeln!(out, "| {} | {value} | {} |", limit.words, cell(&limit.source));
+        }
+    }
     section(&mut out, "Which mail takes it", document.rules.iter().map(|rule| cell(rule)));
     if document.rules.is_empty() {
         out.push_str("\n## Which mail takes it\n\nNone: no rule names this route.\n");

@@ -20,6 +20,7 @@ use crate::config::values::duration;
 use crate::http::api::routes::{RouteOut, RuleOut};
 use crate::http::forecast::ForecastOut;
 use crate::http::views::Page;
+use crate::limits;
 
 /// Does what was asked.
 pub async fn run(global: &Global, command: RouteCommand) -> Result<(), Fault> {
@@ -308,6 +309,9 @@ fn show(global: &Global, value: Value) -> Result<(), Fault> {
     let one: RouteOut = read(value)?;
     let number = |value: Option<u32>| value.map(|value| value.to_string()).unwrap_or_default();
     let route = &one.route;
+    let limits = limits::of(route);
+    let limit = |name: &str| limits::shown(&limits, name);
+    let reserve = route.rates.as_ref().and_then(|rates| rates.reserve_percent);
     let retry = route.retry_s.as_ref().map(|list| list.iter().map(|s| format!("{s}s")).collect::<Vec<_>>().join(" "));
     facts(&[
         ("name", one.name.clone()),
@@ -330,11 +334,16 @@ fn show(global: &Global, value: Value) -> Result<(), Fault> {
         ),
         ("AUTH mechanism", route.mechanism.clone().unwrap_or_default()),
         ("AUTH without TLS", if route.auth_without_tls { "allowed".into() } else { String::new() }),
-        ("connections", number(route.connections)),
-        ("messages per connection", number(route.messages_per_connection)),
-        ("recipients per transaction", number(route.recipients_per_transaction)),
+        ("connections", limit("connections")),
+        ("messages per connection", limit("messages_per_connection")),
+        ("recipients per transaction", limit("recipients_per_transaction")),
         ("idle seconds", number(route.idle_s)),
-        ("at most", rate_words(route.rates.as_ref())),
+        ("messages a second", limit("per_second")),
+        ("messages a minute", limit("per_minute")),
+        ("messages an hour", limit("per_hour")),
+        ("messages a day", limit("per_day")),
+        ("recipients a day", limit("recipients_per_day")),
+        ("for urgent mail", reserve.map(|percent| format!("{percent} % of each")).unwrap_or_default()),
         ("at most to each destination", rate_words(route.destination_rates.as_ref())),
         ("fallback", chain(&route.fallback)),
         ("failover after seconds", number(route.failover_after_s)),
