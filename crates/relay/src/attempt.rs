@@ -1,5 +1,6 @@
 //! One attempt at one message on an open connection, and what it comes to for each recipient.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
@@ -7,7 +8,8 @@ use net::client::Delivery;
 use proto::message;
 use proto::smtp::client::{Plan, RecipientResult, TransactionEnd};
 use proto::transcript::{Failure, PolicyProblem, Stage, Transcript, TransportPolicy};
-use store::{Attempt, Claim, Outcome, StoreError};
+use proto::{DeliveryNotify, MailParameters, ReversePath};
+use store::{Attempt, Claim, LeasedRecipient, Outcome, StoreError};
 
 use crate::accept::MAX_LINE;
 use crate::brake::Hold;
@@ -18,6 +20,7 @@ use crate::schedule::{Job, Sign};
 use crate::settle::{self, Ended};
 use crate::signin;
 use crate::verdict::Peer;
+use crate::verp::{ReturnPath, Token};
 
 /// How long a recipient waits whose content cannot be read for a passing reason, milliseconds.
 const STORE_PAUSE_MS: i64 = 5_000;
@@ -90,9 +93,11 @@ async fn converse(worker: &mut Worker, claim: &Claim, content: &Bytes, eight_bit
     let mut pending = worker.settling.take();
     let past_dot = AtomicBool::new(false);
     let capabilities = worker.connection.capabilities().clone();
+    let signed = signed_path(worker, claim, capabilities.dsn);
+    let parameters = traced(worker, claim, capabilities.dsn);
     let plan = Plan {
-        reverse_path: &claim.message.reverse_path,
-        parameters: &claim.message.parameters,
+        reverse_path: signed.as_ref().unwrap_or(&claim.message.reverse_path),
+        parameters: &parameters,
         recipients: claim.recipients.iter().map(|recipient| (&recipient.address, &recipient.parameters)).collect(),
         size: content.len() as u64,
         eight_bit,
@@ -146,6 +151,37 @@ fn promised(worker: &Worker, claim: &Claim) -> Result<(), Failure> {
         host: worker.connection.host().to_owned(),
         reason: reason.into(),
     })
+}
+
+/// The return path of our own that this next hop gets, if the route wants one. Mail without a return path keeps none
+/// (RFC 5321 §4.5.5), and who asked to hear of success (RFC 3461 §4.1) hears it from the next hop itself.
+fn signed_path(worker: &Worker, claim: &Claim, dsn: bool) -> Option<ReversePath> {
+    let config = &worker.shared.config;
+    let verp = config.bounce.as_ref()?;
+    let wanted = worker.route.record.return_path.unwrap_or(config.return_path);
+    let success =
+        |one: &LeasedRecipient| matches!(one.parameters.notify, Some(DeliveryNotify::On { success: true, .. }));
+    if wanted == ReturnPath::Original || claim.message.reverse_path.0.is_none() {
+        return None;
+    }
+    if dsn && claim.recipients.iter().any(success) {
+        return None;
+    }
+    let n = match &claim.recipients[..] {
+        [only] => Some(only.n),
+        _ => None,
+    };
+    verp.address(Token { message: claim.message.id, n }).map(|address| ReversePath(Some(address)))
+}
+
+/// The message's parameters; where reports are waited for and the sender gave no name of his own (ENVID, RFC 3461 §4.4),
+/// reports shall name the message by its id.
+fn traced<'a>(worker: &Worker, claim: &'a Claim, dsn: bool) -> Cow<'a, MailParameters> {
+    let given = &claim.message.parameters;
+    if !dsn || given.envid.is_some() || worker.shared.config.bounce.is_none() {
+        return Cow::Borrowed(given);
+    }
+    Cow::Owned(MailParameters { envid: Some(claim.message.id.to_string()), ..given.clone() })
 }
 
 async fn content_of(worker: &Worker, job: &Job) -> Result<Bytes, StoreError> {

@@ -7,6 +7,7 @@ use store::Retention;
 use crate::batch::Renderer;
 use crate::token::Tokens;
 use crate::transport::TransportConfig;
+use crate::verp::{ReturnPath, Verp};
 
 /// Which conversations are kept with their attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,6 +71,10 @@ pub struct RelayConfig {
     pub shutdown_s: u64,
     /// What receiving domains may demand of the transport.
     pub transport: TransportConfig,
+    /// Makes return paths of our own; without it next hops get what the sender gave.
+    pub bounce: Option<Arc<Verp>>,
+    /// Which return path a route uses that does not say.
+    pub return_path: ReturnPath,
     /// Where access tokens come from; without it, routes that need them fail.
     pub tokens: Option<Arc<dyn Tokens>>,
     /// Who reads the bodies of batches; without it, batches wait.
@@ -103,6 +108,8 @@ impl Default for RelayConfig {
             streams: Vec::new(),
             shutdown_s: 60,
             transport: TransportConfig::default(),
+            bounce: None,
+            return_path: ReturnPath::default(),
             tokens: None,
             renderer: None,
         }

@@ -40,6 +40,7 @@ pub mod token;
 pub mod transport;
 mod usage;
 pub mod verdict;
+pub mod verp;
 pub mod whatif;
 
 pub use accept::{Door, Receipt, Submission};

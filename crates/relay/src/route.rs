@@ -19,6 +19,7 @@ use crate::secrets::Secrets;
 
 use crate::exchangers::Wanted;
 use crate::transport::sources::{MAX_SOURCES, SourceRecord};
+use crate::verp::ReturnPath;
 
 /// How a route moves mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +139,10 @@ pub struct RouteRecord {
     /// Routes that take over while this one does not work, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallback: Vec<Fallback>,
+    /// Return path its next hops get: `signed`, one of ours for each message, or `original`, the sender's own. By default what
+    /// `bounce.return_path` says; without `bounce.domain` always the sender's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_path: Option<ReturnPath>,
     /// How long nothing works before they do, seconds (default 300).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover_after_s: Option<u32>,

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::args_bounce::BounceCommand;
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
 use super::args_domain::{DomainArgs, EXAMPLES as DOMAIN_EXAMPLES};
+use super::args_mailbox::MailboxCommand;
 use super::args_policy::{DkimCommand, DmarcArgs, SpfArgs};
 use super::args_presets::ProviderCommand;
 use super::args_report::{EXAMPLES as REPORT_EXAMPLES, ReportArgs};
@@ -83,6 +85,12 @@ pub enum Command {
     /// Whom to tell by HTTP what became of messages.
     #[command(subcommand)]
     Webhook(WebhookCommand),
+    /// Look at mail that came back and is kept: what could not be matched, and reports.
+    #[command(subcommand)]
+    Bounce(BounceCommand),
+    /// Poll mailboxes for bounces, complaints and reports.
+    #[command(subcommand)]
+    Mailbox(MailboxCommand),
     /// Look at captured mail.
     #[command(subcommand)]
     Capture(CaptureCommand),

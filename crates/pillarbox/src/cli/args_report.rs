@@ -10,6 +10,7 @@ pub const EXAMPLES: &str = "Examples:
   pillarbox report *.xml.gz tlsrpt.json.gz
   pillarbox report report.eml --json
   pillarbox report - < report.xml
+  pillarbox report --received
 
 Takes DMARC aggregate reports (RFC 7489, RFC 9990) and TLS reports (RFC 8460): bare XML or JSON, packed by gzip or zip, or
 whole mails that bring them; several files are put together, and the same report counts once. At most 32 MiB a file,
@@ -21,6 +22,9 @@ Exit codes: 0 nothing to mend, 1 something to mend or a file without a report, 2
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// Files; `-` reads standard input.
-    #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    #[arg(value_name = "FILE", required_unless_present = "received", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
+    /// The reports that came to the server, by its bounce listener or its mailboxes.
+    #[arg(long, conflicts_with = "files")]
+    pub received: bool,
 }

@@ -378,6 +378,9 @@ pub struct RouteOptions {
     /// Deliver to mail exchangers with addresses of loopback and private networks.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_private: Option<bool>,
+    /// Return path next hops get: one of ours for each message, or the sender's own (by default `bounce.return_path`).
+    #[arg(long, value_name = "WHICH", value_parser = ["signed", "original"])]
+    pub return_path: Option<String>,
 }
 
 /// When TLS is used.
@@ -424,6 +427,8 @@ pub enum RouteClear {
     Fallback,
     /// How long nothing works before a fallback takes over.
     FailoverAfter,
+    /// Return path next hops get.
+    ReturnPath,
     /// Rate limits of each destination.
     DestinationRates,
     /// Pool of local addresses.

@@ -3,9 +3,11 @@
 //! Every command that works on data is a request to the HTTP API, whichever way [`client`] finds to it.
 
 pub mod args;
+pub mod args_bounce;
 pub mod args_check;
 pub mod args_dkim;
 pub mod args_domain;
+pub mod args_mailbox;
 pub mod args_oauth;
 pub mod args_policy;
 pub mod args_presets;
@@ -13,6 +15,7 @@ pub mod args_report;
 pub mod args_rules;
 pub mod args_settings;
 pub mod args_webhook;
+mod bounce;
 mod capture;
 mod check;
 mod check_commands;
@@ -38,7 +41,7 @@ mod explain_log_csv;
 mod explain_log_more;
 mod explain_log_unix;
 mod explain_mail;
-mod explain_mail_bounce;
+pub mod explain_mail_bounce;
 mod explain_mail_signs;
 mod explain_mail_words;
 mod explain_mask;
@@ -49,6 +52,7 @@ mod explain_report;
 mod explain_time;
 mod explain_trace;
 mod help;
+mod mailboxes;
 mod manual;
 mod output;
 mod providers;
@@ -163,7 +167,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Dkim(command) => wait(dkim::run(global, &command)),
         Command::Dmarc(args) => wait(dmarc::run(global, &args)),
         Command::Rules(command) => rules::run(global, &command),
-        Command::Report(args) => report::run(global, &args),
+        Command::Report(args) => wait(report::run(global, &args)),
         Command::Config(command) => config::run(global, &command),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory, markdown } => manual::run(directory.as_deref(), markdown),
@@ -179,6 +183,8 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Provider(command) => providers::run(global, &command),
         Command::Route(command) => wait(routes::run(global, command)),
         Command::Webhook(command) => wait(webhooks::run(global, command)),
+        Command::Mailbox(command) => wait(mailboxes::run(global, command)),
+        Command::Bounce(command) => wait(bounce::run(global, command)),
         Command::Capture(command) => wait(capture::run(global, command)),
         Command::Status => wait(status::run(global)),
         Command::Reload => wait(server::reload(global)),

@@ -10,14 +10,21 @@ use explain::RuleBase;
 use super::Fault;
 use super::args::Global;
 use super::args_report::ReportArgs;
+use super::bounce;
+use super::client::{Client, Need, query, read as read_json};
 use super::output::{json, print};
 use super::report_view;
+use crate::http::api::bounces::ReturnedOut;
+use crate::http::views::Page;
 use crate::returned::summary::Summary;
-use crate::returned::unpack::{self, MAX_INPUT};
+use crate::returned::unpack::{self, Document, MAX_INPUT, UnpackError};
 
 /// Does what was asked.
-pub fn run(global: &Global, args: &ReportArgs) -> Result<(), Fault> {
+pub async fn run(global: &Global, args: &ReportArgs) -> Result<(), Fault> {
     let mut summary = Summary::new();
+    if args.received {
+        received(global, &mut summary).await?;
+    }
     for path in &args.files {
         let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
         let octets = read(path).with_context(|| format!("cannot read {name}")).map_err(Fault::cannot)?;
@@ -25,14 +32,37 @@ pub fn run(global: &Global, args: &ReportArgs) -> Result<(), Fault> {
             summary.unreadable(&name, format!("it is larger than {} MiB", MAX_INPUT >> 20));
             continue;
         }
-        for found in unpack::reports(&octets) {
-            match found {
-                Ok(document) => summary.add(&document),
-                Err(error) => summary.unreadable(&name, error.to_string()),
-            }
-        }
+        add(&mut summary, &name, unpack::reports(&octets));
     }
     tell(global, summary)
+}
+
+/// The mails with reports that the server keeps.
+async fn received(global: &Global, summary: &mut Summary) -> Result<(), Fault> {
+    let loaded = super::load(global)?;
+    let client = Client::find(global, &loaded, Need::Store).await?;
+    let mut before = None;
+    loop {
+        let query = query(&[("list", Some("reports".into())), ("limit", Some("1000".into())), ("before", before)]);
+        let page: Page<ReturnedOut> = read_json(client.get(&format!("/bounces{query}")).await?)?;
+        for mail in &page.items {
+            let octets = bounce::raw(&client, &mail.id).await?;
+            add(summary, &format!("mail {}", mail.id), unpack::attached(&octets));
+        }
+        before = match page.next {
+            Some(next) => Some(next),
+            None => return Ok(()),
+        };
+    }
+}
+
+fn add(summary: &mut Summary, name: &str, found: Vec<Result<Document, UnpackError>>) {
+    for found in found {
+        match found {
+            Ok(document) => summary.add(&document),
+            Err(error) => summary.unreadable(name, error.to_string()),
+        }
+    }
 }
 
 /// Judges and prints.

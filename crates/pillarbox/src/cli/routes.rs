@@ -204,6 +204,7 @@ fn fields(options: &RouteOptions) -> Result<Map<String, Value>, Fault> {
     put("dane", options.dane.map(Into::into));
     put("mta_sts", options.mta_sts.map(Into::into));
     put("allow_private", options.allow_private.map(Into::into));
+    put("return_path", options.return_path.clone().map(Into::into));
     let failover = options.rates.failover_after.as_deref().map(seconds).transpose()?;
     put("failover_after_s", failover.map(Into::into));
     options.rates.put(&mut body);
@@ -245,6 +246,7 @@ fn cleared(what: RouteClear) -> &'static [&'static str] {
         RouteClear::Helo => &["helo"],
         RouteClear::Fallback => &["fallback"],
         RouteClear::FailoverAfter => &["failover_after_s"],
+        RouteClear::ReturnPath => &["return_path"],
         RouteClear::Rates => &["rates"],
         RouteClear::DestinationRates => &["destination_rates"],
         RouteClear::Sources => &["sources"],
@@ -353,6 +355,7 @@ fn show(global: &Global, value: Value) -> Result<(), Fault> {
         ("sources", route.sources.iter().map(|source| source.address.to_string()).collect::<Vec<_>>().join(" ")),
         ("DANE", if route.dane { "honoured".into() } else { String::new() }),
         ("MTA-STS", if route.mta_sts { String::new() } else { "ignored".into() }),
+        ("return path", route.return_path.as_ref().map(word).unwrap_or_default()),
         ("private addresses", if route.allow_private { "allowed".into() } else { String::new() }),
         ("changed", short_time(&one.updated)),
     ])

@@ -40,6 +40,8 @@ pub struct Config {
     pub notices: bool,
     /// When those who asked are told that a message is late.
     pub notice_delay: Duration,
+    /// Mail that comes back.
+    pub bounce: Bounce,
     /// The part of the queue in memory.
     pub queue: Queue,
     /// How long things are kept.
@@ -89,11 +91,33 @@ pub enum AuthWithoutTls {
     Loopback,
 }
 
+/// What a listener takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// Mail of senders.
+    Submission,
+    /// Reports about mail of ours.
+    Bounce,
+}
+
+/// Mail that comes back.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Bounce {
+    /// Domain of return paths of our own.
+    pub domain: Option<String>,
+    /// Routes that do not say give the sender's own return path.
+    pub original: bool,
+    /// Where reports of DMARC and TLS may go.
+    pub report_address: Option<String>,
+}
+
 /// An SMTP listener.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     /// Name.
     pub name: String,
+    /// What it takes.
+    pub kind: ListenerKind,
     /// Where.
     pub address: SocketAddr,
     /// TLS.
@@ -196,6 +220,8 @@ pub struct Client {
 /// Checks all of it. Problems are added to the list; with any of them the result must not be used.
 pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Config {
     let mut top = Reader { values: &raw.values, base, problems };
+    let bounce = top.bounce();
+    let listeners = listeners(raw, base, bounce.domain.is_some(), top.problems);
     Config {
         hostname: top.text("hostname").unwrap_or_else(machine_name),
         node: top.text("node").unwrap_or_default(),
@@ -203,13 +229,14 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         rules_dir: top.path("rules_dir"),
         shutdown: top.duration("shutdown_timeout"),
         key: KeySource { file: top.path("key.file"), env: top.text("key.env") },
-        listeners: listeners(raw, base, top.problems),
+        listeners,
         http: top.socket("http.address").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8025))),
         limits: top.limits(),
         retry: top.durations("retry.intervals"),
         expiry: top.duration("retry.expiry"),
         notices: top.text("notices.send").as_deref() != Some("no"),
         notice_delay: top.duration("notices.delay"),
+        bounce,
         queue: Queue {
             window_recipients: top.number("queue.window_recipients") as usize,
             window_size: top.number("queue.window_size") as usize,
@@ -237,10 +264,11 @@ fn machine_name() -> String {
     proto::address::parse_domain(&name).unwrap_or_else(|_| "localhost".into())
 }
 
-fn listeners(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Vec<Listener> {
+fn listeners(raw: &Raw, base: Option<&Path>, bounces: bool, problems: &mut Vec<Problem>) -> Vec<Listener> {
     let Some(blocks) = raw.blocks.get("listener") else {
         return vec![Listener {
             name: "default".into(),
+            kind: ListenerKind::Submission,
             address: SocketAddr::from(([127, 0, 0, 1], 2525)),
             mode: Mode::StartTls,
             certificate: None,
@@ -258,6 +286,10 @@ fn listeners(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Vec
             reader.problem_at(block, "listener.name", format!("there is already a listener named \"{name}\""));
         }
         names.push(name.clone());
+        if !bounces && reader.text("listener.kind").as_deref() == Some("bounce") {
+            let message = "a listener of kind \"bounce\" needs `bounce.domain`";
+            reader.problem_at(block, "listener.kind", message.into());
+        }
         all.extend(reader.listener(name, block));
     }
     all
@@ -377,6 +409,23 @@ impl Reader<'_> {
         }
     }
 
+    fn bounce(&mut self) -> Bounce {
+        let report_address = self.text("bounce.report_address").filter(|text| match proto::Address::parse(text) {
+            Ok(_) => true,
+            Err(error) => {
+                let place = self.value("bounce.report_address").map_or(Place::Default, |(_, place)| place);
+                let message = format!("`bounce.report_address`: {error}");
+                self.problems.push(Problem { file: None, place, message });
+                false
+            }
+        });
+        Bounce {
+            domain: self.text("bounce.domain").map(|domain| domain.to_ascii_lowercase()),
+            original: self.text("bounce.return_path").as_deref() == Some("original"),
+            report_address,
+        }
+    }
+
     fn roots(&mut self) -> Roots {
         match self.text("tls.roots").as_deref() {
             None | Some("system") => Roots::System,
@@ -396,6 +445,10 @@ impl Reader<'_> {
     }
 
     fn listener(&mut self, name: String, block: &Block) -> Option<Listener> {
+        let kind = match self.text("listener.kind").as_deref() {
+            Some("bounce") => ListenerKind::Bounce,
+            _ => ListenerKind::Submission,
+        };
         let mode = match self.text("listener.mode").as_deref() {
             Some("implicit") => Mode::Implicit,
             Some("plain") => Mode::Plain,
@@ -432,7 +485,7 @@ impl Reader<'_> {
             let message = "\"loopback\" needs a listener on a loopback address without `proxy_from`";
             self.problem_at(block, "listener.auth_without_tls", message.into());
         }
-        Some(Listener { name, address, mode, certificate, auth_without_tls, proxy_from, xclient_from })
+        Some(Listener { name, kind, address, mode, certificate, auth_without_tls, proxy_from, xclient_from })
     }
 
     fn missing(&mut self, block: &Block, path: &str) {

@@ -69,6 +69,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("limits", "What one client may use. Each limit has its own reply and loses nothing."),
     ("retry", "When a delivery that failed for now is tried again."),
     ("notices", "What senders by SMTP are told (RFC 3461). Clients of the HTTP API have events."),
+    ("bounce", "Mail that comes back later. See bounces.md."),
     ("queue", "How much of the queue is in memory, and what is kept of attempts."),
     ("retention", "How long things are kept when nothing is left to do with them."),
     ("dns", "Name servers."),
@@ -131,6 +132,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("listener.proxy_from", Shape::Networks, "[]", "Peers that must speak the PROXY protocol, version 2."),
     key("listener.xclient_from", Shape::Networks, "[]", "Peers that may use XCLIENT."),
+    key(
+        "listener.kind",
+        Shape::Choice(&["submission", "bounce"]),
+        "\"submission\"",
+        "`submission` takes mail of senders. `bounce` takes reports for `bounce.domain` and nothing else, from anybody, without authentication: the MX record of that domain leads to it, usually port 25.",
+    ),
     key(
         "http.address",
         Shape::Socket,
@@ -206,6 +213,24 @@ pub const KEYS: &[Key] = &[
         Shape::Duration(60, 30 * DAY),
         "\"4h\"",
         "When those who asked (NOTIFY=DELAY) are told that a message is late.",
+    ),
+    key(
+        "bounce.domain",
+        Shape::Host,
+        "",
+        "Domain of return paths of our own, `bounces.example.com`: reports that come back name their message by them. It needs an MX record that leads to a listener of kind `bounce`, an SPF record, and should be below the domain in From.",
+    ),
+    key(
+        "bounce.return_path",
+        Shape::Choice(&["signed", "original"]),
+        "\"signed\"",
+        "What next hops get as MAIL FROM on routes that do not say (`return_path`): `signed`, a return path of our own for each message, or `original`, what the sender gave.",
+    ),
+    key(
+        "bounce.report_address",
+        Shape::Text,
+        "",
+        "Address that listeners of kind `bounce` take as well, for reports of DMARC and TLS (`rua=`).",
     ),
     key(
         "queue.window_recipients",

@@ -69,6 +69,10 @@ pub struct App {
     pub domains: Arc<crate::serve::domains::Domains>,
     /// Access tokens of routes; absent where no authorities could be read.
     pub tokens: Option<Arc<TokenSource>>,
+    /// How polled mailboxes are.
+    pub mailboxes: crate::returned::mailbox::Mailboxes,
+    /// Wakes those who poll: a mailbox was changed.
+    pub mailboxes_changed: tokio::sync::Notify,
     /// Sign-ins by device code.
     pub logins: Logins,
     /// Whom to tell of events by HTTP.

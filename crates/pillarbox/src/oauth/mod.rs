@@ -165,6 +165,11 @@ impl TokenSource {
         })
     }
 
+    /// The server did not accept this token of something that is no route: it is not given out again.
+    pub fn refused_by_name(&self, name: &Arc<str>, token: &SecretString) {
+        *self.entry(name).refused.lock() = Some(hash(token));
+    }
+
     fn entry(&self, name: &Arc<str>) -> Arc<Entry> {
         self.routes.lock().entry(name.clone()).or_default().clone()
     }

@@ -28,15 +28,19 @@ use store::Store;
 use store::settings::Kind;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::checked::ListenerKind;
 use crate::config::{self, Config, Loaded};
 use crate::http;
 use crate::http::listener::{Client, Limited};
 use crate::oauth::TokenSource;
 use crate::oauth::device::Logins;
 use crate::oauth::expiry;
+use crate::returned::mailbox::{self, Mailboxes};
+use crate::returned::reader;
 
 /// Name of the control socket in the data directory.
 pub const CONTROL: &str = "control.sock";
@@ -123,7 +127,8 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     let control = config.data_dir.join(CONTROL);
     let control_listener = bind_control(&control)?;
     let tokens = parts::tokens(config, store.clone(), clock.clone())?;
-    let settings = relay::RelayConfig { tokens: Some(tokens.clone()), ..parts::relay(config) };
+    let verp = parts::verp(config)?;
+    let settings = relay::RelayConfig { tokens: Some(tokens.clone()), bounce: verp.clone(), ..parts::relay(config) };
     let relay = Relay::start(settings, store.clone(), net.clone()).await?;
     let app = Arc::new(app(config, store.clone(), Some(relay.clone()), Some(tokens), clock));
     let token = app.sessions.first_token();
@@ -134,12 +139,21 @@ async fn start(loaded: &Loaded) -> Result<Running> {
 
     let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
     let factory = Arc::new(relay.smtp_factory());
+    let came = Arc::new(Notify::new());
+    let bounces = verp.clone().map(|verp| Arc::new(parts::bounces(config, &store, verp, &app.clock, &came)));
     let addresses = smtp.iter().map(|(bound, _)| bound.local_addr()).collect::<std::io::Result<Vec<_>>>()?;
     let mut certificates = Vec::new();
-    for (bound, certificate) in smtp {
+    for ((bound, certificate), listener) in smtp.into_iter().zip(&config.listeners) {
         certificates.extend(certificate);
-        tasks.spawn(bound.serve(factory.clone(), closing.clone()));
+        match (listener.kind, &bounces) {
+            (ListenerKind::Submission, _) => tasks.spawn(bound.serve(factory.clone(), closing.clone())),
+            (ListenerKind::Bounce, Some(bounces)) => tasks.spawn(bound.serve(bounces.clone(), closing.clone())),
+            // The configuration was checked.
+            (ListenerKind::Bounce, None) => continue,
+        };
     }
+    tasks.spawn(reader::run(app.clone(), verp, came.clone(), closing.clone()));
+    tasks.spawn(mailbox::run(app.clone(), net, came, closing.clone()));
     serve_http(&tasks, &closing, app.clone(), web, control_listener);
     tasks.spawn(domains::run(app.clone(), closing.clone()));
     tasks.spawn(crate::webhook::run(app.clone(), closing.clone()));
@@ -177,6 +191,8 @@ pub fn app(
     http::App {
         tokens,
         logins: Logins::default(),
+        mailboxes: Mailboxes::default(),
+        mailboxes_changed: Notify::new(),
         store,
         relay,
         rules_dir: config.rules_dir.clone(),

@@ -7,15 +7,18 @@ use anyhow::{Context, Result};
 use net::server::{Limits, ListenMode, Listener};
 use net::{ClientTls, Clock, Net, Resolver, ResolverSettings, ServerTls};
 use proto::smtp::server::{AuthOffer, Settings};
+use relay::verp::{ReturnPath, Verp};
 use relay::{Keep, RelayConfig, StreamConfig, TransportConfig};
 use secrecy::ExposeSecret;
 use store::secret::Keyring;
 use store::sqlite::{Options, SqliteStore};
 use store::{Retention, Store};
+use tokio::sync::Notify;
 
-use crate::config::checked::{self, AuthWithoutTls, Config, Mode, Roots};
+use crate::config::checked::{self, AuthWithoutTls, Config, ListenerKind, Mode, Roots};
 use crate::config::key::{self, Origin};
 use crate::oauth::TokenSource;
+use crate::returned::listener::BounceFactory;
 
 /// Opens the store; makes directory and key if they are not there.
 pub fn store(config: &Config, clock: &Clock) -> Result<(Arc<SqliteStore>, Origin)> {
@@ -107,6 +110,7 @@ pub fn relay(config: &Config) -> RelayConfig {
         streams: config.streams.iter().map(stream).collect(),
         shutdown_s: config.shutdown.as_secs(),
         transport: transport(config),
+        return_path: if config.bounce.original { ReturnPath::Original } else { ReturnPath::Signed },
         ..RelayConfig::default()
     }
 }
@@ -124,6 +128,25 @@ fn transport(config: &Config) -> TransportConfig {
     TransportConfig { validating, directory: Some(config.data_dir.clone()), ..TransportConfig::default() }
 }
 
+/// Makes return paths of our own, if there is a domain for them.
+pub fn verp(config: &Config) -> Result<Option<Arc<Verp>>> {
+    let Some(domain) = &config.bounce.domain else { return Ok(None) };
+    let (key, _) = key::load(&config.key, &config.data_dir)?;
+    Ok(Some(Arc::new(Verp::new(domain, key.expose_secret()))))
+}
+
+/// What listeners of kind `bounce` serve.
+pub fn bounces(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    verp: Arc<Verp>,
+    clock: &Clock,
+    came: &Arc<Notify>,
+) -> BounceFactory {
+    let reports = config.bounce.report_address.as_deref();
+    BounceFactory::new(store.clone(), clock.clone(), verp, reports, config.limits.memory, came.clone())
+}
+
 /// A listener with its certificate; a self-signed one is made if none is configured.
 pub fn listener(config: &Config, listener: &checked::Listener, clock: &Clock) -> Result<Listener> {
     let tls = match (listener.mode, &listener.certificate) {
@@ -138,10 +161,11 @@ pub fn listener(config: &Config, listener: &checked::Listener, clock: &Clock) ->
     };
     let machine = Settings {
         max_size: config.limits.message_size,
-        max_recipients: config.limits.recipients,
+        max_recipients: if listener.kind == ListenerKind::Bounce { 10 } else { config.limits.recipients },
         max_commands: config.limits.commands,
         max_errors: config.limits.errors,
         auth: match listener.auth_without_tls {
+            _ if listener.kind == ListenerKind::Bounce => AuthOffer::Never,
             AuthWithoutTls::Never => AuthOffer::UnderTls,
             AuthWithoutTls::Loopback => AuthOffer::Always,
         },

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use secrecy::ExposeSecret;
 
 use super::first::{Credentials, FIRST_SENDER};
-use crate::config::checked::{AuthWithoutTls, Config, Listener, Mode};
+use crate::config::checked::{AuthWithoutTls, Config, Listener, ListenerKind, Mode};
 use crate::config::key::Origin;
 
 /// All that the report speaks of.
@@ -88,6 +88,9 @@ fn listener_words(listener: &Listener) -> String {
             }
         }
     };
+    if listener.kind == ListenerKind::Bounce {
+        return format!("{mode}, takes only reports about mail of ours");
+    }
     match listener.auth_without_tls {
         AuthWithoutTls::Never => mode,
         AuthWithoutTls::Loopback => format!("{mode}, log-in without TLS from this machine"),

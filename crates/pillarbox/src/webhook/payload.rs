@@ -6,8 +6,8 @@ use store::{ChangeKind, EventKind, HookSource, RecipientId, SuppressionChange, S
 
 use super::record::WebhookRecord;
 use crate::http::finding::FindingOut;
-use crate::http::views::EventOut;
 use crate::http::time;
+use crate::http::views::EventOut;
 
 /// What can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,12 +1,14 @@
 //! The API, version 1. One file for each kind of thing.
 
 pub mod admin;
+pub mod bounces;
 pub mod captured;
 pub mod checks;
 pub mod compose;
 pub mod domains;
 pub mod guard;
 pub mod input;
+pub mod mailboxes;
 pub mod messages;
 pub mod plan;
 pub mod providers;
@@ -72,6 +74,11 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/webhooks/{name}/deliveries", get(webhooks::deliveries))
         .route("/webhooks/{name}/resume", post(webhooks::resume))
         .route("/webhooks/{name}/rotate-secret", post(webhooks::rotate))
+        .route("/bounces", get(bounces::list).delete(bounces::clear))
+        .route("/bounces/{id}", delete(bounces::remove))
+        .route("/bounces/{id}/raw", get(bounces::raw))
+        .route("/mailboxes", get(mailboxes::list).post(mailboxes::add))
+        .route("/mailboxes/{name}", get(mailboxes::show).patch(mailboxes::change).delete(mailboxes::remove))
         .route("/captured", get(captured::list))
         .route("/captured/{id}", get(captured::show))
         .route("/captured/{id}/raw", get(captured::raw))

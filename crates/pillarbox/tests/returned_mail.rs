@@ -1,0 +1,233 @@
+//! Next hops get return paths of our own; what comes back to them becomes an event of its message, once, and nothing
+//! else is taken at that door.
+
+mod common;
+
+use std::net::SocketAddr;
+
+use common::{PATIENCE, Server};
+use serde_json::{Value, json};
+use testkit::client::Client;
+use testkit::sink::Sink;
+
+const BOUNCE: &str = "[bounce]\ndomain = \"bounces.shop.test\"\nreport_address = \"dmarc@shop.test\"\n\
+                      [[listener]]\nname = \"bounce\"\nkind = \"bounce\"\naddress = \"127.0.0.1:0\"\nmode = \"plain\"\n";
+
+/// The two listeners, by what the server says of them.
+fn listener(server: &Server, bounce: bool) -> SocketAddr {
+    let output = server.output();
+    let mut lines = output.lines().filter(|line| line.trim_start().starts_with("SMTP"));
+    let line = lines.find(|line| line.contains("only reports") == bounce).expect("a listener");
+    line.split_whitespace().nth(1).unwrap().trim_end_matches(',').parse().unwrap()
+}
+
+async fn delivered(server: &Server, sink: &Sink, to: &[&str]) -> (String, String) {
+    let before = sink.count() as usize;
+    let message = json!({"from": "app@shop.test", "to": to, "subject": "hello", "text": "t"});
+    let (status, answer) = server.post("/api/v1/messages", &message, None).await;
+    assert_eq!(status, 202, "{answer}");
+    let id = answer["id"].as_str().unwrap().to_owned();
+    let received = sink.wait_for(before + 1, PATIENCE).await;
+    let from = received[before].from.clone();
+    until_state(server, &id, 0, "delivered").await;
+    (id, from)
+}
+
+async fn until_state(server: &Server, id: &str, n: usize, state: &str) -> Value {
+    server
+        .until(state, async || {
+            let shown = server.get(&format!("/api/v1/messages/{id}")).await.1;
+            (shown["recipients"][n]["state"] == state).then_some(shown)
+        })
+        .await
+}
+
+async fn events(server: &Server, id: &str, kind: &str) -> Vec<Value> {
+    let (_, page) = server.get(&format!("/api/v1/messages/{id}/events")).await;
+    let all = page["items"].as_array().or(page.as_array()).cloned().unwrap_or_default();
+    all.into_iter().filter(|event| event["event"] == kind).collect()
+}
+
+async fn come_back(server: &Server, to: &str, mail: &str) {
+    let mut client = Client::connect(listener(server, true)).await;
+    client.ehlo().await;
+    client.submit("", &[to], &mail.replace('\n', "\r\n")).await.expect(250);
+    client.quit().await;
+}
+
+fn failed(recipient: &str, status: &str, words: &str) -> String {
+    report("failed", recipient, status, words)
+}
+
+fn report(action: &str, recipient: &str, status: &str, words: &str) -> String {
+    format!(
+        "From: MAILER-DAEMON@mx.one.test\nTo: somebody\nSubject: Delivery Status Notification\nDate: Sat, 21 Nov 2026 10:00:00 +0000\n\
+         MIME-Version: 1.0\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\n\n\
+         --b\nContent-Type: text/plain\n\nYour message could not be delivered.\n\n\
+         --b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; mx.one.test\n\n\
+         Final-Recipient: rfc822; {recipient}\nAction: {action}\nStatus: {status}\n\
+         Diagnostic-Code: smtp; {words}\n\n--b--\n"
+    )
+}
+
+const UNKNOWN: &str = "550 5.1.1 <ann@one.test>: Recipient address rejected: User unknown in local recipient table";
+
+#[tokio::test]
+async fn a_bounce_to_our_return_path_is_an_event_of_its_message_once() {
+    let server = Server::with(BOUNCE);
+    let sink = Sink::start().await;
+    server.route_to(sink.port());
+    let (id, path) = delivered(&server, &sink, &["ann@one.test"]).await;
+    assert!(path.starts_with(&format!("b-{id}-0-")) && path.ends_with("@bounces.shop.test"), "{path}");
+
+    let bounce = failed("ann@one.test", "5.1.1", UNKNOWN);
+    come_back(&server, &path.to_ascii_uppercase(), &bounce).await;
+    let shown = until_state(&server, &id, 0, "bounced").await;
+    assert_eq!(shown["envelope_from"], "app@shop.test", "the sender's own return path is kept: {shown}");
+    let rule = shown["recipients"][0]["finding"]["rule"].as_str().unwrap_or_default().to_owned();
+    assert!(!rule.is_empty(), "{shown}");
+    // The same mail again, over another way with other trace fields.
+    come_back(&server, &path, &format!("Received: from elsewhere\n{bounce}")).await;
+    let (_, second) = delivered(&server, &sink, &["bob@one.test"]).await;
+    come_back(&server, &second, &failed("bob@one.test", "5.1.1", UNKNOWN)).await;
+    server
+        .until("all is read", async || {
+            let bounced = server.run_json(&["queue", "ls", "--state", "bounced"]);
+            (bounced["items"].as_array().unwrap().len() == 2).then_some(())
+        })
+        .await;
+    assert_eq!(events(&server, &id, "bounced").await.len(), 1);
+    assert_eq!(server.run(&["bounce", "ls", "--unmatched"]), "Nothing is kept in this list.\n");
+}
+
+#[tokio::test]
+async fn nothing_but_reports_about_our_mail_is_taken_and_nothing_is_relayed() {
+    let server = Server::with(BOUNCE);
+    let sink = Sink::start().await;
+    server.route_to(sink.port());
+    let (id, path) = delivered(&server, &sink, &["ann@one.test"]).await;
+    let mut client = Client::connect(listener(&server, true)).await;
+    let offer = client.ehlo().await;
+    assert!(!offer.offers("AUTH"), "{offer:?}");
+    client.command("MAIL FROM:<>").await.expect(250);
+    let forged = path.replace("-0-", "-1-");
+    for to in [
+        "ann@one.test",
+        "postmaster@bounces.shop.test",
+        &format!("b-{id}@bounces.shop.test"),
+        &forged,
+        &format!("{path}.evil.test"),
+    ] {
+        let answer = client.command(&format!("RCPT TO:<{to}>")).await.expect(550);
+        assert!(answer.text().contains("5.1.1"), "{answer:?}");
+    }
+    client.command(&format!("RCPT TO:<{path}>")).await.expect(250);
+    client.quit().await;
+    // And at the door of senders there is no bounce domain.
+    let mut client = Client::connect(listener(&server, false)).await;
+    client.ehlo().await;
+    client.command("MAIL FROM:<>").await.expect(530);
+    client.quit().await;
+    assert_eq!(sink.count(), 1);
+}
+
+#[tokio::test]
+async fn late_mail_complaints_and_answers_are_told_apart() {
+    let server = Server::with(BOUNCE);
+    let sink = Sink::start().await;
+    server.route_to(sink.port());
+    let (late, path) = delivered(&server, &sink, &["ann@one.test"]).await;
+    come_back(&server, &path, &report("delayed", "ann@one.test", "4.4.1", "connection timed out")).await;
+    let answer = "From: ann@one.test\nTo: x\nSubject: Out of office\nAuto-Submitted: auto-replied\n\nI am away.\n";
+    come_back(&server, &path, answer).await;
+    let (spam, path) = delivered(&server, &sink, &["bob@one.test"]).await;
+    let complaint = format!(
+        "From: fbl@one.test\nTo: fbl\nSubject: complaint\nMIME-Version: 1.0\n\
+         Content-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\nContent-Type: text/plain\n\nspam\n\n\
+         --b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: fbl/1\nVersion: 1\n\
+         Original-Mail-From: <{path}>\nArrival-Date: Sat, 21 Nov 2026 10:00:00 +0000\n\n\
+         --b\nContent-Type: message/rfc822\n\nFrom: app@shop.test\nSubject: hello\n\nt\n--b--\n"
+    );
+    // It comes to the address of reports: its message is named inside.
+    come_back(&server, "dmarc@shop.test", &complaint).await;
+    until_state(&server, &spam, 0, "complained").await;
+    let shown = server.get(&format!("/api/v1/messages/{late}")).await.1;
+    assert_eq!(shown["recipients"][0]["state"], "delivered", "{shown}");
+    assert_eq!(events(&server, &late, "bounced").await.len(), 1, "the delay is in its history");
+}
+
+#[tokio::test]
+async fn what_was_taken_survives_a_kill_and_what_fits_nothing_is_kept_to_be_looked_at() {
+    let mut server = Server::with(BOUNCE);
+    let sink = Sink::start().await;
+    server.route_to(sink.port());
+    let (id, path) = delivered(&server, &sink, &["ann@one.test", "bob@one.test"]).await;
+    assert!(!path.starts_with(&format!("b-{id}-1-")), "one address for a transaction of two: {path}");
+    for n in 0..20 {
+        come_back(&server, &path, &failed(&format!("stranger{n}@two.test"), "5.1.1", UNKNOWN)).await;
+    }
+    come_back(&server, &path, &failed("BOB@one.test", "5.2.2", "552 5.2.2 mailbox full")).await;
+    server.kill();
+    server.restart();
+    let shown = until_state(&server, &id, 1, "bounced").await;
+    assert_eq!(shown["recipients"][0]["state"], "delivered", "{shown}");
+    server
+        .until("the others are kept", async || {
+            let kept = server.run_json(&["bounce", "ls", "--unmatched"]);
+            (kept["items"].as_array().unwrap().len() == 20).then_some(())
+        })
+        .await;
+    let kept = server.run_json(&["bounce", "ls", "--unmatched", "--limit", "1"]);
+    let first = kept["items"][0]["id"].as_str().unwrap();
+    assert!(server.run(&["bounce", "raw", first]).contains("Final-Recipient"));
+    server.run(&["bounce", "rm", first, "--unmatched"]);
+    server.run(&["bounce", "rm", "--all", "--unmatched"]);
+    assert_eq!(server.run(&["bounce", "ls", "--unmatched"]), "Nothing is kept in this list.\n");
+}
+
+#[tokio::test]
+async fn reports_of_dmarc_that_come_in_are_read_together() {
+    let server = Server::with(BOUNCE);
+    let xml = "<feedback><report_metadata><org_name>receiver.test</org_name><report_id>7</report_id></report_metadata>\
+        <policy_published><domain>shop.test</domain><p>none</p></policy_published><record><row><source_ip>192.0.2.1</source_ip>\
+        <count>3</count><policy_evaluated><disposition>none</disposition><dkim>fail</dkim><spf>fail</spf></policy_evaluated></row>\
+        <identifiers><header_from>shop.test</header_from></identifiers><auth_results><dkim><domain>service.test</domain>\
+        <result>pass</result></dkim></auth_results></record></feedback>";
+    let mail = format!(
+        "From: dmarc@receiver.test\nTo: dmarc@shop.test\nSubject: Report Domain: shop.test\nMIME-Version: 1.0\n\
+         Content-Type: text/xml; name=\"report.xml\"\n\n{xml}\n"
+    );
+    for _ in 0..2 {
+        come_back(&server, "dmarc@shop.test", &mail).await;
+    }
+    server
+        .until("they are read", async || {
+            let kept = server.run_json(&["bounce", "ls", "--reports"]);
+            (kept["items"].as_array().unwrap().len() == 2).then_some(())
+        })
+        .await;
+    let output = server.command(&["report", "--received", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((summary["reports"].as_u64(), summary["repeated"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(summary["findings"][0]["sign"], "aggregate_unaligned");
+    assert_eq!(summary["findings"][0]["explanation"]["owner"], "you");
+}
+
+#[tokio::test]
+async fn a_route_may_keep_the_return_path_of_the_sender() {
+    let server = Server::with(BOUNCE);
+    let sink = Sink::start().await;
+    server.route_to(sink.port());
+    server.run(&["route", "set", "sink", "--return-path", "original", "--force"]);
+    let (id, path) = delivered(&server, &sink, &["ann@one.test"]).await;
+    assert_eq!(path, "app@shop.test");
+    // The returned header names the message all the same.
+    let header = format!(
+        "--b\nContent-Type: text/rfc822-headers\n\nReceived: from app (x [192.0.2.1])\n\tby relay.test with HTTP id {id};\n\tdate\n\
+         From: app@shop.test\nSubject: hello\n\n--b--\n"
+    );
+    let bounce = failed("ann@one.test", "5.1.1", UNKNOWN).replace("--b--\n", &header);
+    come_back(&server, "dmarc@shop.test", &bounce).await;
+    until_state(&server, &id, 0, "bounced").await;
+}
