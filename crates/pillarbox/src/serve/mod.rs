@@ -153,7 +153,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
         };
     }
     tasks.spawn(reader::run(app.clone(), verp, came.clone(), closing.clone()));
-    tasks.spawn(mailbox::run(app.clone(), net, came, closing.clone()));
+    tasks.spawn(mailbox::run(app.clone(), net.clone(), came, closing.clone()));
     serve_http(&tasks, &closing, app.clone(), web, control_listener);
     tasks.spawn(domains::run(app.clone(), closing.clone()));
     tasks.spawn(crate::webhook::run(app.clone(), closing.clone()));
