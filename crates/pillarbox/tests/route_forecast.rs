@@ -118,8 +118,8 @@ async fn a_domain_that_receivers_will_not_believe_is_told_before_its_first_messa
         server
             .until("the warning", async || {
                 let status = server.get("/api/v1/status").await.1;
-                let notes = status["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap().to_owned());
-                notes.filter(|note| note.starts_with(&begin)).last()
+                let mut notes = status["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap().to_owned());
+                notes.rfind(|note| note.starts_with(&begin))
             })
             .await
     };

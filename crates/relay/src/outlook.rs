@@ -32,9 +32,13 @@ pub struct RouteForecast {
 impl Relay {
     /// What is to be expected of each route that has mail, most of it first. `today_ends_ms`: Unix milliseconds.
     pub async fn forecasts(&self, today_ends_ms: i64) -> Result<Vec<RouteForecast>, StoreError> {
-        let shared = self.shared();
+        let shared = self.shared().clone();
         let counts = shared.store.counts(GroupBy::Route, MOST).await?;
-        Ok(counts.iter().map(|count| of_route(shared, count, today_ends_ms)).collect())
+        // Many routes with long backlogs take a while to play forward: no connection waits for that.
+        let played = tokio::task::spawn_blocking(move || {
+            counts.iter().map(|count| of_route(&shared, count, today_ends_ms)).collect()
+        });
+        played.await.map_err(|error| StoreError::Internal(format!("the forecast was not made: {error}")))
     }
 }
 
