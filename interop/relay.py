@@ -16,9 +16,9 @@ def binary():
 
 
 class Pillarbox:
-    """STARTTLS on `port`, implicit TLS on `tls_port`, everything to one route."""
+    """STARTTLS on `port`, implicit TLS on `tls_port`, everything to one route; `more`: further sections of the configuration."""
 
-    def __init__(self, place, *route):
+    def __init__(self, place, *route, more=""):
         self.place = place
         self.dir = place.path / "relay"
         self.dir.mkdir()
@@ -28,13 +28,13 @@ class Pillarbox:
         self.config.write_text(
             f'hostname = "relay.test"\ndata_dir = "{self.dir}/data"\n'
             + f'[http]\naddress = "127.0.0.1:{http}"\n'
+            + more
             + '[retry]\nintervals = ["1s", "2s"]\n'
             + listener.format("submission", self.port, "starttls", place.cert, place.key)
             + listener.format("submissions", self.tls_port, "implicit", place.cert, place.key)
         )
-        self.server = Process([binary(), "serve", "--config", self.config], self.dir / "out.log")
         try:
-            wait_banner(self.port, self.server.process)
+            self.start()
             password = self.dir / "password"
             password.write_text(PASSWORD)
             password.chmod(0o600)
@@ -43,6 +43,10 @@ class Pillarbox:
         except Exception as error:
             self.stop()
             raise RuntimeError(f"{error}\n{self.log()}") from None
+
+    def start(self):
+        self.server = Process([binary(), "serve", "--config", self.config], self.dir / "out.log")
+        wait_banner(self.port, self.server.process)
 
     def cli(self, *arguments):
         return run(binary(), *arguments, "--config", self.config)

@@ -1,17 +1,29 @@
-"""Sender policies through the binary: all cases of the RFC 7208 suite (from the source distribution of pyspf, fetched when needed and
-never part of this repository), signatures of a second implementation of DKIM, and DMARC in both forms."""
+"""Sender policies and TLS reports through the binary: all cases of the RFC 7208 suite (from the source distribution of pyspf, fetched when needed and
+never part of this repository), signatures of a second implementation of DKIM, DMARC in both forms, and TLS reports that arrive at an
+HTTPS server and, through Postfix, in a mailbox."""
 
 import concurrent.futures
+import email
+import email.policy
+import gzip
+import http.server
+import ipaddress
 import json
 import os
 import pathlib
+import re
+import smtplib
+import ssl
 import subprocess
 import sys
 import tarfile
+import threading
 import unittest
 
-from common import CACHE
+import relay
+from common import CACHE, Catch, Place
 from dns_zones import Zones
+from peers import Hop, Postfix
 from relay import binary
 
 SUITE = CACHE / "pyspf" / "rfc7208-tests.yml"
@@ -190,6 +202,185 @@ class Dmarc(unittest.TestCase):
         self.assertEqual((code, report["current"]["verdict"]["pass"], report["classic"]["verdict"]["pass"]), (1, False, True))
         code, report = ask(self.zones, "dmarc", "check", "--from", "a.dept.example.co.uk", "--dkim", "d=dept.example.co.uk")
         self.assertEqual((code, report["current"]["verdict"]["dkim_pass"]), (0, True))
+
+
+def instant(text):
+    """RFC 3339 in UTC, as the RFC's samples have it."""
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text):
+        raise AssertionError(f"{text!r} is no time")
+
+
+RESULTS = {"starttls-not-supported", "certificate-host-mismatch", "certificate-expired", "certificate-not-trusted", "validation-failure",
+           "tlsa-invalid", "dnssec-invalid", "dane-required", "sts-policy-fetch-error", "sts-policy-invalid", "sts-webpki-invalid"}
+# RFC 8460, section 4.4: which members there are, whether they have to be there, and what they hold.
+DETAILS = {"result-type": (True, RESULTS.__contains__), "sending-mta-ip": (True, ipaddress.ip_address), "receiving-mx-hostname": (True, str),
+           "receiving-mx-helo": (False, str), "receiving-ip": (False, ipaddress.ip_address), "failed-session-count": (True, int),
+           "additional-information": (False, str), "failure-reason-code": (False, str)}
+POLICY = {"policy-type": (True, {"tlsa", "sts", "no-policy-found"}.__contains__), "policy-string": (False, list), "policy-domain": (True, str),
+          "mx-host": (False, list)}
+SUMMARY = {"total-successful-session-count": (True, int), "total-failure-session-count": (True, int)}
+RANGE = {"start-datetime": (True, instant), "end-datetime": (True, instant)}
+REPORT = {"organization-name": (True, str), "date-range": (True, dict), "contact-info": (True, str), "report-id": (True, str), "policies": (True, list)}
+
+
+def conform(members, schema, what):
+    """Nothing is missing, nothing is unknown, everything is of its kind."""
+    unknown = set(members) - set(schema)
+    if unknown:
+        raise AssertionError(f"{what}: unknown {unknown}")
+    for name, (must, kind) in schema.items():
+        if name not in members:
+            if must:
+                raise AssertionError(f"{what}: {name} is missing")
+        elif isinstance(kind, type):
+            if type(members[name]) is not kind:
+                raise AssertionError(f"{what}: {name} is {members[name]!r}")
+        elif kind(members[name]) is False:
+            raise AssertionError(f"{what}: {name} is {members[name]!r}")
+
+
+def tls_report(octets):
+    """A packed report, read strictly."""
+    report = json.loads(gzip.decompress(octets))
+    conform(report, REPORT, "report")
+    conform(report["date-range"], RANGE, "date-range")
+    for policy in report["policies"]:
+        conform(policy, {"policy": (True, dict), "summary": (True, dict), "failure-details": (False, list)}, "policies")
+        conform(policy["policy"], POLICY, "policy")
+        conform(policy["summary"], SUMMARY, "summary")
+        for details in policy.get("failure-details", []):
+            conform(details, DETAILS, "failure-details")
+        failed = sum(details["failed-session-count"] for details in policy.get("failure-details", []))
+        if failed != policy["summary"]["total-failure-session-count"]:
+            raise AssertionError(f"{failed} failures in details: {policy}")
+    return report
+
+
+class Receiver:
+    """An HTTPS server that keeps what is posted."""
+
+    def __init__(self, place):
+        self.posts, self.news = [], threading.Condition()
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                with receiver.news:
+                    receiver.posts.append((self.path, dict(self.headers), body))
+                    receiver.news.notify_all()
+                self.send_response(201)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(place.cert, place.key)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class TlsReports(unittest.TestCase):
+    """Mail to a Postfix with TLS and to a server without; the reports about both reach an HTTPS server and a mailbox behind Postfix."""
+
+    @classmethod
+    def setUpClass(cls):
+        fetch()
+        cls.place, cls.catch = Place("tlsrpt"), Catch()
+        cls.addClassCleanup(cls.place.remove)
+        cls.addClassCleanup(cls.catch.stop)
+        cls.postfix = Postfix(cls.place, Hop(cls.catch.port))
+        cls.addClassCleanup(cls.postfix.stop)
+        cls.receiver = Receiver(cls.place)
+        cls.addClassCleanup(cls.receiver.stop)
+        record = f"v=TLSRPTv1; rua=https://localhost:{cls.receiver.port}/tls/in,mailto:tls%2Breports@one.test"
+        cls.zones = Zones({"localhost": [{"A": "127.0.0.1"}],
+                           "one.test": [{"MX": [10, "mx.one.test"]}], "mx.one.test": [{"A": "127.0.0.1"}],
+                           "two.test": [{"MX": [10, "mx.two.test"]}], "mx.two.test": [{"A": "127.0.0.1"}],
+                           "_smtp._tls.one.test": [{"TXT": record}], "_smtp._tls.two.test": [{"TXT": record}]})
+        cls.addClassCleanup(cls.zones.close)
+        more = (f'[dns]\nservers = ["127.0.0.1:{cls.zones.port}"]\n[tls]\nroots = "{cls.place.ca}"\n'
+                '[tls_report]\ncontact = "tls@shop.test"\norganization = "Shop \\"& Söhne\\""\nprivate = "yes"\n')
+        mx = ("--mx", "--allow-private", "--port")
+        cls.relay = relay.Pillarbox(cls.place, *mx, cls.postfix.port, more=more)
+        cls.addClassCleanup(cls.relay.stop)
+        cls.relay.cli("route", "add", "clear", *mx, cls.catch.port)
+        cls.relay.cli("route", "rule", "add", "clear", "--route", "clear", "--to-domain", "two.test")
+        added = json.loads(cls.relay.cli("dkim", "add", "shop.test", "--selector", "s1", "--json"))
+        cls.records = {key["record"]["name"]: key["record"]["value"] for key in added["keys"]}
+        cls.relay.cli("dkim", "activate", "shop.test", "--force")
+        with smtplib.SMTP("localhost", cls.relay.port) as smtp:
+            smtp.starttls(context=cls.place.tls())
+            smtp.login(relay.SENDER, relay.PASSWORD)
+            for domain in ("one", "two"):
+                text = f"From: a@shop.test\r\nTo: b@{domain}.test\r\nSubject: to-{domain}\r\n\r\nHi\r\n"
+                smtp.sendmail("a@shop.test", [f"b@{domain}.test"], text)
+        for domain in ("one", "two"):
+            cls.catch.wait(f"to-{domain}")
+
+    def send(self, domain):
+        """Sends the report of today so far; gives what was posted, and the mail."""
+        seen = len(self.receiver.posts)
+        sent = json.loads(self.relay.cli("tlsrpt", "send", domain, "--json"))
+        self.assertEqual((len(sent["sent_to"]), sent["problems"]), (2, []))
+        with self.receiver.news:
+            self.receiver.news.wait_for(lambda: len(self.receiver.posts) > seen, 15)
+        path, headers, body = self.receiver.posts[seen]
+        self.assertEqual((path, headers["Content-Type"], headers["Host"]),
+                         ("/tls/in", "application/tlsrpt+gzip", f"localhost:{self.receiver.port}"))
+        report = tls_report(body)
+        subject = f"Report Domain: {domain} Submitter: shop.test Report-ID: <{report['report-id']}>"
+        mail = self.catch.wait(subject)
+        return report, body, mail
+
+    def test_a_domain_with_tls_gets_its_successes(self):
+        report, body, mail = self.send("one.test")
+        self.assertEqual((report["organization-name"], report["contact-info"]), ('Shop "& Söhne"', "tls@shop.test"))
+        [policy] = report["policies"]
+        self.assertEqual(policy["policy"], {"policy-type": "no-policy-found", "policy-domain": "one.test"})
+        self.assertEqual(policy["summary"], {"total-successful-session-count": 1, "total-failure-session-count": 0})
+        day = report["date-range"]["start-datetime"]
+        self.assertTrue(day.endswith("T00:00:00Z") and day < report["date-range"]["end-datetime"])
+
+        parsed = email.message_from_bytes(mail.content, policy=email.policy.default)
+        self.assertEqual((mail.sender, mail.recipients), ("", ["tls+reports@one.test"]))
+        self.assertEqual((parsed.get_content_type(), parsed["Content-Type"].params["report-type"]), ("multipart/report", "tlsrpt"))
+        self.assertEqual((parsed["TLS-Report-Domain"], parsed["TLS-Report-Submitter"], parsed["From"]), ("one.test", "shop.test", "tls@shop.test"))
+        human, attached = parsed.iter_parts()
+        self.assertEqual((human.get_content_type(), attached.get_content_type()), ("text/plain", "application/tlsrpt+gzip"))
+        name = attached.get_filename()
+        self.assertRegex(name, r"^shop\.test!one\.test!\d+!\d+![0-9A-Za-z]+\.json\.gz$")
+        self.assertEqual(tls_report(attached.get_content()), report)
+
+        import dkim
+        text = lambda name, timeout=5: self.records[name.decode().rstrip(".")].encode()
+        judge = dkim.DKIM(mail.content, minkey=1024)
+        self.assertTrue(judge.verify(idx=0, dnsfunc=text) and judge.verify(idx=1, dnsfunc=text))
+
+    def test_a_domain_without_tls_gets_its_failures(self):
+        report, _, _ = self.send("two.test")
+        [policy] = report["policies"]
+        self.assertEqual(policy["summary"], {"total-successful-session-count": 0, "total-failure-session-count": 1})
+        [details] = policy["failure-details"]
+        self.assertEqual(details, {"result-type": "starttls-not-supported", "sending-mta-ip": "127.0.0.1", "receiving-ip": "127.0.0.1",
+                                   "receiving-mx-hostname": "mx.two.test", "failed-session-count": 1})
+
+    def test_what_was_counted_survives_kill(self):
+        listed = json.loads(self.relay.cli("tlsrpt", "ls", "--json"))
+        self.assertEqual({item["domain"] for item in listed["items"]}, {"one.test", "two.test"})
+        self.relay.server.process.kill()
+        self.relay.server.process.wait()
+        self.relay.start()
+        again = json.loads(self.relay.cli("tlsrpt", "ls", "--json"))
+        counts = lambda page: {item["domain"]: (item["successful"], item["failed"]) for item in page["items"]}
+        self.assertEqual(counts(again), counts(listed))
 
 
 if __name__ == "__main__":

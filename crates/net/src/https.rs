@@ -100,21 +100,28 @@ pub fn public(ip: IpAddr) -> Option<SocketAddr> {
 /// The body of a text file, at most [`MAX_POLICY`] octets.
 pub async fn get(net: &Net, request: Request<'_>) -> Result<Vec<u8>, FetchError> {
     let fields = [("Accept", "text/plain"), ("Connection", "close")];
-    let response = exchange(net, request, Outgoing { method: "GET", fields: &fields, body: None }).await?;
+    let target = Target::https(request.host, request.path);
+    let response = exchange(net, request, &target, Outgoing { method: "GET", fields: &fields, body: None }).await?;
     text(response).map_err(FetchError::Response)
 }
 
-/// Sends a document; any status 2xx is success.
-pub async fn post(net: &Net, request: Request<'_>, kind: &str, document: &[u8]) -> Result<(), FetchError> {
+/// Sends a document to a server at this port; any status 2xx is success.
+pub async fn post(net: &Net, request: Request<'_>, port: u16, kind: &str, document: &[u8]) -> Result<(), FetchError> {
     let fields = [("Content-Type", kind), ("Connection", "close")];
-    let response = exchange(net, request, Outgoing { method: "POST", fields: &fields, body: Some(document) }).await?;
+    let outgoing = Outgoing { method: "POST", fields: &fields, body: Some(document) };
+    let target = Target { port, ..Target::https(request.host, request.path) };
+    let response = exchange(net, request, &target, outgoing).await?;
     if (200..300).contains(&response.status) { Ok(()) } else { Err(FetchError::Response(response.in_words())) }
 }
 
-async fn exchange(net: &Net, request: Request<'_>, outgoing: Outgoing<'_>) -> Result<Response, FetchError> {
-    let target = Target::https(request.host, request.path);
-    let mut link = Link::open(net, &target, request.limit, request.peer).await?;
-    link.ask(&target, outgoing, Patience { limit: request.limit * 2, body: MAX_POLICY }).await
+async fn exchange(
+    net: &Net,
+    request: Request<'_>,
+    target: &Target,
+    outgoing: Outgoing<'_>,
+) -> Result<Response, FetchError> {
+    let mut link = Link::open(net, target, request.limit, request.peer).await?;
+    link.ask(target, outgoing, Patience { limit: request.limit * 2, body: MAX_POLICY }).await
 }
 
 /// The body of a response with status 200.

@@ -49,6 +49,11 @@ impl Next {
 pub(crate) async fn run(worker: &mut Worker, job: Job) -> Next {
     let shared = worker.shared.clone();
     let started_ms = shared.now_ms();
+    if let Some(witness) = &mut worker.witness
+        && !job.claim.message.parameters.tls_optional
+    {
+        witness.serves(&job.claim.lane.key.domain, started_ms);
+    }
     if started_ms > job.claim.message.expires_ms {
         let outcomes = each(&job.claim, |_| Outcome::Expired { cause: None });
         record(worker, &job.claim, Ended { attempt: None, outcomes, capture: false }).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use store::Retention;
 
 use crate::batch::Renderer;
+use crate::tls_report::TlsReportConfig;
 use crate::token::Tokens;
 use crate::transport::TransportConfig;
 use crate::verp::{ReturnPath, Verp};
@@ -75,6 +76,8 @@ pub struct RelayConfig {
     pub bounce: Option<Arc<Verp>>,
     /// Which return path a route uses that does not say.
     pub return_path: ReturnPath,
+    /// Reports about TLS to receiving domains; none are made without.
+    pub tls_reports: Option<TlsReportConfig>,
     /// Where access tokens come from; without it, routes that need them fail.
     pub tokens: Option<Arc<dyn Tokens>>,
     /// Who reads the bodies of batches; without it, batches wait.
@@ -110,6 +113,7 @@ impl Default for RelayConfig {
             transport: TransportConfig::default(),
             bounce: None,
             return_path: ReturnPath::default(),
+            tls_reports: None,
             tokens: None,
             renderer: None,
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use net::Net;
 use net::client::{ClientAuth, ClientSettings, ConnectError, Connection, Endpoint, TlsMode};
+use proto::policy::tlsrpt::report::Session;
 use proto::transcript::{Failure, PolicyProblem, Stage, Transcript};
 use store::{Attempt, Claim};
 use tokio::sync::Notify;
@@ -24,6 +25,7 @@ use crate::schedule::{ConnectionId, Handed, Job, Sign, Ticket};
 use crate::settle::{self, Settling};
 use crate::shared::Shared;
 use crate::signin::{self, Trouble, Turn};
+use crate::tls_report::observe::{self, Watch, Witness};
 use crate::token::Tokens;
 use crate::transport::demand::{self, Demand};
 use crate::transport::sources;
@@ -47,6 +49,8 @@ pub(crate) struct Worker {
     pub(crate) assured: bool,
     /// The turn at signing in, where only the first message's answer says what came of it.
     pub(crate) turn: Option<Turn>,
+    /// What it counts as in reports about TLS, for domains that share it.
+    pub(crate) witness: Option<Witness>,
     /// The last message's outcome, on its way to the disk.
     pub(crate) settling: Option<Settling>,
     /// What the last attempt said about the destination.
@@ -188,7 +192,11 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
     let (Some((lane, message)), Some(route), false) = (claim, route, shared.is_stopping()) else {
         return abandon(shared, destination);
     };
-    let errand = Errand { domain: lane.key.domain.clone(), wanted: route.wanted_for(&message) };
+    let errand = Errand {
+        domain: lane.key.domain.clone(),
+        wanted: route.wanted_for(&message),
+        counted: !message.parameters.tls_optional,
+    };
     let opening = async {
         if has_moved(shared, &route, &errand, destination).await {
             return None;
@@ -206,10 +214,24 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
         return abandon(shared, destination);
     };
     match result {
-        Ok(Opened { mut connection, demand, named, turn }) => {
+        Ok(Opened { mut connection, demand, named, watch, turn }) => {
             let peer = format!("{} [{}]:{}", connection.host(), connection.peer().ip(), connection.peer().port());
             let prelude = connection.take_transcript();
             let note = demand.note(&prelude);
+            let witness = watch.and_then(|watch| {
+                let ledger = shared.tls_reports.as_ref()?;
+                let session =
+                    watch.opened(&demand, connection.tls().is_some(), connection.capabilities().starttls, &prelude);
+                if errand.counted {
+                    ledger.count(
+                        &errand.domain,
+                        &watch.unfetched(&prelude).unwrap_or(session.clone()),
+                        shared.now_ms(),
+                    );
+                }
+                let witness = Witness::new(ledger, session)?;
+                Some(if errand.counted { witness.counted(&errand.domain) } else { witness })
+            });
             let assured = named && connection.tls().is_some() && demand::is_verified(&prelude);
             Some(Worker {
                 shared: shared.clone(),
@@ -222,6 +244,7 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
                 note,
                 assured,
                 turn,
+                witness,
                 settling: None,
                 sign: Sign::Other,
                 broken: false,
@@ -330,12 +353,14 @@ fn held(
 pub(crate) struct Errand {
     pub(crate) domain: Arc<str>,
     pub(crate) wanted: Wanted,
+    /// The session is one that a report tells of: not one for mail that goes whatever is wrong with TLS.
+    pub(crate) counted: bool,
 }
 
 impl Errand {
     /// For no mail at all.
     pub(crate) fn nobody() -> Self {
-        Self { domain: Arc::from(""), wanted: Wanted { dane: false, sts: false } }
+        Self { domain: Arc::from(""), wanted: Wanted { dane: false, sts: false }, counted: false }
     }
 }
 
@@ -343,6 +368,8 @@ impl Errand {
 pub(crate) struct Opened {
     pub(crate) connection: Hop,
     demand: Demand,
+    /// What it counts as in reports about TLS, if it is one to a domain's mail exchanger.
+    watch: Option<Watch>,
     /// The host's name is the operator's own, or is proven, or stands in a policy (RFC 8689 §4.2.1).
     named: bool,
     /// Where signing in is not over yet.
@@ -351,7 +378,7 @@ pub(crate) struct Opened {
 
 impl Opened {
     fn smtp(connection: Connection, demand: Demand, named: bool) -> Self {
-        Self { connection: Hop::Smtp(Box::new(connection)), demand, named, turn: None }
+        Self { connection: Hop::Smtp(Box::new(connection)), demand, watch: None, named, turn: None }
     }
 }
 
@@ -402,7 +429,13 @@ pub(crate) async fn open_graph(
 ) -> Result<Opened, Box<ConnectError>> {
     let place = graph_place(shared, route).await?;
     let connection = GraphConnection::open(place, route.clone(), tokens.clone()).await?;
-    Ok(Opened { connection: Hop::Graph(Box::new(connection)), demand: Demand::Nothing, named: true, turn: None })
+    Ok(Opened {
+        connection: Hop::Graph(Box::new(connection)),
+        demand: Demand::Nothing,
+        watch: None,
+        named: true,
+        turn: None,
+    })
 }
 
 /// The first of a domain's hosts with which a connection comes about that meets its demands.
@@ -410,12 +443,18 @@ async fn open_exchanger(
     shared: &Shared,
     net: &Net,
     route: &Route,
-    Errand { domain, wanted }: &Errand,
+    Errand { domain, wanted, counted }: &Errand,
     tls: TlsMode,
     settings: &ClientSettings,
 ) -> Result<Opened, Box<ConnectError>> {
     let exchange = shared.exchangers.find(domain, *wanted).await.map_err(|failure| dns_error(shared, failure))?;
     let mut last: Option<Box<ConnectError>> = None;
+    let ledger = shared.tls_reports.as_ref();
+    let count = |session: Option<Session>| {
+        if let (Some(ledger), Some(session), true) = (ledger, session, *counted) {
+            ledger.count(domain, &session, shared.now_ms());
+        }
+    };
     for mx in exchangers::order(&exchange.hosts) {
         let host = mx.host.as_str();
         let pins = shared.exchangers.pins(&exchange, host, route.port(), domain).await;
@@ -424,17 +463,25 @@ async fn open_exchanger(
                 Ok(addresses) => {
                     let (tls, settings) = demand.apply(tls, settings);
                     let endpoint = Endpoint { host: host.to_owned(), port: route.port(), tls };
+                    let watch = ledger.map(|_| Watch::new(&exchange, domain, host, &demand));
                     match net::client::connect(net, &endpoint, &addresses, &settings).await {
                         Ok(connection) => {
                             let named = exchange.secure || demand.names_host();
-                            Ok(Opened::smtp(connection, demand, named))
+                            let opened = Opened::smtp(connection, demand, named);
+                            Ok(Opened { watch, ..opened })
                         }
-                        Err(error) => Err(demand.explain(host, Box::new(error))),
+                        Err(error) => {
+                            count(watch.and_then(|watch| watch.failed(&error)));
+                            Err(demand.explain(host, Box::new(error)))
+                        }
                     }
                 }
                 Err(failure) => Err(dns_error(shared, failure)),
             },
-            Err(failure) => Err(demand_error(shared, failure)),
+            Err(failure) => {
+                count(observe::passed_over(&exchange, domain, host, &failure));
+                Err(demand_error(shared, failure))
+            }
         };
         match outcome {
             Ok(opened) => return Ok(opened),

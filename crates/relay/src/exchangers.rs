@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use net::dane::HostPins;
 use net::resolver::{MailHosts, MxHost};
+use net::sts::StsError;
 use net::{Net, Resolver};
 use parking_lot::Mutex;
 use proto::policy::sts::{StsMode, StsPolicy};
@@ -35,6 +36,8 @@ pub(crate) struct Exchange {
     pub(crate) secure: bool,
     /// The domain's MTA-STS policy.
     pub(crate) policy: Option<Arc<StsPolicy>>,
+    /// Why a policy that the domain announces could not be had.
+    pub(crate) unfetched: Option<Arc<StsError>>,
 }
 
 /// What a route wants to know beside the hosts.
@@ -86,7 +89,11 @@ impl Exchangers {
         let hosts = self.without_ourselves(answer.hosts)?;
         let policy = policy.filter(|policy| policy.mode != StsMode::None).map(Arc::new);
         let group = group_of(&hosts, domain, secure, policy.as_deref());
-        let exchange = Exchange { group, hosts: hosts.into(), secure, policy };
+        let unfetched = match policy {
+            None if wanted.sts => self.policies.failure(domain).map(Arc::new),
+            _ => None,
+        };
+        let exchange = Exchange { group, hosts: hosts.into(), secure, policy, unfetched };
         let until = self.net.clock.now_ms() + (answer.ttl.as_millis() as i64).clamp(LEAST_MS, MOST_MS);
         let mut known = self.known.lock();
         if known.len() >= DOMAINS {

@@ -20,6 +20,7 @@ use crate::route::Route;
 use crate::schedule::{AccountStatus, DestinationStatus, Job};
 use crate::shared::Shared;
 use crate::smtp::SmtpFactory;
+use crate::tls_report::Ledger;
 use crate::usage;
 
 /// Longest sleep of a loop: a wall clock that was set must be noticed.
@@ -93,7 +94,11 @@ impl Relay {
         let directory = Directory::load(&*store).await?;
         let problems = directory.problems.clone();
         let saved = store.usage().await?;
-        let shared = Arc::new(Shared::new(config, store, net, run, directory));
+        let tls_reports = match config.tls_reports.clone() {
+            Some(settings) => Some(Ledger::open(settings, &*store, net.clock.now_ms()).await?),
+            None => None,
+        };
+        let shared = Arc::new(Shared::new(config, store, net, run, directory, tls_reports));
         usage::restore(&shared, saved);
         shared.tasks.spawn(claims(shared.clone()));
         shared.tasks.spawn(ticks(shared.clone()));
@@ -105,6 +110,9 @@ impl Relay {
         shared.tasks.spawn(crate::divert::run(shared.clone()));
         if let Some(renderer) = shared.config.renderer.clone() {
             shared.tasks.spawn(crate::batch::run(shared.clone(), renderer));
+        }
+        if let Some(ledger) = &shared.tls_reports {
+            shared.tasks.spawn(crate::tls_report::run(shared.clone(), ledger.clone()));
         }
         if shared.config.notices {
             shared.tasks.spawn(crate::notice::run(shared.clone()));

@@ -24,6 +24,7 @@ use crate::exchangers::Exchangers;
 use crate::failover::Failover;
 use crate::route::Route;
 use crate::schedule::{Action, ConnectionId, Job, News, Schedule, WindowLimits};
+use crate::tls_report::Ledger;
 use crate::transport::sts::Policies;
 
 /// Lanes whose names are remembered.
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) sealer: crate::domain::Sealer,
     /// MTA-STS policies.
     pub(crate) policies: Arc<Policies>,
+    /// Sessions by domain and day, where they are reported.
+    pub(crate) tls_reports: Option<Arc<Ledger>>,
     /// What receivers will mind, found at the start.
     pub(crate) transport_problems: Mutex<Vec<String>>,
     /// Domains that write, and by which routes.
@@ -106,6 +109,7 @@ impl Shared {
         net: Net,
         run: Incarnation,
         directory: Directory,
+        tls_reports: Option<Arc<Ledger>>,
     ) -> Self {
         let window = WindowLimits { recipients: config.window_recipients.max(100) };
         let streams =
@@ -126,6 +130,7 @@ impl Shared {
             receiving: Budget::new(config.memory_in_flight),
             exchangers: Exchangers::new(net.clone(), config.hostname.clone(), validating, policies.clone()),
             policies,
+            tls_reports,
             transport_problems: Mutex::default(),
             gate: Gate::default(),
             sealer: crate::domain::Sealer::default(),

@@ -134,6 +134,8 @@ pub trait Browse: Send + Sync {
     fn counts(&self, by: GroupBy, limit: u32) -> Pending<Vec<QueueCount>>;
     /// What [`Maintain::save_usage`] wrote down, by account.
     fn usage(&self) -> Pending<Vec<(String, String)>>;
+    /// What [`Maintain::save_tls_days`] wrote down: newest day first, then by domain.
+    fn tls_days(&self, which: TlsDays) -> Pending<Vec<TlsDay>>;
     /// The capture mailbox, newest first, before the cursor.
     fn captured(&self, before: Option<MessageId>, limit: u32) -> Pending<Vec<MessageView>>;
 }
@@ -251,6 +253,8 @@ pub trait Maintain: Send + Sync {
     fn move_cursor(&self, name: &'static str, seq: i64) -> Pending<u64>;
     /// Writes down what accounts have used of their limits, text without meaning to the store; `None` forgets one.
     fn save_usage(&self, rows: Vec<(String, Option<String>)>) -> Pending<u64>;
+    /// Writes down what was seen of domains' TLS, text without meaning to the store, and forgets what is older than `before_day`.
+    fn save_tls_days(&self, rows: Vec<TlsDay>, before_day: i64) -> Pending<u64>;
     /// A consistent copy while running, into a directory that does not exist or is empty.
     fn backup(&self, to: PathBuf) -> Pending<u64>;
     /// Checks structure (and every stored content, if `deep`); gives the problems found.

@@ -208,7 +208,8 @@ pub(super) fn problem_of(error: &Error) -> CertificateProblem {
     }
 }
 
-pub(super) fn problem_text(problem: &CertificateProblem) -> String {
+/// What is wrong, in a few words: those of [`proto::transcript::Fact::Tls`].
+pub fn problem_text(problem: &CertificateProblem) -> String {
     match problem {
         CertificateProblem::Expired => "expired".into(),
         CertificateProblem::NotYetValid => "not yet valid".into(),

@@ -19,6 +19,7 @@ use rustls::crypto::CryptoProvider;
 pub(crate) use binding::binding;
 pub use chain::{certificate_end, days_left};
 pub use client::{ClientTls, Roots, Secured, Unsecured, Verify, https};
+pub use judge::problem_text;
 pub(crate) use memory::{Habit, Memory};
 pub use memory::{Learnt, Opening};
 pub use pins::{MAX_PINS, Pin, Pins};

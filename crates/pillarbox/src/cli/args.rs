@@ -14,6 +14,7 @@ use super::args_presets::ProviderCommand;
 use super::args_report::{EXAMPLES as REPORT_EXAMPLES, ReportArgs};
 use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
+use super::args_tlsrpt::TlsrptCommand;
 use super::args_webhook::WebhookCommand;
 
 /// Outbound mail that explains itself: relay, diagnosis and operation in one binary.
@@ -113,6 +114,9 @@ pub enum Command {
     /// Sign with DKIM: keys of domains and their rotation; verify signatures, look at keys.
     #[command(subcommand)]
     Dkim(DkimCommand),
+    /// Look at reports about TLS to receiving domains (RFC 8460), and send one now.
+    #[command(subcommand)]
+    Tlsrpt(TlsrptCommand),
     /// Find the DMARC policy of a domain, or judge a message by it.
     #[command(
         after_help = "Examples:\n  pillarbox dmarc example.com\n  pillarbox dmarc mail.example.com --json\n  pillarbox dmarc check --from example.com --spf-domain bounce.example.com --spf-result pass --dkim d=example.com\n\nExit codes: 0 there is a policy, 1 there is none, 2 wrong usage, 3 could not run."

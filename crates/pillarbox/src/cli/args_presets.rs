@@ -27,8 +27,8 @@ pub struct PresetOptions {
     /// Host, where everybody has their own (Exchange, direct send).
     #[arg(long, value_name = "HOST", requires = "provider")]
     pub host: Option<String>,
-    /// Another port of the provider than the usual one; TLS follows.
-    #[arg(long, value_name = "PORT", requires = "provider")]
+    /// Another port than the usual one: of the provider, and TLS follows, or of mail exchangers.
+    #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
 }
 

@@ -14,6 +14,7 @@ pub mod args_presets;
 pub mod args_report;
 pub mod args_rules;
 pub mod args_settings;
+pub mod args_tlsrpt;
 pub mod args_webhook;
 mod bounce;
 mod capture;
@@ -77,6 +78,7 @@ mod server;
 mod spf;
 mod status;
 mod stdio;
+mod tlsrpt;
 mod webhooks;
 
 use std::process::ExitCode;
@@ -165,6 +167,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Explain(args) => explain::run(global, &args),
         Command::Spf(args) => wait(spf::run(global, &args)),
         Command::Dkim(command) => wait(dkim::run(global, &command)),
+        Command::Tlsrpt(command) => wait(tlsrpt::run(global, &command)),
         Command::Dmarc(args) => wait(dmarc::run(global, &args)),
         Command::Rules(command) => rules::run(global, &command),
         Command::Report(args) => wait(report::run(global, &args)),

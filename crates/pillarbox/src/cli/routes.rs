@@ -113,6 +113,13 @@ async fn add(global: &Global, client: &Client, new: New) -> Result<(), Fault> {
         route_preset::complete(provider, &new.preset, &new.options, (key_file, oauth), &mut body)?;
         test = Test::First;
     } else {
+        match (new.preset.port, new.kind.mx) {
+            (Some(port), true) => drop(body.insert("port".into(), port.into())),
+            (Some(port), false) => {
+                return Err(Fault::Usage(format!("--port goes with a provider or --mx: a smart host is HOST:{port}")));
+            }
+            (None, _) => {}
+        }
         by_kind(&new.kind, &new.options, key_file, &mut body)?;
     }
     body.insert("name".into(), new.name.clone().into());

@@ -42,6 +42,8 @@ pub struct Config {
     pub notice_delay: Duration,
     /// Mail that comes back.
     pub bounce: Bounce,
+    /// Reports about TLS; none without a contact.
+    pub tls_report: Option<TlsReport>,
     /// The part of the queue in memory.
     pub queue: Queue,
     /// How long things are kept.
@@ -208,6 +210,17 @@ pub struct Stream {
     pub allow_duplicates: bool,
 }
 
+/// Reports about TLS to receiving domains.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TlsReport {
+    /// Who reports.
+    pub organization: Option<String>,
+    /// Whom to ask.
+    pub contact: proto::Address,
+    /// Receivers may be in private networks.
+    pub private: bool,
+}
+
 /// How commands reach the server when they may not open the control socket.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Client {
@@ -237,6 +250,7 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         notices: top.text("notices.send").as_deref() != Some("no"),
         notice_delay: top.duration("notices.delay"),
         bounce,
+        tls_report: top.tls_report(),
         queue: Queue {
             window_recipients: top.number("queue.window_recipients") as usize,
             window_size: top.number("queue.window_size") as usize,
@@ -345,6 +359,13 @@ impl Reader<'_> {
             Value::Text(text) if !text.is_empty() => Some(text),
             _ => None,
         }
+    }
+    fn tls_report(&mut self) -> Option<TlsReport> {
+        let wanted = self.text("tls_report.send").as_deref() != Some("no");
+        let organization = self.text("tls_report.organization");
+        let private = self.text("tls_report.private").as_deref() == Some("yes");
+        let contact = self.text("tls_report.contact").and_then(|text| proto::Address::parse(&text).ok());
+        contact.filter(|_| wanted).map(|contact| TlsReport { organization, contact, private })
     }
     fn path(&mut self, path: &str) -> Option<PathBuf> {
         let (value, place) = self.value(path)?;

@@ -11,6 +11,8 @@ pub enum Shape {
     Name,
     /// A host name.
     Host,
+    /// A mail address.
+    Address,
     /// A path; relative ones start at the directory of the configuration file.
     Path,
     /// A whole number in this range.
@@ -70,6 +72,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("retry", "When a delivery that failed for now is tried again."),
     ("notices", "What senders by SMTP are told (RFC 3461). Clients of the HTTP API have events."),
     ("bounce", "Mail that comes back later. See bounces.md."),
+    (
+        "tls_report",
+        "Daily reports about TLS to domains that ask for them (RFC 8460), over routes to mail exchangers. Only with a contact.",
+    ),
     ("queue", "How much of the queue is in memory, and what is kept of attempts."),
     ("retention", "How long things are kept when nothing is left to do with them."),
     ("dns", "Name servers."),
@@ -231,6 +237,25 @@ pub const KEYS: &[Key] = &[
         Shape::Text,
         "",
         "Address that listeners of kind `bounce` take as well, for reports of DMARC and TLS (`rua=`).",
+    ),
+    key(
+        "tls_report.send",
+        Shape::Choice(&["yes", "no"]),
+        "\"yes\"",
+        "Sessions are counted, and reports sent, once there is a contact.",
+    ),
+    key(
+        "tls_report.contact",
+        Shape::Address,
+        "",
+        "Whom receivers may ask. Reports by mail come from this address: its domain should be one that we sign for.",
+    ),
+    key("tls_report.organization", Shape::Text, "", "Who reports; by default the host name."),
+    key(
+        "tls_report.private",
+        Shape::Choice(&["yes", "no"]),
+        "\"no\"",
+        "Reports by HTTPS may go to servers at addresses of private networks.",
     ),
     key(
         "queue.window_recipients",

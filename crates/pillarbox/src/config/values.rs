@@ -37,6 +37,10 @@ pub fn understand(shape: Shape, typed: &Typed) -> Result<Value, String> {
         (Shape::Path, Typed::Text(text)) if !text.is_empty() => Ok(Value::Text(text.clone())),
         (Shape::Name, Typed::Text(text)) if is_name(text) => Ok(Value::Text(text.clone())),
         (Shape::Host, Typed::Text(text)) => host(text).map(Value::Text),
+        (Shape::Address, Typed::Text(text)) => match proto::Address::parse(text.trim()) {
+            Ok(address) => Ok(Value::Text(address.to_string())),
+            Err(_) => Err(format!("expected {}", expected(shape))),
+        },
         (Shape::Choice(words), Typed::Text(text)) if words.contains(&text.as_str()) => Ok(Value::Text(text.clone())),
         (Shape::Count(low, high), Typed::Integer(number)) => within(u64::try_from(*number).ok(), low, high, shape),
         (Shape::Count(low, high), Typed::Text(text)) => within(text.trim().parse().ok(), low, high, shape),
@@ -96,6 +100,7 @@ pub fn expected(shape: Shape) -> String {
         Shape::Text => "a text".into(),
         Shape::Name => "a name of 1 to 64 characters of a-z 0-9 . _ -".into(),
         Shape::Host => "a host name such as mail.example.com".into(),
+        Shape::Address => "a mail address such as user@example.com".into(),
         Shape::Path => "a path".into(),
         Shape::Count(low, high) => format!("a whole number from {low} to {high}"),
         Shape::Duration(low, high) => {

@@ -8,7 +8,7 @@ use net::server::{Limits, ListenMode, Listener};
 use net::{ClientTls, Clock, Net, Resolver, ResolverSettings, ServerTls};
 use proto::smtp::server::{AuthOffer, Settings};
 use relay::verp::{ReturnPath, Verp};
-use relay::{Keep, RelayConfig, StreamConfig, TransportConfig};
+use relay::{Keep, RelayConfig, StreamConfig, TlsReportConfig, TransportConfig};
 use secrecy::ExposeSecret;
 use store::secret::Keyring;
 use store::sqlite::{Options, SqliteStore};
@@ -111,6 +111,11 @@ pub fn relay(config: &Config) -> RelayConfig {
         shutdown_s: config.shutdown.as_secs(),
         transport: transport(config),
         return_path: if config.bounce.original { ReturnPath::Original } else { ReturnPath::Signed },
+        tls_reports: config.tls_report.as_ref().map(|report| TlsReportConfig {
+            organization: report.organization.clone().unwrap_or_else(|| config.hostname.clone()),
+            contact: report.contact.clone(),
+            allow_private: report.private,
+        }),
         ..RelayConfig::default()
     }
 }

@@ -1,4 +1,7 @@
-//! Where reports about TLS go: `_smtp._tls` (RFC 8460 §3).
+//! Reports about TLS (RFC 8460): where they go (`_smtp._tls`, §3), what is in them, and the mail around them.
+
+pub mod mail;
+pub mod report;
 
 use serde::Serialize;
 
@@ -43,6 +46,61 @@ pub fn parse(text: &[u8]) -> Parsed<TlsRpt> {
     Parsed::new(record, tags.remarks)
 }
 
+/// Where one report goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// By mail, to this address as the URI has it, decoded.
+    Mail(String),
+    /// By HTTPS.
+    Https {
+        /// Name of the server.
+        host: String,
+        /// 443 unless the URI says otherwise.
+        port: u16,
+        /// With its slash and its query, fit for a request line.
+        path: String,
+    },
+}
+
+/// Takes a URI of `rua` apart; `None` for one that is of no use.
+pub fn target(uri: &str) -> Option<Target> {
+    if !uri.bytes().all(|octet| octet.is_ascii_graphic()) {
+        return None;
+    }
+    let (scheme, rest) = uri.split_once(':')?;
+    if scheme.eq_ignore_ascii_case("mailto") {
+        return decoded(rest.split('?').next()?).filter(|address| address.contains('@')).map(Target::Mail);
+    }
+    let rest = rest.strip_prefix("//").filter(|_| scheme.eq_ignore_ascii_case("https"))?;
+    let rest = rest.split('#').next()?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok()?),
+        None => (authority, 443),
+    };
+    let named = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-');
+    let host_fits = (1..=253).contains(&host.len()) && host.bytes().all(named);
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    host_fits.then(|| Target::Https { host: host.to_ascii_lowercase(), port, path })
+}
+
+/// Without percent encoding (RFC 3986 §2.1).
+fn decoded(text: &str) -> Option<String> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(octet) = rest.next() {
+        octets.push(match octet {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            octet => octet,
+        });
+    }
+    String::from_utf8(octets).ok().filter(|text| !text.contains(char::is_control))
+}
+
 fn is_uri(uri: &str) -> bool {
     let lower = uri.to_ascii_lowercase();
     let mailto = lower.strip_prefix("mailto:").is_some_and(|rest| rest.contains('@') && !rest.contains(' '));
@@ -52,6 +110,28 @@ fn is_uri(uri: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_uri_is_taken_apart_and_one_that_could_do_harm_is_none() {
+        let https = |host: &str, port, path: &str| Some(Target::Https { host: host.into(), port, path: path.into() });
+        for (uri, wanted) in [
+            ("mailto:tls@example.com", Some(Target::Mail("tls@example.com".into()))),
+            ("MAILTO:t%2Cls%21@example.com?subject=x", Some(Target::Mail("t,ls!@example.com".into()))),
+            ("https://Reports.example.com/v1/tls?x=1#y", https("reports.example.com", 443, "/v1/tls?x=1")),
+            ("https://reports.example.com", https("reports.example.com", 443, "/")),
+            ("https://reports.example.com:8443?x", https("reports.example.com", 8443, "/?x")),
+            ("https://user@reports.example.com/", None),
+            ("https://reports.example.com:x/", None),
+            ("https:///x", None),
+            ("http://reports.example.com/", None),
+            ("https://a/\r\nX: y", None),
+            ("mailto:a%0d%0a@example.com", None),
+            ("mailto:a%4", None),
+            ("mailto:nobody", None),
+        ] {
+            assert_eq!(target(uri), wanted, "{uri}");
+        }
+    }
 
     #[test]
     fn reports_need_an_address() {

@@ -48,7 +48,7 @@ pub async fn world(hosts: Vec<Host>, further: &[(&str, &str, &str)]) -> (Vec<Sin
     (sinks, rig)
 }
 
-fn setup(sinks: &[Sink], tree: &SignedTree) -> Setup {
+pub fn setup(sinks: &[Sink], tree: &SignedTree) -> Setup {
     let asking = ResolverSettings {
         servers: vec![tree.address()],
         timeout: std::time::Duration::from_secs(5),
@@ -59,7 +59,7 @@ fn setup(sinks: &[Sink], tree: &SignedTree) -> Setup {
         .config(|config| config.transport.validating = Some(validating))
 }
 
-async fn tree(hosts: Vec<Host>, further: &[(&str, &str, &str)]) -> (Vec<Sink>, SignedTree) {
+pub async fn tree(hosts: Vec<Host>, further: &[(&str, &str, &str)]) -> (Vec<Sink>, SignedTree) {
     let mut sinks: Vec<Sink> = Vec::new();
     let mut records = Vec::new();
     for (at, host) in hosts.into_iter().enumerate() {

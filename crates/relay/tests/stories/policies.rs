@@ -39,13 +39,18 @@ impl Scene {
     }
 
     pub async fn start(self, sink: &Sink) -> (Rig, Web) {
+        self.start_by(sink, |setup| setup).await
+    }
+
+    /// With further settings.
+    pub async fn start_by(self, sink: &Sink, further: impl FnOnce(Setup) -> Setup) -> (Rig, Web) {
         let port = self.web.address().port();
         let setup = Setup::mx(sink.port()).config(|config| {
             config.transport.policy_port = port;
             config.transport.policy_from_private = true;
             config.transport.policy_limit = std::time::Duration::from_millis(500);
         });
-        (setup.start_with(self.ca, self.zones).await, self.web)
+        (further(setup).start_with(self.ca, self.zones).await, self.web)
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) const STORIES: &[Story] = &[
     ("events have one order and a cursor that never goes back", cursor),
     ("what somebody has to be told of is found behind a cursor that survives", notable),
     ("what accounts have used of their limits survives a restart", usage),
+    ("what was seen of domains' TLS is kept by day until it is old", tls_days),
     ("a content that a notice may return outlives its last recipient", returned),
     ("retention removes what is past its time and nothing else", retention),
     ("a damaged content is set aside, kept and reported", damage),
@@ -113,6 +114,27 @@ fn usage(scene: &mut Scene) {
     assert_eq!(scene.store.usage().wait().unwrap(), [row("direct", "2"), row("provider", "3")]);
     save(scene, &[("direct", None)]);
     assert_eq!(scene.store.usage().wait().unwrap(), [row("provider", "3")]);
+}
+
+fn tls_days(scene: &mut Scene) {
+    let row = |day, domain: &str, body: &str| TlsDay {
+        day,
+        domain: domain.into(),
+        body: Some(body.to_owned()).filter(|body| !body.is_empty()),
+    };
+    let list = |scene: &Scene, which| scene.store.tls_days(which).wait().unwrap();
+    let all = || TlsDays { limit: 100, ..TlsDays::default() };
+    let rows = vec![row(8, "old.test", "0"), row(9, "a.test", "1"), row(9, "b.test", "2"), row(10, "a.test", "3")];
+    scene.store.save_tls_days(rows, 0).wait().unwrap();
+    scene.store.save_tls_days(vec![row(9, "b.test", "4"), row(10, "never.test", "")], 9).wait().unwrap();
+    scene.restart();
+    let left = [row(10, "a.test", "3"), row(9, "a.test", "1"), row(9, "b.test", "4")];
+    assert_eq!(list(scene, all()), left);
+    let after = Some((left[0].day, left[0].domain.clone()));
+    assert_eq!(list(scene, TlsDays { limit: 1, after, ..all() }), left[1..2]);
+    assert_eq!(list(scene, TlsDays { domain: Some("a.test".into()), from_day: 10, ..all() }), left[..1]);
+    scene.store.save_tls_days(vec![row(9, "a.test", "")], 0).wait().unwrap();
+    assert_eq!(list(scene, all()), [left[0].clone(), left[2].clone()]);
 }
 
 fn returned(scene: &mut Scene) {

@@ -7,6 +7,7 @@ mod id;
 mod queue;
 mod returned;
 mod suppression;
+mod tls;
 mod view;
 
 pub use batch::*;
@@ -16,4 +17,5 @@ pub use id::*;
 pub use queue::*;
 pub use returned::*;
 pub use suppression::*;
+pub use tls::*;
 pub use view::*;

@@ -116,6 +116,8 @@ pub(super) enum Upkeep {
     Cursor { name: &'static str, seq: i64 },
     /// Writes down what accounts have used of their limits.
     Usage { rows: Vec<(String, Option<String>)> },
+    /// Writes down what was seen of domains' TLS, and forgets old days.
+    TlsDays { rows: Vec<TlsDay>, before_day: i64 },
     /// Removes entries of the webhooks' delivery log.
     Deliveries { before_ms: i64 },
     /// Removes suppressions whose time is over.

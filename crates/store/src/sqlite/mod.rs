@@ -31,6 +31,7 @@ mod settle;
 mod shared;
 mod suppress;
 mod suppressed;
+mod tls;
 mod upkeep;
 mod verbs;
 mod verbs_hooks;

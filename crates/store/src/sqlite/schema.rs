@@ -15,6 +15,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0020_suppression", include_str!("migrations/0020_suppression.sql")),
     ("0050_returned", include_str!("migrations/0050_returned.sql")),
     ("0010_digests", include_str!("migrations/0010_digests.sql")),
+    ("0060_tls_reports", include_str!("migrations/0060_tls_reports.sql")),
 ];
 
 /// Version this program writes.

@@ -5,6 +5,7 @@ use rusqlite::types::Value;
 
 use super::command::{Moved, Of, Past, Upkeep};
 use super::fault::Fault;
+use super::tls;
 use super::work::Work;
 use crate::model::*;
 
@@ -28,6 +29,7 @@ impl Work<'_> {
             Upkeep::Batches { before_ms } => self.remove_batches(*before_ms),
             Upkeep::Cursor { name, seq } => self.move_cursor(name, *seq),
             Upkeep::Usage { rows } => self.save_usage(rows),
+            Upkeep::TlsDays { rows, before_day } => tls::save(self.connection, rows, *before_day),
             Upkeep::Deliveries { before_ms } => self.remove_deliveries(*before_ms),
             Upkeep::Suppressions { now_ms } => self.expire_suppressions(*now_ms),
             Upkeep::Changes { before_ms } => self.forget_changes(*before_ms),

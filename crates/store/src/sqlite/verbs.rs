@@ -13,7 +13,7 @@ use super::encode::Wish;
 use super::suppress::UnsuppressRequest;
 use super::{
     SqliteStore, accept, backup, browse, content, digest, encode, events, maintain, report, select, settings, suppress,
-    suppressed, verify,
+    suppressed, tls, verify,
 };
 use crate::model::*;
 use crate::settings::{Document, Kind, SecretChange};
@@ -177,6 +177,10 @@ impl Browse for SqliteStore {
 
     fn usage(&self) -> Pending<Vec<(String, String)>> {
         self.shared.readers.ask(move |connection| Ok(events::usage(connection)?))
+    }
+
+    fn tls_days(&self, which: TlsDays) -> Pending<Vec<TlsDay>> {
+        self.shared.readers.ask(move |connection| Ok(tls::list(connection, &which)?))
     }
 
     fn captured(&self, before: Option<MessageId>, limit: u32) -> Pending<Vec<MessageView>> {
@@ -358,6 +362,12 @@ impl Maintain for SqliteStore {
 
     fn save_usage(&self, rows: Vec<(String, Option<String>)>) -> Pending<u64> {
         let (job, pending) = Job::new(Upkeep::Usage { rows });
+        self.shared.queue.push(Command::Upkeep(job));
+        pending
+    }
+
+    fn save_tls_days(&self, rows: Vec<TlsDay>, before_day: i64) -> Pending<u64> {
+        let (job, pending) = Job::new(Upkeep::TlsDays { rows, before_day });
         self.shared.queue.push(Command::Upkeep(job));
         pending
     }

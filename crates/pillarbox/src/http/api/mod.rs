@@ -20,6 +20,7 @@ pub mod routes;
 pub mod senders;
 pub mod settings;
 pub mod sign_in;
+pub mod tls_reports;
 pub mod unknown;
 pub mod webhooks;
 
@@ -84,6 +85,8 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/captured/{id}/raw", get(captured::raw))
         .route("/plan", get(plan::show))
         .route("/checks", post(checks::run))
+        .route("/tls-reports", get(tls_reports::list))
+        .route("/tls-reports/{domain}/send", post(tls_reports::send))
         .route("/status", get(admin::status))
         .route("/reload", post(admin::reload))
 }
