@@ -12,19 +12,42 @@ import time
 import urllib.parse
 import urllib.request
 
-from common import CACHE, Process, free_port
+from common import CACHE, Process, free_port, run
 
 CLIENT, SECRET, AUDIENCE = "relay", "relay-secret-0123456789-0123456789", "urn:mail.test"
 
+# Who may sign: an application with a certificate (as Entra knows it by x5t#S256), and a service account (as Google knows it by kid).
+APPLICATION, ACCOUNT, KEY_ID = "app-with-certificate", "relay@project.iam.test", "key-1"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
 SERVER = """
 import { createServer } from 'node:http';
+import { readFileSync } from 'node:fs';
+import { X509Certificate, createHash } from 'node:crypto';
 import Provider, { errors } from 'oidc-provider';
-const [port, life] = process.argv.slice(2).map(Number);
+import { jwtVerify, decodeProtectedHeader } from 'jose';
+const [port, life] = process.argv.slice(2, 4).map(Number);
 const issuer = `http://127.0.0.1:${port}`;
+const certificate = new X509Certificate(readFileSync(process.argv[4]));
+const print = createHash('sha256').update(certificate.raw).digest('base64url');
+const revoked = new Set();
+// A clock that goes ahead, for assertions that come too late.
+let ahead = 0;
+const now = Date.now;
+Date.now = () => now() + ahead * 1000;
 const client = (id, secret) => ({ client_id: id, client_secret: secret, grant_types: ['client_credentials'], redirect_uris: [],
   response_types: [], token_endpoint_auth_method: 'client_secret_post', scope: 'mail.send other' });
 const server = new Provider(issuer, {
-  clients: [client('relay', '%(secret)s'), client('host', 'host-secret-0123456789-0123456789')],
+  clients: [client('relay', '%(secret)s'), client('host', 'host-secret-0123456789-0123456789'),
+    { client_id: '%(application)s', grant_types: ['client_credentials'], redirect_uris: [], response_types: [], scope: 'mail.send other',
+      token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [{ ...certificate.publicKey.export({ format: 'jwk' }), use: 'sig' }] } },
+    { client_id: 'service-accounts', grant_types: ['%(jwt_bearer)s'], redirect_uris: [], response_types: [], scope: 'mail.send other',
+      token_endpoint_auth_method: 'none' }],
+  // As Entra: the certificate is named by its thumbprint, and the algorithm is PS256.
+  assertJwtClientAuthClaimsAndHeader: (ctx, claims, header) => {
+    if (header['x5t#S256'] !== print || header.alg !== 'PS256') throw new errors.InvalidClient('the certificate is not registered');
+    if (revoked.has(print)) throw new errors.InvalidClient('the key was revoked');
+  },
   scopes: ['mail.send', 'other'],
   clientBasedCORS: () => false,
   features: {
@@ -36,10 +59,49 @@ const server = new Provider(issuer, {
       getResourceServerInfo: () => ({ scope: 'mail.send other', audience: '%(audience)s', accessTokenFormat: 'opaque', accessTokenTTL: life }) },
   },
 });
+// As Google: the assertion alone says who asks (RFC 7523 section 2.1), for which scope, and in whose name.
+server.registerGrantType('%(jwt_bearer)s', async (ctx, next) => {
+  const { assertion } = ctx.oidc.params;
+  try {
+    const { kid } = decodeProtectedHeader(assertion);
+    if (kid !== '%(key_id)s' || revoked.has(kid)) throw new Error('no such key: it was revoked or never was');
+    const rules = { issuer: '%(account)s', audience: `${issuer}/token`, algorithms: ['RS256'], currentDate: new Date(Date.now()) };
+    const { payload } = await jwtVerify(assertion, certificate.publicKey, rules);
+    if (payload.scope !== 'mail.send') throw new Error('the scope is not delegated');
+    if (payload.sub !== 'mailbox@app.test') throw new Error('not delegated for this user');
+  } catch (error) {
+    throw new errors.CustomOIDCProviderError('invalid_grant', error.message);
+  }
+  const token = new server.ClientCredentials({ client: ctx.oidc.client, scope: 'mail.send' });
+  token.resourceServer = new server.ResourceServer('%(audience)s',
+    { scope: 'mail.send other', audience: '%(audience)s', accessTokenFormat: 'opaque', accessTokenTTL: life });
+  ctx.oidc.entity('ClientCredentials', token);
+  const value = await token.save();
+  ctx.body = { access_token: value, expires_in: token.expiration, token_type: token.tokenType, scope: token.scope };
+  await next();
+}, ['assertion', 'scope']);
+// The provider tells refusals in its own words on its log; the relay sees what any client sees.
+server.on('grant.error', (ctx, error) => console.log('refused:', error.error_description, error.error_detail));
+const forms = [];
 let asked = 0;
-createServer((request, response) => {
+createServer(async (request, response) => {
   if (request.url === '/count') return response.end(String(asked));
-  if (request.url === '/token' && request.method === 'POST') asked += 1;
+  if (request.url === '/forms') return response.end(JSON.stringify(forms));
+  if (request.url.startsWith('/ahead/')) return response.end(String(ahead = Number(request.url.slice(7))));
+  if (request.url.startsWith('/revoke/')) return response.end(String(revoked.add(request.url === '/revoke/certificate' ? print : '%(key_id)s').size));
+  if (request.url === '/restore') return response.end(String(revoked.clear()));
+  const isToken = ['/token', '/elsewhere/token'].includes(request.url) && request.method === 'POST';
+  if (isToken) {
+    asked += 1;
+    const parts = [];
+    for await (const part of request) parts.push(part);
+    const form = Object.fromEntries(new URLSearchParams(Buffer.concat(parts).toString()));
+    forms.push({ ...form });
+    // Google has no client beside the assertion; this server wants one, which proves nothing.
+    if (form.grant_type === '%(jwt_bearer)s') form.client_id = 'service-accounts';
+    request.body = form;
+    request.url = '/token';
+  }
   return server.callback()(request, response);
 }).listen(port, '127.0.0.1', () => console.log('listening'));
 """
@@ -49,12 +111,17 @@ class Identity:
     """The identity provider."""
 
     def __init__(self, place, life=3600):
+        # The application's certificate; its key is the service account's too.
+        self.certificate, self.key = place.path / "application.pem", place.path / "application.key"
+        run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=relay",
+            "-keyout", self.key, "-out", self.certificate)
         # modules are found beside the program
         self.program = CACHE / f"identity-{free_port()}.mjs"
-        self.program.write_text(SERVER % dict(secret=SECRET, audience=AUDIENCE))
+        self.program.write_text(SERVER % dict(secret=SECRET, audience=AUDIENCE, application=APPLICATION, account=ACCOUNT, key_id=KEY_ID,
+                                               jwt_bearer=JWT_BEARER))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.process = Process(["node", self.program, self.port, life], place.path / "identity.log")
+        self.process = Process(["node", self.program, self.port, life, self.certificate], place.path / "identity.log")
         end = time.time() + 30
         while time.time() < end:
             try:
@@ -64,10 +131,40 @@ class Identity:
                 time.sleep(0.05)
         raise RuntimeError(f"no identity provider\n{self.process.output()}")
 
+    def _get(self, path):
+        with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+            return answer.read()
+
     def count(self):
         """Questions for a token so far."""
-        with urllib.request.urlopen(f"{self.url}/count", timeout=5) as answer:
-            return int(answer.read())
+        return int(self._get("/count"))
+
+    def forms(self):
+        """What was asked, field by field."""
+        return json.loads(self._get("/forms"))
+
+    def ahead(self, seconds):
+        """The provider's clock goes ahead."""
+        self._get(f"/ahead/{seconds}")
+
+    def revoke_key(self, what):
+        """`certificate` of the application, or `account` for the service account's key."""
+        self._get(f"/revoke/{what}")
+
+    def said(self):
+        """Why it refused, in its own log: clients are told less."""
+        return self.process.output()
+
+    def restore_keys(self):
+        self._get("/restore")
+
+    def service_account(self, place):
+        """The JSON file that Google gives."""
+        path = place.path / "account.json"
+        path.write_text(json.dumps(dict(type="service_account", project_id="project", private_key_id=KEY_ID,
+                                        private_key=self.key.read_text(), client_email=ACCOUNT, token_uri=f"{self.url}/token")))
+        path.chmod(0o600)
+        return path
 
     def _post(self, path, **form):
         form |= dict(client_id="host", client_secret="host-secret-0123456789-0123456789") if "client_id" not in form else {}
