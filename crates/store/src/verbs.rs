@@ -119,6 +119,8 @@ pub trait Browse: Send + Sync {
     fn recipients(&self, selector: Selector, after: Option<RecipientId>, limit: u32) -> Pending<Vec<RecipientView>>;
     /// A message with at most `limit` recipients.
     fn message(&self, id: MessageId, limit: u32) -> Pending<MessageView>;
+    /// Recipients by their names, at most 1,000; those that do not exist (any more) are left out.
+    fn recipients_named(&self, names: Vec<RecipientId>) -> Pending<Vec<RecipientView>>;
     /// Events of one message, oldest first.
     fn events(&self, id: MessageId, limit: u32) -> Pending<Vec<Event>>;
     /// Events after a cursor, oldest first.
@@ -178,8 +180,12 @@ pub trait Suppressions: Send + Sync {
     fn strike(&self, list: Vec<Strike>, now_ms: i64) -> Pending<Vec<Struck>>;
     /// Forgets what was counted against addresses: mail was delivered to them.
     fn forgive(&self, list: Vec<Address>) -> Pending<u64>;
-    /// Keys ([`address_key`]) of addresses that something is counted against, in order, after the given one.
+    /// Keys ([`address_key`]) of addresses that something is counted against, in order, after the given one, at most `limit` (1 to
+    /// 50,000).
     fn struck(&self, after: Option<String>, limit: u32) -> Pending<Vec<String>>;
+    /// Keys of suppressed addresses, whatever the scope and the time left, in order, after the given one, at most `limit` (1 to
+    /// 50,000).
+    fn suppressed_keys(&self, after: Option<String>, limit: u32) -> Pending<Vec<String>>;
     /// What stops mail of a stream to each of these addresses, in their order.
     fn suppressed(&self, list: Vec<Address>, stream: Arc<str>, now_ms: i64) -> Pending<Vec<Option<Suppression>>>;
     /// All that stops mail to an address, whatever the stream.

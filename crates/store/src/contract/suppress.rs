@@ -167,6 +167,8 @@ fn listing(scene: &mut Scene) {
     let recent = SuppressionFilter { added_from_ms: Some(scene.now), ..filter() };
     assert_eq!(all(scene, recent), ["Y%_@b.test *"]);
     assert_eq!(all(scene, SuppressionFilter { added_before_ms: Some(scene.now), ..filter() }).len(), 33);
+    let keys = scene.store.suppressed_keys(Some("r28@a.test".into()), 3).wait().unwrap();
+    assert_eq!(keys, ["r29@a.test", "x@b.test", "x@ba.test"]);
     let mut after = None;
     let mut seen = Vec::new();
     loop {
@@ -407,6 +409,11 @@ fn kinds(scene: &mut Scene) {
         after = page.upto;
     }
     assert_eq!((&seen, after), (&all.events, all.upto));
+    let names: Vec<RecipientId> =
+        seen.iter().filter_map(|event| Some(RecipientId { message: event.message, n: event.n? })).collect();
+    let ghost = RecipientId { message: first, n: 9 };
+    let views = scene.store.recipients_named([&names[..], &[ghost]].concat()).wait().unwrap();
+    assert_eq!(views.iter().map(|view| view.id).collect::<Vec<_>>(), names);
     // Each of those who share a settlement is told of.
     assert_eq!(scene.store.notable_after(0, 100).wait().unwrap().events, seen[..3]);
 }

@@ -38,6 +38,16 @@ pub(super) fn recipients(
     Ok(views)
 }
 
+/// Recipients by their names.
+pub(super) fn named(connection: &Connection, names: &[RecipientId]) -> Result<Vec<RecipientView>, Fault> {
+    let _snapshot = Snapshot::start(connection)?;
+    let mut views = Vec::with_capacity(names.len());
+    for id in names.iter().take(MOST as usize) {
+        views.extend(recipient(connection, *id)?);
+    }
+    Ok(views)
+}
+
 const VIEW: &str = "SELECT r.message, r.n, r.state, r.due, r.attempts, r.why, r.cause, r.address, m.accepted,
      m.reverse_path, m.size, l.route, l.domain, l.sender, l.stream, l.priority, m.sender, m.stream, m.priority, r.parameters
      FROM recipient r JOIN message m ON m.id = r.message LEFT JOIN lane l ON l.id = r.lane";

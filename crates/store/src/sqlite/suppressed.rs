@@ -154,9 +154,22 @@ pub(super) fn history(connection: &Connection, address: &Address, limit: u32) ->
     Ok(changes)
 }
 
+/// Keys asked for at once.
+const MOST_KEYS: u32 = 50_000;
+
+fn some_keys(connection: &Connection, table: &str, after: Option<&str>, limit: u32) -> Result<Vec<String>, Fault> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT DISTINCT key FROM {table} WHERE key > ?1 ORDER BY key LIMIT ?2"))?;
+    let limit = limit.clamp(1, MOST_KEYS);
+    collect(statement.query(params![after.unwrap_or_default(), limit])?, |row| Ok(row.get(0)?))
+}
+
 /// Keys of addresses that something is counted against.
 pub(super) fn struck(connection: &Connection, after: Option<&str>, limit: u32) -> Result<Vec<String>, Fault> {
-    let mut statement =
-        connection.prepare_cached("SELECT DISTINCT key FROM strike WHERE key > ?1 ORDER BY key LIMIT ?2")?;
-    collect(statement.query(params![after.unwrap_or_default(), bounded(limit) as i64])?, |row| Ok(row.get(0)?))
+    some_keys(connection, "strike", after, limit)
+}
+
+/// Keys of suppressed addresses.
+pub(super) fn keys(connection: &Connection, after: Option<&str>, limit: u32) -> Result<Vec<String>, Fault> {
+    some_keys(connection, "suppression", after, limit)
 }

@@ -150,6 +150,10 @@ impl Browse for SqliteStore {
         self.shared.readers.ask(move |connection| Ok(browse::message(connection, id, limit)?))
     }
 
+    fn recipients_named(&self, names: Vec<RecipientId>) -> Pending<Vec<RecipientView>> {
+        self.shared.readers.ask(move |connection| Ok(browse::named(connection, &names)?))
+    }
+
     fn events(&self, id: MessageId, limit: u32) -> Pending<Vec<Event>> {
         self.shared.readers.ask(move |connection| Ok(events::events(connection, id, limit)?))
     }
@@ -281,6 +285,10 @@ impl Suppressions for SqliteStore {
 
     fn struck(&self, after: Option<String>, limit: u32) -> Pending<Vec<String>> {
         self.shared.readers.ask(move |connection| Ok(suppressed::struck(connection, after.as_deref(), limit)?))
+    }
+
+    fn suppressed_keys(&self, after: Option<String>, limit: u32) -> Pending<Vec<String>> {
+        self.shared.readers.ask(move |connection| Ok(suppressed::keys(connection, after.as_deref(), limit)?))
     }
 
     fn suppressed(&self, list: Vec<Address>, stream: Arc<str>, now_ms: i64) -> Pending<Vec<Option<Suppression>>> {
