@@ -8,11 +8,12 @@ mod check;
 mod cli;
 mod config;
 mod http;
-mod oauth;
 mod limits;
+mod oauth;
 mod presets;
 mod returned;
 mod serve;
+mod suppression;
 mod webhook;
 
 use std::process::ExitCode;

@@ -18,6 +18,7 @@ use crate::domain::seal;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::sender::Sender;
 use crate::shared::Shared;
+use crate::suppress;
 
 /// Stream of messages that name none.
 pub const DEFAULT_STREAM: &str = "default";
@@ -126,6 +127,7 @@ impl Door {
         check_recipients(shared, &submission.envelope.recipients)?;
         let stream = stream_of(&submission, &scan)?;
         submission.sender.take_from_rate(now_ms).map_err(too_fast)?;
+        let stopped = suppress::stopped(shared, &submission.envelope.recipients, &stream).await?;
         let id = shared.store.next_id(now_ms);
         let directory = shared.directory();
         let content = complete(shared, &submission, &scan, id, now_ms);
@@ -142,7 +144,7 @@ impl Door {
             answer: id.to_string(),
         });
         let (new_recipients, admission) =
-            Admission::plan(shared, &directory, &message, &content, submission.envelope.recipients)?;
+            Admission::plan(shared, &directory, &message, &content, submission.envelope.recipients, stopped)?;
         let writer = crate::pairs::writer(scan.from(&submission.content), &message.reverse_path);
         admission.routes().for_each(|route| shared.pairs.meet(&writer, route));
         let new = NewMessage { idempotency, ..NewMessage::plain(message, content, new_recipients, shared.run) };

@@ -34,17 +34,20 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Finds lanes for all recipients and reserves room for them.
+    /// Finds lanes for all recipients and reserves room for them. `stopped`: why a recipient gets nothing, by its number;
+    /// may be empty.
     pub(crate) fn plan(
         shared: &Arc<Shared>,
         directory: &Directory,
         message: &Arc<Message>,
         content: &Bytes,
         recipients: Vec<Recipient>,
+        stopped: Vec<Option<String>>,
     ) -> Result<(Vec<NewRecipient>, Self), Refusal> {
         let sender_domain = message.reverse_path.0.as_ref().map_or("", |address| address.domain());
         let mut groups: Vec<Group> = Vec::with_capacity(1);
-        let mut placed: Vec<(Recipient, usize)> = Vec::with_capacity(recipients.len());
+        let mut placed: Vec<(Recipient, usize, Option<Start>)> = Vec::with_capacity(recipients.len());
+        let mut stopped = stopped.into_iter();
         for recipient in recipients {
             let domain = recipient.address.domain();
             let route = directory
@@ -59,9 +62,12 @@ impl Admission {
                 groups.len() - 1
             });
             let n = placed.len() as u32;
-            let (address, parameters) = (recipient.address.clone(), recipient.parameters.clone());
-            groups[at].recipients.push(LeasedRecipient { n, address, parameters, attempts: 0, unknown_via: None });
-            placed.push((recipient, at));
+            let start = stopped.next().flatten().map(Start::Suppressed);
+            if start.is_none() {
+                let (address, parameters) = (recipient.address.clone(), recipient.parameters.clone());
+                groups[at].recipients.push(LeasedRecipient { n, address, parameters, attempts: 0, unknown_via: None });
+            }
+            placed.push((recipient, at, start));
         }
         let mut admission =
             Self { shared: shared.clone(), message: message.clone(), groups, content: None, pending: None };
@@ -69,9 +75,10 @@ impl Admission {
         let due_ms = message.not_before_ms.unwrap_or(message.accepted_ms);
         let new = placed
             .into_iter()
-            .map(|(recipient, at)| {
+            .map(|(recipient, at, start)| {
                 let group = &admission.groups[at];
-                let start = if group.leased { Start::Leased } else { Start::Waiting(due_ms) };
+                let otherwise = || if group.leased { Start::Leased } else { Start::Waiting(due_ms) };
+                let start = start.unwrap_or_else(otherwise);
                 let Recipient { address, parameters } = recipient;
                 NewRecipient { address, parameters, lane: group.lane.clone(), start }
             })
@@ -93,7 +100,7 @@ impl Admission {
             return;
         }
         let mut schedule = self.shared.schedule.lock();
-        for group in &mut self.groups {
+        for group in self.groups.iter_mut().filter(|group| !group.recipients.is_empty()) {
             group.leased =
                 schedule.window_mut().reserve(group.lane.id, group.lane.key.priority, group.recipients.len());
         }
@@ -120,7 +127,7 @@ impl Admission {
         let committed = matches!(result, Ok(Accepted::Committed(_)));
         let content = self.content.take();
         let due_ms = self.message.not_before_ms.unwrap_or(self.message.accepted_ms);
-        for group in self.groups.drain(..) {
+        for group in self.groups.drain(..).filter(|group| !group.recipients.is_empty()) {
             if committed && group.leased {
                 let claim = Claim { message: self.message.clone(), lane: group.lane, recipients: group.recipients };
                 self.shared.admit(Job { claim, content: content.clone() });

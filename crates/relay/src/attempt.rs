@@ -19,6 +19,7 @@ use crate::divert;
 use crate::schedule::{Job, Sign};
 use crate::settle::{self, Ended};
 use crate::signin;
+use crate::suppress;
 use crate::verdict::Peer;
 use crate::verp::{ReturnPath, Token};
 
@@ -46,9 +47,13 @@ impl Next {
 }
 
 /// Tries to deliver a job.
-pub(crate) async fn run(worker: &mut Worker, job: Job) -> Next {
+pub(crate) async fn run(worker: &mut Worker, mut job: Job) -> Next {
     let shared = worker.shared.clone();
     let started_ms = shared.now_ms();
+    suppress::leave_out(&shared, &mut job).await;
+    if job.claim.recipients.is_empty() {
+        return Next::Continue;
+    }
     if let Some(witness) = &mut worker.witness
         && !job.claim.message.parameters.tls_optional
     {

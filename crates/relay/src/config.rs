@@ -70,6 +70,10 @@ pub struct RelayConfig {
     pub streams: Vec<StreamConfig>,
     /// Seconds that what is in flight may take at a stop.
     pub shutdown_s: u64,
+    /// What suppresses an address.
+    pub suppression: crate::suppress::policy::Policy,
+    /// Which rates of bounces and complaints warn and stop.
+    pub rates: crate::rates::RateConfig,
     /// What receiving domains may demand of the transport.
     pub transport: TransportConfig,
     /// Makes return paths of our own; without it next hops get what the sender gave.
@@ -110,6 +114,8 @@ impl Default for RelayConfig {
             },
             streams: Vec::new(),
             shutdown_s: 60,
+            suppression: crate::suppress::policy::Policy::default(),
+            rates: crate::rates::RateConfig::default(),
             transport: TransportConfig::default(),
             bounce: None,
             return_path: ReturnPath::default(),

@@ -307,7 +307,7 @@ async fn send(shared: &Arc<Shared>, view: &MessageView, to: Address, ends: &[End
         answer: id.to_string(),
     };
     let recipient = Recipient { address: to, parameters: RcptParameters::default() };
-    let plan = Admission::plan(shared, &directory, &new, &content, vec![recipient]);
+    let plan = Admission::plan(shared, &directory, &new, &content, vec![recipient], Vec::new());
     let (recipients, admission) = plan.map_err(|refusal| Trouble::Nowhere(refusal.reply.to_string()))?;
     let new = NewMessage { idempotency: Some(idempotency), ..NewMessage::plain(new, content, recipients, shared.run) };
     admission.commit(new).await.map(|_| ()).map_err(|refusal| match refusal.kind {

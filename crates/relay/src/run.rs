@@ -10,12 +10,14 @@ use net::client::ConnectError;
 use secrecy::SecretString;
 use serde::Serialize;
 use store::{Claim, ClaimRequest, Operation, Selector, State, Store, StoreError};
+use store::{Existing, SuppressCount, Suppression};
 
 use crate::accept::Door;
 use crate::brake::BrakeStatus;
 use crate::config::RelayConfig;
 use crate::directory::Directory;
 use crate::failover::OutStatus;
+use crate::rates::{Level, Rate};
 use crate::route::Route;
 use crate::schedule::{AccountStatus, DestinationStatus, Job};
 use crate::shared::Shared;
@@ -85,6 +87,10 @@ pub struct Status {
     pub routes: usize,
     /// What receivers will mind about the addresses we send from, in sentences.
     pub transport_problems: Vec<String>,
+    /// Rates of bounces and complaints that are above a threshold, the worst first.
+    pub rates: Vec<Rate>,
+    /// Addresses that get no mail; a little more or less after changes.
+    pub suppressed: usize,
 }
 
 impl Relay {
@@ -99,7 +105,7 @@ impl Relay {
             None => None,
         };
         let shared = Arc::new(Shared::new(config, store, net, run, directory, tls_reports));
-        usage::restore(&shared, saved);
+        usage::restore(&shared, crate::rates::watch::restore(&shared, saved));
         shared.tasks.spawn(claims(shared.clone()));
         shared.tasks.spawn(ticks(shared.clone()));
         shared.tasks.spawn(settings(shared.clone()));
@@ -108,6 +114,8 @@ impl Relay {
         shared.tasks.spawn(shared.policies.clone().keep());
         shared.tasks.spawn(crate::transport::start::look(shared.clone()));
         shared.tasks.spawn(crate::divert::run(shared.clone()));
+        shared.tasks.spawn(crate::suppress::follow::run(shared.clone()));
+        shared.tasks.spawn(crate::rates::watch::run(shared.clone()));
         if let Some(renderer) = shared.config.renderer.clone() {
             shared.tasks.spawn(crate::batch::run(shared.clone(), renderer));
         }
@@ -172,6 +180,19 @@ impl Relay {
         task.await.unwrap_or(Err(StoreError::Closed))
     }
 
+    /// The rates of bounces and complaints of all streams, senders, routes and providers, the worst first.
+    pub fn rates(&self) -> Vec<Rate> {
+        crate::rates::watch::overview(&self.shared)
+    }
+
+    /// Adds suppressions; they hold when this returns.
+    pub async fn suppress(&self, list: Vec<Suppression>, existing: Existing) -> Result<SuppressCount, StoreError> {
+        let addresses: Vec<proto::Address> = list.iter().map(|suppression| suppression.address.clone()).collect();
+        let count = self.shared.store.suppress(list, existing, self.shared.now_ms()).await?;
+        addresses.iter().for_each(|address| self.shared.suppressed.insert(address));
+        Ok(count)
+    }
+
     /// The relay at this moment.
     pub fn status(&self) -> Status {
         let now_ms = self.shared.now_ms();
@@ -198,6 +219,8 @@ impl Relay {
             senders,
             routes,
             transport_problems: self.shared.transport_problems.lock().clone(),
+            rates: self.rates().into_iter().filter(|rate| rate.level() > Level::Fine).take(SHOWN).collect(),
+            suppressed: self.shared.suppressed.len(),
         }
     }
 
@@ -214,6 +237,7 @@ impl Relay {
             let _ = tokio::time::timeout(LAST_GRACE, shared.tasks.wait()).await;
         }
         usage::close(shared).await;
+        crate::rates::watch::close(shared).await;
         let mut jobs = shared.schedule.lock().evict(|_| true);
         jobs.extend(shared.lookups.drain());
         if let Err(error) = give_back(shared, &jobs, shared.now_ms()).await {

@@ -37,6 +37,7 @@ pub(crate) struct Settling {
 
 /// Starts to record what happened.
 pub(crate) fn begin(shared: &Arc<Shared>, claim: &Claim, ended: Ended) -> Settling {
+    crate::rates::watch::settled(shared, claim, ended.attempt.as_ref(), &ended.outcomes);
     let settlement = Settlement {
         by: shared.run,
         at_ms: shared.now_ms(),

@@ -24,6 +24,7 @@ use crate::exchangers::Exchangers;
 use crate::failover::Failover;
 use crate::route::Route;
 use crate::schedule::{Action, ConnectionId, Job, News, Schedule, WindowLimits};
+use crate::suppress::known::Known;
 use crate::tls_report::Ledger;
 use crate::transport::sts::Policies;
 
@@ -86,6 +87,13 @@ pub(crate) struct Shared {
     /// Streams whose messages may be delivered twice.
     duplicates: HashSet<Arc<str>>,
     pub(crate) failover: Mutex<Failover>,
+    /// Addresses that may be suppressed.
+    pub(crate) suppressed: Known,
+    /// Addresses that something may be counted against.
+    pub(crate) struck: Known,
+    /// Those of them that took mail since.
+    pub(crate) forgiven: Mutex<Vec<proto::Address>>,
+    pub(crate) rates: Mutex<crate::rates::watch::Watch>,
     /// Routes that trust authorities of their own, by name and version.
     route_nets: Mutex<HashMap<(Arc<str>, i64), Net>>,
 }
@@ -122,6 +130,10 @@ impl Shared {
         Self {
             duplicates,
             failover: Mutex::default(),
+            suppressed: Known::default(),
+            struck: Known::default(),
+            forgiven: Mutex::default(),
+            rates: crate::rates::watch::new(config.rates.window_ms),
             backoff: Backoff::new(&config.retry_s),
             schedule: Mutex::new(Schedule::new(window, config.max_connections.max(1))),
             brakes: Mutex::default(),
@@ -210,6 +222,11 @@ impl Shared {
     /// Priority and deadline (seconds) of a stream.
     pub(crate) fn stream_settings(&self, stream: &str) -> (u8, Option<u64>) {
         self.streams.get(stream).copied().unwrap_or((DEFAULT_PRIORITY, None))
+    }
+
+    /// Whether complaints about a stream's mail concern that stream alone.
+    pub(crate) fn owns_suppressions(&self, _stream: &str) -> bool {
+        false
     }
 
     /// Whether a stream's messages may be delivered twice.

@@ -14,6 +14,7 @@ use super::args_presets::ProviderCommand;
 use super::args_report::{EXAMPLES as REPORT_EXAMPLES, ReportArgs};
 use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
+use super::args_suppression::SuppressionCommand;
 use super::args_tlsrpt::TlsrptCommand;
 use super::args_webhook::WebhookCommand;
 
@@ -74,6 +75,12 @@ pub enum Command {
     /// Look at the queue and work on it.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Addresses that get no mail: bounced for good, complained, opted out, or put on the list.
+    #[command(subcommand)]
+    Suppression(SuppressionCommand),
+    /// Show the rates of bounces and complaints. Exit code 1 if one is above a threshold.
+    #[command(after_help = "Examples:\n  pillarbox rates\n  pillarbox rates --json")]
+    Rates,
     /// Who may submit.
     #[command(subcommand)]
     Sender(SenderCommand),

@@ -14,6 +14,7 @@ pub mod args_presets;
 pub mod args_report;
 pub mod args_rules;
 pub mod args_settings;
+pub mod args_suppression;
 pub mod args_tlsrpt;
 pub mod args_webhook;
 mod bounce;
@@ -58,6 +59,7 @@ mod manual;
 mod output;
 mod providers;
 mod queue;
+mod rates;
 mod report;
 mod report_view;
 mod route_check;
@@ -78,6 +80,7 @@ mod server;
 mod spf;
 mod status;
 mod stdio;
+mod suppression;
 mod tlsrpt;
 mod webhooks;
 
@@ -182,6 +185,8 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Domain(args) => domain::run(global, &args),
         Command::Send(args) => wait(send::run(global, &args)),
         Command::Queue(command) => wait(queue::run(global, command)),
+        Command::Suppression(command) => wait(suppression::run(global, command)),
+        Command::Rates => wait(rates::run(global)),
         Command::Sender(command) => wait(senders::run(global, command)),
         Command::Provider(command) => providers::run(global, &command),
         Command::Route(command) => wait(routes::run(global, command)),

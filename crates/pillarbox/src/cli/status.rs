@@ -49,6 +49,7 @@ fn overview(status: &StatusOut) -> Result<(), Fault> {
         ("routes", figure("routes")),
         ("recipients in memory", figure("window_recipients")),
         ("connections", figure("connections")),
+        ("suppressed addresses", figure("suppressed")),
         ("by fallback routes", if by_fallback > 0 { plural(by_fallback, "message") } else { String::new() }),
     ])?;
     let queue: Vec<String> = status.forecasts.iter().map(queue_line).collect();
@@ -111,6 +112,8 @@ fn troubles(status: &StatusOut) -> Vec<String> {
     lines.extend(
         destinations.iter().filter_map(|one| trouble_of(&crate::http::api::route_status::destination(one, i64::MIN))),
     );
+    let rates = status.figure::<Vec<relay::rates::Rate>>("rates");
+    lines.extend(rates.iter().map(|rate| format!("{}.", capital(&super::rates::sentence(rate)))));
     lines.extend(status.figure::<Vec<String>>("transport_problems"));
     lines.extend(status.expiring.iter().map(|found| format!("{}.", capital(&found.words()))));
     lines.extend(status.notes.iter().cloned());

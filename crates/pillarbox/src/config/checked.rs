@@ -8,7 +8,7 @@ use net::cidr::Cidr;
 
 use super::keys::{self, Key};
 use super::raw::{Block, Located, Raw, Typed, Values};
-use super::values::{Value, understand};
+use super::values::{Threshold, Value, understand};
 use super::{Place, Problem};
 
 /// The whole configuration.
@@ -48,6 +48,10 @@ pub struct Config {
     pub queue: Queue,
     /// How long things are kept.
     pub retention: Retention,
+    /// What suppresses an address.
+    pub suppression: Suppression,
+    /// Which rates warn and stop.
+    pub rates: Rates,
     /// Name servers; empty: the system's.
     pub dns_servers: Vec<SocketAddr>,
     /// Longest wait for a name server.
@@ -175,6 +179,27 @@ pub struct Retention {
     pub captured: Duration,
 }
 
+/// What suppresses an address by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each has its text in the table of settings")]
+pub struct Suppression {
+    pub unknown_user: Option<Threshold>,
+    pub mailbox_closed: Option<Threshold>,
+    pub mailbox_full: Option<Threshold>,
+    pub complaint: Option<Threshold>,
+}
+
+/// Rates of bounces and complaints; thresholds in millionths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each has its text in the table of settings")]
+pub struct Rates {
+    pub window: Duration,
+    pub minimum: u64,
+    pub bounces: Option<(u32, u32)>,
+    pub complaints: Option<(u32, u32)>,
+    pub pauses: bool,
+}
+
 /// Whom to trust when delivering.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Roots {
@@ -261,6 +286,19 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
             content: top.duration("retention.content"),
             events: top.duration("retention.events"),
             captured: top.duration("retention.captured"),
+        },
+        suppression: Suppression {
+            unknown_user: top.threshold("suppression.unknown_user"),
+            mailbox_closed: top.threshold("suppression.mailbox_closed"),
+            mailbox_full: top.threshold("suppression.mailbox_full"),
+            complaint: top.threshold("suppression.complaint"),
+        },
+        rates: Rates {
+            window: top.duration("rates.window"),
+            minimum: top.number("rates.minimum"),
+            bounces: top.rates("rates.bounces"),
+            complaints: top.rates("rates.complaints"),
+            pauses: top.text("rates.action").as_deref() != Some("warn"),
         },
         dns_servers: top.sockets("dns.servers"),
         dns_timeout: top.duration("dns.timeout"),
@@ -378,6 +416,18 @@ impl Reader<'_> {
         match self.value(path) {
             Some((Value::Number(number), _)) => number,
             _ => 0,
+        }
+    }
+    fn threshold(&mut self, path: &str) -> Option<Threshold> {
+        match self.value(path)?.0 {
+            Value::Threshold(threshold) => threshold,
+            _ => None,
+        }
+    }
+    fn rates(&mut self, path: &str) -> Option<(u32, u32)> {
+        match self.value(path)?.0 {
+            Value::Rates(rates) => rates,
+            _ => None,
         }
     }
     fn optional_duration(&mut self, path: &str) -> Option<Duration> {

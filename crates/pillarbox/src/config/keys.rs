@@ -31,6 +31,10 @@ pub enum Shape {
     Networks,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// How much suppresses an address and for how long, `2 in 30d, for 180d`, or `off`.
+    Threshold,
+    /// Where a rate warns and stops, `2%, 5%`, or `off`.
+    Rates,
 }
 
 /// One setting.
@@ -78,6 +82,14 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ),
     ("queue", "How much of the queue is in memory, and what is kept of attempts."),
     ("retention", "How long things are kept when nothing is left to do with them."),
+    (
+        "suppression",
+        "What suppresses an address by itself: only what is the recipient's own. Written `2 in 30d, for 180d`: failures on two different days within 30 suppress for 180 days; `for ever` is possible, and `off`. Where the server leaves no doubt the first failure is enough.",
+    ),
+    (
+        "rates",
+        "Rates of bounces and complaints, per stream, sender, route and provider, over a rolling window: the first threshold warns, the second pauses the stream.",
+    ),
     ("dns", "Name servers."),
     ("tls", "Whom to trust when delivering."),
     ("webhooks", "Whom to tell of events by HTTP is set with `pillarbox webhook`; here is what holds for all of them."),
@@ -279,6 +291,45 @@ pub const KEYS: &[Key] = &[
     ),
     key("retention.events", Shape::Duration(0, 3650 * DAY), "\"30d\"", "Messages without content, and their events."),
     key("retention.captured", Shape::Duration(60, 3650 * DAY), "\"7d\"", "The capture mailbox."),
+    key(
+        "suppression.unknown_user",
+        Shape::Threshold,
+        "\"2 in 30d, for 180d\"",
+        "There is no such mailbox. Known words together with 5.1.1 leave no doubt.",
+    ),
+    key(
+        "suppression.mailbox_closed",
+        Shape::Threshold,
+        "\"2 in 30d, for 180d\"",
+        "The mailbox is disabled or given up. Known words together with 5.2.1 leave no doubt.",
+    ),
+    key(
+        "suppression.mailbox_full",
+        Shape::Threshold,
+        "\"5 in 14d, for 30d\"",
+        "The mailbox is full for long, whether the mail was refused or expired. A delivery in between begins anew.",
+    ),
+    key("suppression.complaint", Shape::Threshold, "\"1 in 1d, for ever\"", "The recipient called the mail unwanted."),
+    key("rates.window", Shape::Duration(3600, 30 * DAY), "\"24h\"", "How far back the rates look, in 24 steps."),
+    key(
+        "rates.minimum",
+        Shape::Count(10, 1_000_000),
+        "100",
+        "Recipients below which no rate is judged. Fewer than 5 bounces or 3 complaints never trip.",
+    ),
+    key(
+        "rates.bounces",
+        Shape::Rates,
+        "\"2%, 5%\"",
+        "Addresses that do not exist or are closed, of all that were sent to.",
+    ),
+    key("rates.complaints", Shape::Rates, "\"0.1%, 0.5%\"", "Complaints, of all that were sent to."),
+    key(
+        "rates.action",
+        Shape::Choice(&["pause", "warn"]),
+        "\"pause\"",
+        "What the second threshold does: `pause` the stream (its mail is held, `stream resume` releases it), or only `warn`.",
+    ),
     key("dns.servers", Shape::Servers, "[]", "Name servers to ask; none: those of the system."),
     key("dns.timeout", Shape::Duration(1, 60), "\"5s\"", "Longest wait for an answer."),
     key(

@@ -25,6 +25,10 @@ pub enum Value {
     Sockets(Vec<SocketAddr>),
     /// Networks.
     Networks(Vec<Cidr>),
+    /// How much suppresses; none: nothing does.
+    Threshold(Option<Threshold>),
+    /// Where a rate warns and stops, in millionths; none: nowhere.
+    Rates(Option<(u32, u32)>),
 }
 
 /// Understands a value; the error says what would be right, never what stood there if it might be a secret.
@@ -61,6 +65,20 @@ pub fn understand(shape: Shape, typed: &Typed) -> Result<Value, String> {
             false => Ok(Value::Durations(all)),
         }),
         (Shape::Servers, list) => each(shape, list, server).map(Value::Sockets),
+        (Shape::Threshold, Typed::Text(text)) => match text.trim() {
+            "off" => Ok(Value::Threshold(None)),
+            text => match threshold(text) {
+                Some(threshold) => Ok(Value::Threshold(Some(threshold))),
+                None => Err(format!("expected {}", expected(shape))),
+            },
+        },
+        (Shape::Rates, Typed::Text(text)) => match text.trim() {
+            "off" => Ok(Value::Rates(None)),
+            text => match rates(text) {
+                Some(rates) => Ok(Value::Rates(Some(rates))),
+                None => Err(format!("expected {}", expected(shape))),
+            },
+        },
         (Shape::Networks, list) => each(shape, list, |text| text.parse().ok()).map(Value::Networks),
         _ => Err(format!("expected {}", expected(shape))),
     }
@@ -114,10 +132,51 @@ pub fn expected(shape: Shape) -> String {
         Shape::Socket => "an address with a port, such as \"127.0.0.1:2525\" or \"[::1]:2525\"".into(),
         Shape::Servers => "a list of addresses such as [\"192.0.2.53\", \"[2001:db8::53]:5353\"]".into(),
         Shape::Networks => "a list of addresses or networks such as [\"192.0.2.1\", \"2001:db8::/32\"]".into(),
+        Shape::Threshold => {
+            "days, a time and a time such as \"2 in 30d, for 180d\" or \"1 in 1d, for ever\" (at most 90 days), or \"off\"".into()
+        }
+        Shape::Rates => "two percentages, the first smaller, such as \"2%, 5%\", or \"off\"".into(),
         Shape::Choice(words) => {
             format!("one of {}", words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "))
         }
     }
+}
+
+/// How much suppresses an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threshold {
+    /// On how many different days.
+    pub need: u32,
+    /// Within how many days.
+    pub within_days: u32,
+    /// For how many days; none: for ever.
+    pub keep_days: Option<u32>,
+}
+
+/// `2 in 30d, for 180d`.
+fn threshold(text: &str) -> Option<Threshold> {
+    let (count, rest) = text.split_once(" in ")?;
+    let (within, keep) = rest.split_once(", for ")?;
+    let days = |text: &str| {
+        let seconds = duration(text)?.as_secs();
+        let days = u32::try_from(seconds / 86_400).ok()?;
+        (days > 0 && seconds % 86_400 == 0).then_some(days)
+    };
+    let within_days = days(within).filter(|days| *days <= store::STRIKE_DAYS)?;
+    let need = count.trim().parse().ok().filter(|need| (1..=within_days).contains(need))?;
+    let keep_days = if keep.trim() == "ever" { None } else { Some(days(keep)?) };
+    Some(Threshold { need, within_days, keep_days })
+}
+
+/// `2%, 5%`, in millionths.
+fn rates(text: &str) -> Option<(u32, u32)> {
+    let (warn, stop) = text.split_once(',')?;
+    let millionths = |text: &str| {
+        let number: f64 = text.trim().strip_suffix('%')?.trim().parse().ok()?;
+        (number > 0.0 && number <= 100.0).then_some((number * 10_000.0).round() as u32)
+    };
+    let (warn, stop) = (millionths(warn)?, millionths(stop)?);
+    (0 < warn && warn <= stop).then_some((warn, stop))
 }
 
 /// 1 to 64 characters of `a-z 0-9 . _ -`, as the store wants names.

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use net::server::{Limits, ListenMode, Listener};
 use net::{ClientTls, Clock, Net, Resolver, ResolverSettings, ServerTls};
 use proto::smtp::server::{AuthOffer, Settings};
+use relay::rates::{self, RateConfig};
+use relay::suppress::policy::{Policy, Threshold};
 use relay::verp::{ReturnPath, Verp};
 use relay::{Keep, RelayConfig, StreamConfig, TlsReportConfig, TransportConfig};
 use secrecy::ExposeSecret;
@@ -17,6 +19,7 @@ use tokio::sync::Notify;
 
 use crate::config::checked::{self, AuthWithoutTls, Config, ListenerKind, Mode, Roots};
 use crate::config::key::{self, Origin};
+use crate::config::values;
 use crate::oauth::TokenSource;
 use crate::returned::listener::BounceFactory;
 
@@ -109,6 +112,8 @@ pub fn relay(config: &Config) -> RelayConfig {
         retention: retention(config),
         streams: config.streams.iter().map(stream).collect(),
         shutdown_s: config.shutdown.as_secs(),
+        suppression: suppression(&config.suppression),
+        rates: rates(&config.rates),
         transport: transport(config),
         return_path: if config.bounce.original { ReturnPath::Original } else { ReturnPath::Signed },
         tls_reports: config.tls_report.as_ref().map(|report| TlsReportConfig {
@@ -117,6 +122,30 @@ pub fn relay(config: &Config) -> RelayConfig {
             allow_private: report.private,
         }),
         ..RelayConfig::default()
+    }
+}
+
+fn suppression(config: &checked::Suppression) -> Policy {
+    let threshold = |threshold: Option<values::Threshold>| {
+        let values::Threshold { need, within_days, keep_days } = threshold?;
+        Some(Threshold { need, within_days, keep_days })
+    };
+    Policy {
+        unknown_user: threshold(config.unknown_user),
+        mailbox_closed: threshold(config.mailbox_closed),
+        mailbox_full: threshold(config.mailbox_full),
+        complaint: threshold(config.complaint),
+    }
+}
+
+fn rates(config: &checked::Rates) -> RateConfig {
+    let limits = |limits: Option<(u32, u32)>| limits.map(|(warn, stop)| rates::Limits { warn, stop });
+    RateConfig {
+        window_ms: milliseconds(config.window),
+        minimum: config.minimum,
+        bounces: limits(config.bounces),
+        complaints: limits(config.complaints),
+        pauses: config.pauses,
     }
 }
 

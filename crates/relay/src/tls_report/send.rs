@@ -287,7 +287,7 @@ async fn mail(
     });
     let idempotency = Idempotency { sender: NAME.into(), key, fingerprint: [0; 32], answer: id.to_string() };
     let recipient = Recipient { address: to, parameters: RcptParameters::default() };
-    let plan = Admission::plan(shared, &directory, &new, &content, vec![recipient]);
+    let plan = Admission::plan(shared, &directory, &new, &content, vec![recipient], Vec::new());
     let (recipients, admission) = plan.map_err(|refusal| refusal.reply.to_string())?;
     let new = NewMessage { idempotency: Some(idempotency), ..NewMessage::plain(new, content, recipients, shared.run) };
     admission.commit(new).await.map(drop).map_err(|refusal| refusal.reply.to_string())

@@ -28,6 +28,7 @@ mod senders;
 mod settings;
 mod smarthost;
 mod stopping;
+mod suppression;
 mod throttling;
 mod tls_optional;
 mod tls_reports;

@@ -13,6 +13,7 @@ pub mod messages;
 pub mod plan;
 pub mod providers;
 pub mod queue;
+pub mod rates;
 pub mod route_audit;
 pub mod route_secrets;
 pub mod route_status;
@@ -20,6 +21,7 @@ pub mod routes;
 pub mod senders;
 pub mod settings;
 pub mod sign_in;
+pub mod suppressions;
 pub mod tls_reports;
 pub mod unknown;
 pub mod webhooks;
@@ -37,8 +39,12 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/messages", post(messages::submit))
         .layer(DefaultBodyLimit::max(app.room.largest))
         .layer(from_fn_with_state(app.clone(), body::reserve));
+    let import = Router::new()
+        .route("/suppressions/import", post(suppressions::import))
+        .layer(DefaultBodyLimit::max(suppressions::LARGEST_TABLE));
     Router::new()
         .merge(submit)
+        .merge(import)
         .route("/messages/{id}", get(messages::show))
         .route("/messages/{id}/events", get(messages::events))
         .route("/queue", get(queue::list))
@@ -80,6 +86,11 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/bounces/{id}/raw", get(bounces::raw))
         .route("/mailboxes", get(mailboxes::list).post(mailboxes::add))
         .route("/mailboxes/{name}", get(mailboxes::show).patch(mailboxes::change).delete(mailboxes::remove))
+        .route("/suppressions", get(suppressions::list).post(suppressions::add))
+        .route("/suppressions/remove", post(suppressions::remove_many))
+        .route("/suppressions/export", get(suppressions::export))
+        .route("/suppressions/{address}", get(suppressions::show).delete(suppressions::remove))
+        .route("/rates", get(rates::list))
         .route("/captured", get(captured::list))
         .route("/captured/{id}", get(captured::show))
         .route("/captured/{id}/raw", get(captured::raw))
