@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::args_batch::BatchCommand;
 use super::args_bounce::BounceCommand;
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
 use super::args_domain::{DomainArgs, EXAMPLES as DOMAIN_EXAMPLES};
@@ -99,6 +100,9 @@ pub enum Command {
     /// Poll mailboxes for bounces, complaints and reports.
     #[command(subcommand)]
     Mailbox(MailboxCommand),
+    /// Send one template to many recipients, and look after it.
+    #[command(subcommand)]
+    Batch(BatchCommand),
     /// Look at captured mail.
     #[command(subcommand)]
     Capture(CaptureCommand),

@@ -11,6 +11,7 @@ use net::Clock;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 use super::Fault;
@@ -58,6 +59,16 @@ pub struct Call<'a> {
     pub body: Option<(&'static str, Bytes)>,
 }
 
+/// A POST of lines that are still being made.
+pub struct Lines<'a> {
+    /// Path below `/api/v1`, with its query.
+    pub path: &'a str,
+    /// Headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The lines, in pieces; an error breaks the request off.
+    pub body: mpsc::Receiver<Result<Bytes, std::io::Error>>,
+}
+
 /// An answer.
 pub struct Answer {
     /// Status.
@@ -87,9 +98,37 @@ impl Client {
         }
     }
 
+    /// Posts JSON lines as they come.
+    pub async fn lines(&self, lines: Lines<'_>) -> Result<Value, Fault> {
+        let Self::Http { client, base, key } = self else {
+            return Err(Fault::cannot(anyhow!("this needs a running server")));
+        };
+        let mut request = client.post(format!("{base}/api/v1{}", lines.path));
+        if let Some(key) = key {
+            request = request.bearer_auth(key.expose_secret());
+        }
+        for (name, value) in lines.headers {
+            request = request.header(name, value);
+        }
+        let body = futures_util::stream::unfold(lines.body, async |mut from| Some((from.recv().await?, from)));
+        let request = request.header(header::CONTENT_TYPE, "application/x-ndjson");
+        let exchange = async {
+            let answer = request.body(reqwest::Body::wrap_stream(body)).send().await?;
+            let status = answer.status();
+            Ok::<_, reqwest::Error>(Answer { status, body: answer.bytes().await? })
+        };
+        let answer = exchange.await.context("the server cannot be reached, or broke off").map_err(Fault::cannot)?;
+        let answer = Self::good(answer)?;
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| Fault::cannot(anyhow!(error).context("the answer is not JSON")))
+    }
+
     /// Sends a request; an answer of 4xx or 5xx is a fault.
     pub async fn call(&self, call: Call<'_>) -> Result<Answer, Fault> {
-        let answer = self.exchange(call).await.map_err(Fault::cannot)?;
+        Self::good(self.exchange(call).await.map_err(Fault::cannot)?)
+    }
+
+    fn good(answer: Answer) -> Result<Answer, Fault> {
         if answer.status.is_success() {
             return Ok(answer);
         }

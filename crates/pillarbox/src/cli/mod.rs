@@ -3,6 +3,7 @@
 //! Every command that works on data is a request to the HTTP API, whichever way [`client`] finds to it.
 
 pub mod args;
+pub mod args_batch;
 pub mod args_bounce;
 pub mod args_check;
 pub mod args_dkim;
@@ -17,6 +18,10 @@ pub mod args_settings;
 pub mod args_suppression;
 pub mod args_tlsrpt;
 pub mod args_webhook;
+mod batch;
+mod batch_bar;
+mod batch_csv;
+mod batch_send;
 mod bounce;
 mod capture;
 mod check;
@@ -117,7 +122,7 @@ impl Fault {
             Self::Cannot(_) => 3,
         }
     }
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::Refused(problem) => match problem.errors.as_slice() {
                 [] | [_] => problem.detail.clone(),
@@ -193,6 +198,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Webhook(command) => wait(webhooks::run(global, command)),
         Command::Mailbox(command) => wait(mailboxes::run(global, command)),
         Command::Bounce(command) => wait(bounce::run(global, command)),
+        Command::Batch(command) => wait(batch::run(global, command)),
         Command::Capture(command) => wait(capture::run(global, command)),
         Command::Status => wait(status::run(global)),
         Command::Reload => wait(server::reload(global)),

@@ -91,7 +91,8 @@ fn file_text(path: &Path) -> Result<String, Fault> {
     read.map_err(Fault::cannot)
 }
 
-fn attachment(path: &Path) -> Result<Value, Fault> {
+/// A file as the API takes it.
+pub fn attachment(path: &Path) -> Result<Value, Fault> {
     let read = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let octets = read.map_err(Fault::cannot)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -133,9 +133,14 @@ pub fn submitter(app: &Shared, caller: &Caller, named: Option<&str>) -> Result<A
         // Who may open the socket may create senders as well: the built-in one gives nothing away.
         (Caller::Local, _) => match app.relay()?.door().sender(LOCAL_SENDER) {
             Some(sender) => Ok(sender),
-            None => Ok(Arc::new(Sender::new(LOCAL_SENDER.into(), local_record(), 0))),
+            None => Ok(local_sender()),
         },
     }
+}
+
+/// The built-in sender of the control socket.
+pub fn local_sender() -> Arc<Sender> {
+    Arc::new(Sender::new(LOCAL_SENDER.into(), local_record(), 0))
 }
 
 fn local_record() -> SenderRecord {

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Shared;
 use super::problem::Problem;
@@ -30,6 +30,15 @@ impl Room {
         let permits = (memory.max(largest) / UNIT + 1).min(Semaphore::MAX_PERMITS);
         Self { permits: Arc::new(Semaphore::new(permits)), largest }
     }
+
+    /// Takes room; 503 when there is none.
+    pub fn take(&self, octets: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let permits = u32::try_from(octets / UNIT + 1).unwrap_or(u32::MAX);
+        self.permits.clone().try_acquire_many_owned(permits).map_err(|_| {
+            let detail = "too many messages are being received at once";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
+        })
+    }
 }
 
 /// Takes room for the body before it is read; 503 when there is none.
@@ -39,11 +48,8 @@ pub async fn reserve(State(app): State<Shared>, request: Request, next: Next) ->
     if octets > app.room.largest {
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large").into_response();
     }
-    let permits = u32::try_from(octets / UNIT + 1).unwrap_or(u32::MAX);
-    match app.room.permits.try_acquire_many(permits) {
+    match app.room.take(octets) {
         Ok(_held) => next.run(request).await,
-        Err(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many messages are being received at once")
-            .retry_after(1)
-            .into_response(),
+        Err(problem) => problem.into_response(),
     }
 }

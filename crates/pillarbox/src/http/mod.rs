@@ -14,6 +14,7 @@ pub mod problem;
 pub mod time;
 pub mod ui;
 pub mod views;
+pub mod views_batch;
 pub mod words;
 
 use std::path::PathBuf;
@@ -21,16 +22,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use net::Clock;
 use relay::Relay;
 use store::Store;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
-use tower_http::timeout::TimeoutLayer;
 
 use crate::oauth::TokenSource;
 use crate::oauth::device::Logins;
@@ -38,6 +39,10 @@ use problem::Problem;
 
 /// Longest a request may take, body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest a batch may take to come in.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(1_800);
+/// Where batches come in.
+const BATCHES: &str = "/api/v1/batches";
 /// Largest body of requests that carry no message.
 pub const SMALL_BODY: usize = 1 << 20;
 
@@ -139,6 +144,15 @@ async fn ready(State(app): State<Shared>) -> Result<&'static str, Problem> {
     Ok("ready\n")
 }
 
+/// Ends a request that takes too long; a batch may take longer.
+async fn in_time(request: Request, next: Next) -> Response {
+    let long = request.method() == Method::POST && request.uri().path() == BATCHES;
+    let limit = if long { BATCH_TIMEOUT } else { REQUEST_TIMEOUT };
+    let late =
+        || Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the request took longer than {} s", limit.as_secs()));
+    tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| late().into_response())
+}
+
 fn guarded(router: Router) -> Router {
     let header = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
@@ -158,6 +172,6 @@ fn guarded(router: Router) -> Router {
         ))
         .layer(header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
         .layer(header(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(from_fn(in_time))
         .layer(CatchPanicLayer::new())
 }

@@ -22,6 +22,12 @@ pub struct Problem {
     /// Fields of the request that are wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// Rows of a batch that are wrong: the first 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<RowError>,
+    /// How many there are in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad_rows: Option<u64>,
     /// What a test found, for settings that were not saved because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Box<serde_json::Value>>,
@@ -35,6 +41,17 @@ pub struct Problem {
 pub struct FieldError {
     /// JSON Pointer (RFC 6901) into the request, such as `/to/1`.
     pub pointer: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+/// A row of a batch that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowError {
+    /// Line of the request's body, from 1; the first is the batch's header.
+    pub line: u32,
+    /// Field of the row, or part of the template; empty for the row as a whole.
+    pub field: String,
     /// What is wrong with it.
     pub detail: String,
 }
@@ -55,6 +72,8 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
+            rows: Vec::new(),
+            bad_rows: None,
             report: None,
             retry_after: None,
         }
@@ -74,6 +93,22 @@ impl Problem {
     /// 422 with one field.
     pub fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::fields(vec![FieldError::new(pointer, detail)])
+    }
+    /// 422 with the rows of a batch that are wrong, the first of so many.
+    pub fn rows(rows: Vec<RowError>, in_all: u64) -> Self {
+        let first = rows.first().map_or_else(String::new, |row| {
+            let field = if row.field.is_empty() { String::new() } else { format!("`{}` ", row.field) };
+            format!(": line {}: {field}{}", row.line, row.detail)
+        });
+        let what =
+            if in_all == 1 { "1 row is wrong".to_owned() } else { format!("{in_all} rows are wrong, the first") };
+        let detail = format!("nothing was accepted, {what}{first}");
+        Self {
+            kind: "bad_rows".into(),
+            rows,
+            bad_rows: Some(in_all),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+        }
     }
     /// 422 with the report of a test that did not go well.
     pub fn untested(detail: impl Into<String>, report: serde_json::Value) -> Self {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use store::{Attempt, Event, MessageView, QueueCount, RecipientView, State};
 
 use super::finding::FindingOut;
+use super::views_batch::BatchOfMessage;
 use super::{time, words};
 
 /// The answer to a submission.
@@ -58,6 +59,12 @@ pub struct MessageOut {
     pub tags: Vec<String>,
     /// From the API.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// The row of a batch it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchOfMessage>,
+    /// It is a test: everything but the last hop.
+    #[serde(default)]
+    pub test: bool,
     /// The content is still stored.
     pub has_content: bool,
     /// It is in the capture mailbox.
@@ -270,6 +277,8 @@ impl MessageOut {
             client: origin.and_then(|origin| origin.address).map(|address| address.to_string()),
             tags: details.tags.clone(),
             metadata: details.metadata.clone(),
+            batch: details.row.map(Into::into),
+            test: details.test,
             has_content: view.has_content,
             captured: view.captured,
             recipients: view.recipients.iter().map(|view| RecipientOut::of(view, rules)).collect(),

@@ -17,6 +17,7 @@ use store::sqlite::{Options, SqliteStore};
 use store::{Retention, Store};
 use tokio::sync::Notify;
 
+use crate::batch::merge::Press;
 use crate::config::checked::{self, AuthWithoutTls, Config, ListenerKind, Mode, Roots};
 use crate::config::key::{self, Origin};
 use crate::config::values;
@@ -121,6 +122,7 @@ pub fn relay(config: &Config) -> RelayConfig {
             contact: report.contact.clone(),
             allow_private: report.private,
         }),
+        renderer: Some(Arc::new(Press { hostname: config.hostname.clone() })),
         ..RelayConfig::default()
     }
 }

@@ -79,12 +79,9 @@ impl BatchIntake {
         self.sender.record.max_size.unwrap_or(u64::MAX).min(self.shared.config.max_message_size)
     }
 
-    /// Why there can be no message for a recipient.
-    pub fn check(&self, address: &Address) -> Result<(), String> {
-        match self.directory.route_for(&self.from_domain, address.domain(), &self.stream) {
-            Some(_) => Ok(()),
-            None => Err(no_route(&self.directory, address).detail()),
-        }
+    /// Where its messages would go.
+    pub fn routes(&self) -> Routes {
+        Routes { directory: self.directory.clone(), from_domain: self.from_domain.clone(), stream: self.stream.clone() }
     }
 
     /// Begins to store it, out of sight.
@@ -133,6 +130,24 @@ impl BatchIntake {
             // A message's answer looks alike, but was given for another body.
             BatchAccepted::Replayed(answer) => answer.parse().map_err(|_| conflict()),
             BatchAccepted::KeyConflict => Err(conflict()),
+        }
+    }
+}
+
+/// Where the messages of a batch would go now.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    directory: Arc<Directory>,
+    from_domain: String,
+    stream: Arc<str>,
+}
+
+impl Routes {
+    /// Why there can be no message for a recipient.
+    pub fn check(&self, address: &Address) -> Result<(), String> {
+        match self.directory.route_for(&self.from_domain, address.domain(), &self.stream) {
+            Some(_) => Ok(()),
+            None => Err(no_route(&self.directory, address).detail()),
         }
     }
 }

@@ -13,7 +13,7 @@ use proto::Envelope;
 use store::{BatchChange, BatchId, BatchView, Operation, RecipientView, RowRef, Selector, State, Store, StoreError};
 
 pub(crate) use feed::run;
-pub use intake::{BatchIntake, BatchOptions};
+pub use intake::{BatchIntake, BatchOptions, Routes};
 
 use crate::run::Relay;
 use crate::sender::Sender;
@@ -88,8 +88,8 @@ impl Relay {
     /// Does to a batch what an operator wants, also to what is in memory.
     pub async fn change_batch(&self, id: BatchId, wish: Wish, who: &str) -> Result<BatchView, StoreError> {
         let shared = self.shared();
-        let operate = async |selector, operation| self.operate(selector, operation, who.to_owned()).await;
-        let view = change(&*shared.store, id, wish, (who, shared.now_ms()), operate).await;
+        let at = Place { store: &*shared.store, relay: Some(self), who, now_ms: shared.now_ms() };
+        let view = at.change(id, wish).await;
         shared.batch_wake.notify_one();
         shared.due_at(i64::MIN);
         view
@@ -109,37 +109,48 @@ pub async fn change_stored(
     who: &str,
     now_ms: i64,
 ) -> Result<BatchView, StoreError> {
-    let operate = async |selector, operation| store.operate(selector, operation, who.to_owned(), now_ms).await;
-    change(store, id, wish, (who, now_ms), operate).await
+    Place { store, relay: None, who, now_ms }.change(id, wish).await
 }
 
-async fn change(
-    store: &dyn Store,
-    id: BatchId,
-    wish: Wish,
-    (who, now_ms): (&str, i64),
-    operate: impl AsyncFn(Selector, Operation) -> Result<u64, StoreError>,
-) -> Result<BatchView, StoreError> {
-    let of_batch = Selector { batch: Some(id), ..Selector::default() };
-    match wish {
-        Wish::Pause => {
-            let view = store.change_batch(id, BatchChange::Pause { why: format!("by {who}") }, now_ms).await?;
-            operate(of_batch, Operation::Hold(format!("{PAUSED} by {who}"))).await?;
-            Ok(view)
-        }
-        Wish::Resume => {
-            let view = store.change_batch(id, BatchChange::Resume, now_ms).await?;
-            // What somebody else held stays held. None of it is in memory.
-            for held in paused(store, of_batch).await? {
-                let one = Selector { message: Some(held.id.message), n: Some(held.id.n), ..Selector::default() };
-                store.operate(one, Operation::Release, who.to_owned(), now_ms).await?;
+/// Where a wish is granted, and whose it is.
+struct Place<'a> {
+    store: &'a dyn Store,
+    relay: Option<&'a Relay>,
+    who: &'a str,
+    now_ms: i64,
+}
+
+impl Place<'_> {
+    async fn change(&self, id: BatchId, wish: Wish) -> Result<BatchView, StoreError> {
+        let of_batch = Selector { batch: Some(id), ..Selector::default() };
+        let why = format!("by {}", self.who);
+        match wish {
+            Wish::Pause => {
+                let view = self.store.change_batch(id, BatchChange::Pause { why }, self.now_ms).await?;
+                self.operate(of_batch, Operation::Hold(format!("{PAUSED} by {}", self.who))).await?;
+                Ok(view)
             }
-            Ok(view)
+            Wish::Resume => {
+                let view = self.store.change_batch(id, BatchChange::Resume, self.now_ms).await?;
+                // What somebody else held stays held. None of it is in memory.
+                for held in paused(self.store, of_batch).await? {
+                    let one = Selector { message: Some(held.id.message), n: Some(held.id.n), ..Selector::default() };
+                    self.store.operate(one, Operation::Release, self.who.to_owned(), self.now_ms).await?;
+                }
+                Ok(view)
+            }
+            Wish::Cancel => {
+                let view = self.store.change_batch(id, BatchChange::Cancel { why }, self.now_ms).await?;
+                self.operate(of_batch, Operation::Cancel).await?;
+                Ok(view)
+            }
         }
-        Wish::Cancel => {
-            let view = store.change_batch(id, BatchChange::Cancel { why: format!("by {who}") }, now_ms).await?;
-            operate(of_batch, Operation::Cancel).await?;
-            Ok(view)
+    }
+
+    async fn operate(&self, selector: Selector, operation: Operation) -> Result<u64, StoreError> {
+        match self.relay {
+            Some(relay) => relay.operate(selector, operation, self.who.to_owned()).await,
+            None => self.store.operate(selector, operation, self.who.to_owned(), self.now_ms).await,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A structured request into a message: MIME structure, header fields, envelope. No I/O.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mail_builder::MessageBuilder;
@@ -172,12 +174,13 @@ fn structured(input: &MessageIn, surroundings: Surroundings<'_>) -> Result<Compo
         })
         .collect();
     let (Some(from), true) = (&input.from, errors.is_empty()) else { return Err(Problem::fields(errors)) };
-    let attachments = input.attachments.iter().zip(attachments.into_iter().flatten()).collect();
+    let attachments = input.attachments.iter().zip(attachments.into_iter().flatten().map(Cow::Owned)).collect();
     let content = write(input, from, attachments, surroundings);
     Ok(Composed { envelope: envelope(input, from), content })
 }
 
-fn header_problem(name: &str) -> Option<&'static str> {
+/// Why a header field cannot be set by a request.
+pub fn header_problem(name: &str) -> Option<&'static str> {
     if HeaderName::new(name).is_err() {
         return Some("is not a header name");
     }
@@ -189,7 +192,7 @@ fn header_problem(name: &str) -> Option<&'static str> {
 }
 
 /// Each address once, in order; blind copies are in the envelope and nowhere else.
-fn envelope(input: &MessageIn, from: &Mailbox) -> Envelope {
+pub fn envelope(input: &MessageIn, from: &Mailbox) -> Envelope {
     let mut seen = std::collections::HashSet::new();
     let recipients = [&input.to, &input.cc, &input.bcc]
         .into_iter()
@@ -205,10 +208,11 @@ fn envelope(input: &MessageIn, from: &Mailbox) -> Envelope {
     }
 }
 
-fn write(
+/// The octets of a composed message.
+pub fn write(
     input: &MessageIn,
     from: &Mailbox,
-    attachments: Vec<(&AttachmentIn, Vec<u8>)>,
+    attachments: Vec<(&AttachmentIn, Cow<'_, [u8]>)>,
     surroundings: Surroundings<'_>,
 ) -> Vec<u8> {
     let mut message = MessageBuilder::new().from(address(from));
@@ -235,7 +239,7 @@ fn write(
 }
 
 /// mixed( alternative( text, related( html, inline … ) ), attachment … ), with only the layers that are needed.
-fn body<'a>(input: &'a MessageIn, attachments: Vec<(&'a AttachmentIn, Vec<u8>)>) -> MimePart<'a> {
+fn body<'a>(input: &'a MessageIn, attachments: Vec<(&'a AttachmentIn, Cow<'a, [u8]>)>) -> MimePart<'a> {
     let (inline, attached): (Vec<_>, Vec<_>) = attachments
         .into_iter()
         .partition(|(attachment, _)| input.html.is_some() && (attachment.inline || attachment.content_id.is_some()));
@@ -256,9 +260,9 @@ fn layer<'a>(kind: &'static str, mut parts: Vec<MimePart<'a>>) -> MimePart<'a> {
     }
 }
 
-fn part<'a>((attachment, octets): (&'a AttachmentIn, Vec<u8>)) -> MimePart<'a> {
+fn part<'a>((attachment, octets): (&'a AttachmentIn, Cow<'a, [u8]>)) -> MimePart<'a> {
     let kind = attachment.content_type.as_ref().map_or("application/octet-stream", |kind| kind.0.as_str());
-    let part = MimePart::new(kind, BodyPart::Binary(octets.into()));
+    let part = MimePart::new(kind, BodyPart::Binary(octets));
     let part = match (&attachment.filename, attachment.inline || attachment.content_id.is_some()) {
         (Some(name), false) => part.attachment(name.as_str()),
         (None, false) => part.attachment("attachment"),
@@ -279,7 +283,7 @@ fn addresses(list: &Mailboxes) -> HeaderAddress<'_> {
 }
 
 /// Base64 in either padding, with line breaks as tools write them.
-fn decoded(text: &str) -> Result<Vec<u8>, String> {
+pub fn decoded(text: &str) -> Result<Vec<u8>, String> {
     let broken = text.bytes().any(|octet| octet.is_ascii_whitespace());
     let octets = if broken {
         STANDARD.decode(text.bytes().filter(|octet| !octet.is_ascii_whitespace()).collect::<Vec<_>>())

@@ -88,12 +88,14 @@ pub async fn submit(State(app): State<Shared>, caller: Caller, request: Request)
     Ok(response)
 }
 
-fn text_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+/// A header as text.
+pub fn text_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
     let wrong = |_| Problem::new(StatusCode::BAD_REQUEST, format!("the header {name} is not ASCII"));
     headers.get(name).map(|value| value.to_str().map_err(wrong)).transpose()
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// The `Idempotency-Key`.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     match text_header(headers, "idempotency-key")? {
         None => Ok(None),
         Some(key) if (1..=255).contains(&key.len()) => Ok(Some(key.to_owned())),
@@ -148,7 +150,7 @@ fn form_pairs(query: &str) -> Vec<(String, String)> {
 }
 
 /// Whether there are octets over 127, and the longest line without its CRLF.
-fn shape(content: &[u8]) -> (bool, usize) {
+pub fn shape(content: &[u8]) -> (bool, usize) {
     let longest =
         content.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line).len()).max();
     (!content.is_ascii(), longest.unwrap_or(0))

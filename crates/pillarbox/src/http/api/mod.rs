@@ -1,6 +1,7 @@
 //! The API, version 1. One file for each kind of thing.
 
 pub mod admin;
+pub mod batches;
 pub mod bounces;
 pub mod captured;
 pub mod checks;
@@ -47,6 +48,10 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .merge(import)
         .route("/messages/{id}", get(messages::show))
         .route("/messages/{id}/events", get(messages::events))
+        .route("/batches", get(batches::list).post(batches::submit))
+        .route("/batches/{id}", get(batches::show))
+        .route("/batches/{id}/rows", get(batches::rows))
+        .route("/batches/{id}/{wish}", post(batches::change))
         .route("/queue", get(queue::list))
         .route("/queue/counts", get(queue::counts))
         .route("/queue/causes", get(queue::causes))
