@@ -188,7 +188,7 @@ async fn others_do_not_see_it_and_the_command_line_changes_it() {
     assert_eq!(status, 409, "{problem}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_csv_file_is_sent_and_its_bad_lines_are_named() {
     let server = Server::start();
     let sink = Sink::with(SinkOptions::default()).await;
@@ -234,7 +234,7 @@ async fn a_test_sends_nothing_and_shows_what_it_would_have_sent() {
 /// Killed at one moment after the other of an upload, and then while the rows become messages.
 #[tokio::test]
 async fn a_kill_at_any_moment_leaves_it_whole_or_not_at_all_and_each_row_one_message() {
-    const ROWS: u32 = 3_000;
+    const ROWS: u32 = 1_500;
     let mut server = Server::start();
     // Nothing leaves before the end: what is there twice was made twice.
     let down = Rule::at(Stage::Mail, Act::Reply("451 4.3.0 not now".into()));
@@ -263,7 +263,7 @@ async fn a_kill_at_any_moment_leaves_it_whole_or_not_at_all_and_each_row_one_mes
     let (_, all) = server.get("/api/v1/batches").await;
     let ids: Vec<String> =
         all["items"].as_array().unwrap().iter().map(|batch| batch["id"].as_str().unwrap().to_owned()).collect();
-    for least in [1, ROWS / 3, ROWS - 600] {
+    for least in [1, ROWS / 3, ROWS / 2] {
         becomes(&server, &ids[0], |batch| batch["made"].as_u64() >= Some(u64::from(least))).await;
         server.kill();
         server.restart();
@@ -272,8 +272,11 @@ async fn a_kill_at_any_moment_leaves_it_whole_or_not_at_all_and_each_row_one_mes
     for id in &ids {
         server
             .until("every row", async || {
-                server.run(&["queue", "retry", "--all"]);
                 let (_, batch) = server.get(&format!("/api/v1/batches/{id}")).await;
+                // What is in memory is tried anyway; it would be taken out of there.
+                if batch["rows"]["leased"].is_null() && batch["rows"]["waiting"].is_u64() {
+                    server.run(&["queue", "retry", "--all"]);
+                }
                 (batch["rows"]["delivered"] == ROWS).then_some(())
             })
             .await;
@@ -290,7 +293,7 @@ async fn a_kill_at_any_moment_leaves_it_whole_or_not_at_all_and_each_row_one_mes
 }
 
 /// Octets of a piece of a body.
-const PIECE: usize = 16 * 1024;
+const PIECE: usize = 4 * 1024;
 
 /// A body in pieces that says when so many of them are on their way.
 fn told_at(body: &str, moment: usize) -> (reqwest::Body, tokio::sync::oneshot::Receiver<()>) {

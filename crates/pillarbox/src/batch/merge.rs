@@ -54,8 +54,10 @@ impl Renderer for Press {
 
 impl Merge {
     /// From its parts.
-    pub fn new(batch: BatchIn, engine: Engine, fields: Vec<String>, hostname: String) -> Result<Self, String> {
-        let attachments = batch.template.attachments.iter().map(|one| compose::decoded(&one.content));
+    pub fn new(mut batch: BatchIn, engine: Engine, fields: Vec<String>, hostname: String) -> Result<Self, String> {
+        // Decoded once for all rows, and kept once.
+        let attachments =
+            batch.template.attachments.iter_mut().map(|one| compose::decoded(&std::mem::take(&mut one.content)));
         let attachments = attachments.collect::<Result<_, _>>()?;
         Ok(Self { batch, engine, attachments, fields, hostname })
     }

@@ -272,6 +272,8 @@ pub async fn receive(lines: &mut Lines, header: Header, intake: BatchIntake, pla
         body: merge::body(&text, &fields),
     };
     drop(text);
+    // Attachments may be large, and only what is shown needs them again.
+    let batch = plan.dry_run.is_some().then_some(batch);
     let mut upload = Upload {
         intake,
         begun: false,
@@ -369,7 +371,7 @@ impl Upload {
         n: u32,
         plan: Plan,
         fingerprint: [u8; 32],
-        batch: BatchIn,
+        batch: Option<BatchIn>,
         checker: Arc<Checker>,
     ) -> Result<Outcome, Problem> {
         if self.bad_in_all > 0 {
@@ -383,7 +385,7 @@ impl Upload {
         if self.rows != n {
             return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not all rows could be checked"));
         }
-        if plan.dry_run.is_some() {
+        if let Some(batch) = batch {
             let broken = |why: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why);
             let checker = Arc::into_inner(checker).ok_or_else(|| broken("rows are still being checked".into()))?;
             let merge = Merge::new(batch, checker.engine, checker.fields, plan.hostname).map_err(broken)?;

@@ -20,7 +20,7 @@ pub struct BatchOut {
     pub sender: String,
     /// Stream.
     pub stream: String,
-    /// `running`, `paused`, `canceled`; `finished`: every row has become a message or was refused.
+    /// `running`, `paused`, `canceled`; `finished`: no row and no message of it is left to be sent.
     pub state: String,
     /// Why it is paused or canceled, or what it waits for.
     pub reason: Option<String>,

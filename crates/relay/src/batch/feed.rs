@@ -36,12 +36,13 @@ const PAGE: u32 = 500;
 /// Rows that have to be tried again, in memory.
 const LATER: usize = 1_000;
 /// Batches looked after at once, oldest first.
-const BATCHES: u32 = 100;
+const BATCHES: u32 = 1_000;
 
 /// A batch at work.
 struct Feeding {
     view: BatchView,
-    template: Arc<dyn Template>,
+    /// While there are rows to make messages of.
+    template: Option<Arc<dyn Template>>,
     /// Rows read and not yet made into messages.
     ahead: VecDeque<BatchRow>,
     /// Rows that could not become messages for now.
@@ -111,8 +112,7 @@ async fn round(
             if view.start_ms > shared.now_ms() {
                 continue;
             }
-            let Some(feeding) = open(shared, renderer, view.clone()).await? else { continue };
-            all.insert(id, feeding);
+            all.insert(id, Feeding::new(view.clone(), shared.now_ms()));
         }
         let Some(feeding) = all.get_mut(&id) else { continue };
         feeding.view = view;
@@ -121,47 +121,59 @@ async fn round(
     Ok(wait_ms)
 }
 
-/// Reads a batch's template; one that cannot be read pauses its batch.
-async fn open(shared: &Shared, renderer: &Arc<dyn Renderer>, view: BatchView) -> Result<Option<Feeding>, StoreError> {
-    let body = match shared.store.batch_body(view.id).await {
-        Err(StoreError::NotFound) => return Ok(None),
-        body => body?,
-    };
-    match renderer.open(&body) {
-        Ok(template) => Ok(Some(Feeding {
+impl Feeding {
+    fn new(view: BatchView, now_ms: i64) -> Self {
+        Self {
             done: view.fed + view.refused,
             note: view.why.clone(),
             view,
-            template,
+            template: None,
             ahead: VecDeque::new(),
             later: Vec::new(),
             after: None,
             read: false,
-            fed_ms: shared.now_ms(),
+            fed_ms: now_ms,
             not_before_ms: 0,
-        })),
-        Err(error) => {
-            tracing::error!(batch = %view.id, %error, "the template of a batch cannot be used: it is paused");
-            let why = format!("its template cannot be used: {error}");
-            shared.store.change_batch(view.id, BatchChange::Pause { why }, shared.now_ms()).await?;
-            Ok(None)
         }
     }
-}
 
-impl Feeding {
+    /// The batch's template; one that cannot be read pauses its batch.
+    async fn template(
+        &mut self,
+        shared: &Shared,
+        renderer: &Arc<dyn Renderer>,
+    ) -> Result<Option<Arc<dyn Template>>, StoreError> {
+        if self.template.is_none() {
+            let id = self.view.id;
+            let body = match shared.store.batch_body(id).await {
+                // Canceled meanwhile.
+                Err(StoreError::NotFound) => return Ok(None),
+                body => body?,
+            };
+            match renderer.open(&body) {
+                Ok(template) => self.template = Some(template),
+                Err(error) => {
+                    tracing::error!(batch = %id, %error, "the template of a batch cannot be used: it is paused");
+                    let why = format!("its template cannot be used: {error}");
+                    shared.store.change_batch(id, BatchChange::Pause { why }, shared.now_ms()).await?;
+                }
+            }
+        }
+        Ok(self.template.clone())
+    }
+
     /// Makes some messages; gives how long to wait until the next turn, milliseconds.
     async fn turn(&mut self, shared: &Arc<Shared>, renderer: &Arc<dyn Renderer>) -> Result<i64, StoreError> {
         let now_ms = shared.now_ms();
         if now_ms < self.not_before_ms {
             return Ok(self.not_before_ms - now_ms);
         }
+        if !self.read_ahead(shared, now_ms).await? {
+            return Ok(NAP_MS);
+        }
         let (due, next_ms) = self.due(now_ms);
         if due == 0 {
             return Ok(next_ms);
-        }
-        if !self.read_ahead(shared, now_ms).await? {
-            return Ok(if self.ahead.is_empty() { NAP_MS } else { 0 });
         }
         let load = shared.store.batch_load(self.view.id).await?;
         let room = FRESH.saturating_sub(load.fresh).min(u64::from(due)).min(TURN as u64) as usize;
@@ -170,7 +182,8 @@ impl Feeding {
             return Ok(SOON_MS + load.open as i64 / 50);
         }
         let Some(sender) = self.sender(shared, renderer).await? else { return Ok(NAP_MS) };
-        let fates = self.make(shared, &sender, room.min(self.ahead.len())).await;
+        let Some(template) = self.template(shared, renderer).await? else { return Ok(NAP_MS) };
+        let fates = self.make(shared, &sender, template, room.min(self.ahead.len())).await;
         self.fed_ms = now_ms;
         self.heed(shared, fates).await
     }
@@ -208,11 +221,17 @@ impl Feeding {
             self.not_before_ms = now_ms + AGAIN_MS;
             return Ok(false);
         }
+        self.template = None;
         let view = shared.store.change_batch(self.view.id, BatchChange::Finish, now_ms).await?;
         if view.state == BatchState::Running {
-            // Some rows were not ours to see: look at all of them again.
-            (self.after, self.read) = (None, false);
-            self.not_before_ms = now_ms + AGAIN_MS;
+            let rows_left = view.fed + view.refused < view.total;
+            if rows_left {
+                // Some were not wanted, though now they are: look at all of them again.
+                (self.after, self.read) = (None, false);
+            }
+            // Otherwise its messages are on their way, for moments or for days.
+            let lately = now_ms - self.fed_ms < 60_000 && !rows_left;
+            self.not_before_ms = now_ms + if lately { NAP_MS } else { AGAIN_MS };
         }
         Ok(false)
     }
@@ -230,9 +249,15 @@ impl Feeding {
     }
 
     /// Renders and submits at most `most` rows, all at the same time so that they share a commit.
-    async fn make(&mut self, shared: &Arc<Shared>, sender: &Arc<Sender>, most: usize) -> Vec<Fate> {
+    async fn make(
+        &mut self,
+        shared: &Arc<Shared>,
+        sender: &Arc<Sender>,
+        template: Arc<dyn Template>,
+        most: usize,
+    ) -> Vec<Fate> {
         let rows: Vec<BatchRow> = self.ahead.drain(..most).collect();
-        let (template, now_ms) = (self.template.clone(), shared.now_ms());
+        let now_ms = shared.now_ms();
         let work = move || {
             let mut octets = 0;
             let mut rows = rows.into_iter();

@@ -13,7 +13,7 @@ pub(super) const STORIES: &[Story] = &[
     ("a batch that is not whole is refused", not_whole),
     ("a row becomes one message, whoever tries again", row_once),
     ("a paused or canceled batch makes no messages", stopped),
-    ("a batch finishes when its last row is done with", finishes),
+    ("a batch finishes when all its rows and messages are done with", finishes),
     ("rows show what became of them", rows_show),
     ("a batch's open messages are counted and can be chosen", open_ones),
     ("a batch's idempotency key replays its answer", replays),
@@ -186,10 +186,13 @@ fn stopped(scene: &mut Scene) {
 
 fn finishes(scene: &mut Scene) {
     let id = batch(scene, 2);
-    feed(scene, id, 0);
+    let message = feed(scene, id, 0);
     assert_eq!(change(scene, id, BatchChange::Finish).unwrap().state, BatchState::Running);
     assert!(!scene.store.refuse_row(RowRef { batch: id, row: 0 }, "x".into()).wait().unwrap());
     assert!(scene.store.refuse_row(RowRef { batch: id, row: 1 }, "too large".into()).wait().unwrap());
+    assert_eq!(change(scene, id, BatchChange::Finish).unwrap().state, BatchState::Running, "a message is on its way");
+    assert_eq!(scene.claim().len(), 1);
+    scene.settle(message, 0, Outcome::Delivered);
     let view = change(scene, id, BatchChange::Finish).unwrap();
     assert_eq!((view.state, view.fed, view.refused), (BatchState::Finished, 1, 1));
     assert!(matches!(change(scene, id, pause()), Err(StoreError::Invalid(_))));
@@ -291,7 +294,7 @@ fn retention(scene: &mut Scene) {
     let (id, waiting) = (batch(scene, 2_500), batch(scene, 1));
     change(scene, id, BatchChange::Cancel { why: "op".into() }).unwrap();
     feed(scene, waiting, 0);
-    change(scene, waiting, BatchChange::Finish).unwrap();
+    change(scene, waiting, BatchChange::Cancel { why: "op".into() }).unwrap();
     scene.store.retain(keep(), scene.now + keep().events_ms - 1).wait().unwrap();
     scene.store.batch(id).wait().unwrap();
     scene.store.retain(keep(), scene.now + keep().events_ms).wait().unwrap();

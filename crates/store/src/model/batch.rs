@@ -119,13 +119,13 @@ pub struct BatchCommit {
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum BatchState {
-    /// Rows become messages.
+    /// Rows become messages, or messages are on their way.
     Running = 1,
     /// They do not, until it is resumed.
     Paused = 2,
     /// Final: the rows that are left never will.
     Canceled = 3,
-    /// Final: every row has become a message or was refused.
+    /// Final: every row was refused or has become a message that is final.
     Finished = 4,
 }
 
@@ -183,7 +183,7 @@ pub enum BatchChange {
     },
     /// What a running batch waits for; `None`: nothing any more.
     Note(Option<String>),
-    /// It ends if all its rows are done with; otherwise nothing changes.
+    /// It ends if all its rows and messages are done with; otherwise nothing changes.
     Finish,
 }
 

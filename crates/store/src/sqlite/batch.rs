@@ -273,7 +273,9 @@ impl Work<'_> {
             (BatchChange::Note(why), BatchState::Running) => {
                 self.update_batch("why = ?3", id, now_ms, why.as_deref())?;
             }
-            (BatchChange::Finish, BatchState::Running) if view.fed + view.refused >= view.total => {
+            (BatchChange::Finish, BatchState::Running)
+                if view.fed + view.refused >= view.total && !self.has_open_messages(id)? =>
+            {
                 self.update_batch("state = 4, finished = ?2, why = ?3", id, now_ms, None)?;
                 self.drop_body(id)?;
             }
@@ -282,10 +284,20 @@ impl Work<'_> {
             | (BatchChange::Resume, BatchState::Running)
             | (BatchChange::Cancel { .. }, BatchState::Canceled)
             | (BatchChange::Note(_) | BatchChange::Finish, _) => {}
-            (_, BatchState::Finished) => return refuse("is finished: every row has become a message"),
+            (_, BatchState::Finished) => return refuse("is finished"),
             (_, BatchState::Canceled) => return refuse("is canceled"),
         }
         batch_read::view(self.connection, id)
+    }
+
+    fn has_open_messages(&mut self, id: BatchId) -> Result<bool, Fault> {
+        let open = self
+            .connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM message INDEXED BY message_batch WHERE batch = ?1 AND pending > 0)",
+            )?
+            .query_row([id.0], |row| row.get(0))?;
+        Ok(open)
     }
 
     fn update_batch(&mut self, set: &str, id: BatchId, now_ms: i64, why: Option<&str>) -> Result<(), Fault> {

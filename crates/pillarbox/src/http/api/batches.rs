@@ -54,11 +54,15 @@ pub async fn submit(
         key: idempotency_key(&parts.headers)?,
         hostname: app.hostname.clone(),
     };
-    // Room for the first line; rows are small and few at a time.
-    let _room = app.room.take(2 * SMALL_BODY)?;
+    let declared = text_header(&parts.headers, "content-length")?.and_then(|length| length.parse().ok());
+    let largest = app.room.largest;
     let mut lines = Lines::new(body.into_data_stream());
     let taken = async {
-        let header = Header::read(&mut lines, app.room.largest, now_ms).await?;
+        // The first line may be large; rows are small and few at a time.
+        let room = app.room.take(declared.unwrap_or(largest).min(largest))?;
+        let header = Header::read(&mut lines, largest, now_ms).await?;
+        drop(room);
+        let _room = app.room.take(SMALL_BODY)?;
         let intake = door.batch(&sender, &header.batch.from.address, header.batch.stream.as_deref())?;
         upload::receive(&mut lines, header, intake, plan).await
     };
