@@ -26,7 +26,7 @@ pub use cidr::Cidr;
 pub use clock::Clock;
 pub use lookup::{Answer, Outcome, Proof};
 pub use resolver::{Dnssec, MailHosts, MxHost, Resolver, ResolverSettings};
-pub use tls::{ClientTls, Roots, ServerTls, Verify, certificate_end, https};
+pub use tls::{ClientTls, Roots, ServerTls, Verify, certificate_end, certificate_key, https};
 
 /// What a connection to the outside needs: injected once, shared by all; cheap to clone.
 #[derive(Clone, Debug)]

@@ -231,3 +231,41 @@ async fn a_route_may_keep_the_return_path_of_the_sender() {
     come_back(&server, "dmarc@shop.test", &bounce).await;
     until_state(&server, &id, 0, "bounced").await;
 }
+
+#[tokio::test]
+async fn what_a_provider_tells_becomes_an_event_once_and_strangers_are_not_believed() {
+    let server = Server::start();
+    let sink = Sink::start().await;
+    server.route_to(sink.port());
+    let (id, _) = delivered(&server, &sink, &["ann@one.test", "bob@one.test"]).await;
+    std::fs::write(server.dir.path().join("token"), "brevo-token\n").unwrap();
+    let added = server.run(&["provider-events", "add", "main", "--provider", "brevo", "--secret-from", "file:token"]);
+    assert!(added.contains("/hooks/brevo/main"), "{added}");
+    assert!(!server.run(&["provider-events", "ls", "--json"]).contains("brevo-token"));
+    let message_id = server.get(&format!("/api/v1/messages/{id}")).await.1["message_id"].as_str().unwrap().to_owned();
+    let event = |email: &str, what: &str| json!({"event": what, "email": email, "message-id": message_id, "ts_event": 1_795_230_500, "reason": "550 5.1.1 no such user"});
+    let post = async |path: &str, token: &str, body: &Value| {
+        let request = server.request(reqwest::Method::POST, path).bearer_auth(token).json(body);
+        request.send().await.unwrap().status().as_u16()
+    };
+    let bounce = event("ann@one.test", "hard_bounce");
+    assert_eq!(post("/hooks/brevo/main", "wrong", &bounce).await, 401);
+    assert_eq!(post("/hooks/mailgun/main", "brevo-token", &bounce).await, 404);
+    assert_eq!(post("/hooks/brevo/other", "brevo-token", &bounce).await, 404);
+    for _ in 0..2 {
+        assert_eq!(post("/hooks/brevo/main", "brevo-token", &bounce).await, 200);
+    }
+    assert_eq!(post("/hooks/brevo/main", "brevo-token", &event("bob@one.test", "spam")).await, 200);
+    assert_eq!(post("/hooks/brevo/main", "brevo-token", &event("eve@one.test", "delivered")).await, 200);
+    assert_eq!(post("/hooks/brevo/main", "brevo-token", &event("eve@two.test", "hard_bounce")).await, 200);
+    until_state(&server, &id, 0, "bounced").await;
+    until_state(&server, &id, 1, "complained").await;
+    server
+        .until("the stranger is kept", async || {
+            let kept = server.run_json(&["bounce", "ls", "--unmatched"]);
+            (kept["items"].as_array().unwrap().len() == 1).then_some(())
+        })
+        .await;
+    let bounced = events(&server, &id, "bounced").await;
+    assert_eq!((bounced.len(), bounced[0]["source"].as_str()), (1, Some("brevo:main")), "{bounced:?}");
+}

@@ -54,6 +54,11 @@ pub(super) fn public_key_of(der: &[u8]) -> Option<Vec<u8>> {
     read(der, |certificate| certificate.public_key().raw.to_vec())
 }
 
+/// The public key of a certificate in DER form, without its algorithm: what signatures are verified with.
+pub fn certificate_key(der: &[u8]) -> Option<Vec<u8>> {
+    read(der, |certificate| certificate.public_key().subject_public_key.data.to_vec())
+}
+
 /// End of validity of a certificate in DER form, Unix seconds; `None` if it is none.
 pub fn certificate_end(der: &[u8]) -> Option<i64> {
     names_and_end(der).1

@@ -17,7 +17,7 @@ use proto::transcript::Failure;
 use rustls::crypto::CryptoProvider;
 
 pub(crate) use binding::binding;
-pub use chain::{certificate_end, days_left};
+pub use chain::{certificate_end, certificate_key, days_left};
 pub use client::{ClientTls, Roots, Secured, Unsecured, Verify, https};
 pub use judge::problem_text;
 pub(crate) use memory::{Habit, Memory};

@@ -9,6 +9,7 @@ use super::args_batch::BatchCommand;
 use super::args_bounce::BounceCommand;
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
 use super::args_domain::{DomainArgs, EXAMPLES as DOMAIN_EXAMPLES};
+use super::args_inlet::InletCommand;
 use super::args_mailbox::MailboxCommand;
 use super::args_policy::{DkimCommand, DmarcArgs, SpfArgs};
 use super::args_presets::ProviderCommand;
@@ -97,6 +98,9 @@ pub enum Command {
     /// Look at mail that came back and is kept: what could not be matched, and reports.
     #[command(subcommand)]
     Bounce(BounceCommand),
+    /// Take bounces and complaints that providers tell of by HTTP.
+    #[command(subcommand)]
+    ProviderEvents(InletCommand),
     /// Poll mailboxes for bounces, complaints and reports.
     #[command(subcommand)]
     Mailbox(MailboxCommand),

@@ -8,6 +8,7 @@ pub mod args_bounce;
 pub mod args_check;
 pub mod args_dkim;
 pub mod args_domain;
+pub mod args_inlet;
 pub mod args_mailbox;
 pub mod args_oauth;
 pub mod args_policy;
@@ -59,6 +60,7 @@ mod explain_report;
 mod explain_time;
 mod explain_trace;
 mod help;
+mod inlets;
 mod mailboxes;
 mod manual;
 mod output;
@@ -196,6 +198,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Provider(command) => providers::run(global, &command),
         Command::Route(command) => wait(routes::run(global, command)),
         Command::Webhook(command) => wait(webhooks::run(global, command)),
+        Command::ProviderEvents(command) => wait(inlets::run(global, command)),
         Command::Mailbox(command) => wait(mailboxes::run(global, command)),
         Command::Bounce(command) => wait(bounce::run(global, command)),
         Command::Batch(command) => wait(batch::run(global, command)),

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod body;
 pub mod finding;
 pub mod forecast;
+pub mod inlet;
 pub mod json;
 pub mod listener;
 pub mod problem;
@@ -78,6 +79,12 @@ pub struct App {
     pub mailboxes: crate::returned::mailbox::Mailboxes,
     /// Wakes those who poll: a mailbox was changed.
     pub mailboxes_changed: tokio::sync::Notify,
+    /// Keys of Amazon SNS; absent in a command that works on the store.
+    pub sns: Option<crate::returned::inlet::Sns>,
+    /// Requests of providers that were used.
+    pub seen: crate::returned::inlet::Seen,
+    /// Wakes the reader of returned mail.
+    pub returned_came: Arc<tokio::sync::Notify>,
     /// Sign-ins by device code.
     pub logins: Logins,
     /// Whom to tell of events by HTTP.
@@ -124,7 +131,14 @@ impl App {
 /// The router of the TCP listener.
 pub fn public(app: Shared) -> Router {
     let api = api::router(&app).layer(from_fn_with_state(app.clone(), auth::by_key));
-    guarded(Router::new().nest("/api/v1", api).merge(ui::router(&app)).merge(health()).with_state(app))
+    guarded(
+        Router::new()
+            .nest("/api/v1", api)
+            .merge(ui::router(&app))
+            .merge(inlet::router())
+            .merge(health())
+            .with_state(app),
+    )
 }
 
 /// The router of the control socket.

@@ -1,5 +1,6 @@
 //! What comes back later: reports of receivers about our mail, and what they are packed in.
 
+pub mod inlet;
 mod judge;
 pub mod listener;
 pub mod mailbox;

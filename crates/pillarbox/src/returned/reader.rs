@@ -17,7 +17,8 @@ use store::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::judge::{judge, word_of};
+use super::inlet::{Provider, ProviderEvent};
+use super::judge::{judge, judge_words, word_of};
 use super::trace::{self, Hint};
 use super::{summary, unpack};
 use crate::http::App;
@@ -68,6 +69,13 @@ async fn round(app: &App, verp: Option<&Verp>) -> Result<bool, StoreError> {
 
 /// What a mail turned out to be; later reports are in the store when this returns.
 async fn read(app: &App, verp: Option<&Verp>, mail: &Returned) -> Result<ReturnedFate, StoreError> {
+    let provider = mail.source.split_once(':').map(|(provider, _)| provider);
+    if provider.is_some_and(|name| Provider::ALL.iter().any(|one| one.name() == name)) {
+        return match serde_json::from_slice::<ProviderEvent>(&mail.content) {
+            Ok(event) => Reader { app, verp, mail }.event(&event).await,
+            Err(error) => Ok(unmatched("it could not be read", json!({ "error": error.to_string() }))),
+        };
+    }
     // Unpacking may take a while: other work goes on.
     let content = mail.content.clone();
     let parsed = tokio::task::spawn_blocking(move || (unpack::attached(&content), classify(&content))).await;
@@ -288,6 +296,51 @@ impl Reader<'_> {
             key: self.key("complaint", found.id(), n, &[&said]),
         };
         told.note(self.report(report, "complaint").await?);
+        Ok(told.fate(self.app.clock.now_ms(), note))
+    }
+
+    /// What a provider tells, with its own name for it as the key.
+    async fn event(&self, event: &ProviderEvent) -> Result<ReturnedFate, StoreError> {
+        let note = json!({
+            "kind": event.what,
+            "recipients": [&event.recipient],
+            "message_id": event.message_id,
+            "queued": event.queued,
+            "words": event.words,
+        });
+        let hint = Hint {
+            return_paths: vec![event.return_path.as_deref()],
+            message_id: event.message_id.as_deref(),
+            envelope_id: None,
+        };
+        let named = [event.recipient.as_str()];
+        let mut found = self.find(&hint, &named).await?;
+        if let (None, Some(queued)) = (&found, &event.queued) {
+            for id in self.app.store.traced(Trace::Queued(queued.clone())).await? {
+                let opened = self.open(Token { message: id, n: None }).await?;
+                found = found.or(opened.filter(|opened| fits(opened, &named)));
+            }
+        }
+        let Some(found) = found else { return Ok(unmatched("its message was not found", note)) };
+        // The address says more than the return path: a transaction of several has one for all.
+        let Some(n) = found.recipient(&event.recipient).or_else(|| found.about(&named)) else {
+            return Ok(unmatched("it names no recipient of its message", note));
+        };
+        let complained = event.what == "complained";
+        let word = judge_words(&self.app.rules(), &event.words, event.code, event.status.as_deref());
+        let report = LaterReport {
+            message: found.id(),
+            n: Some(n),
+            at_ms: self.mail.at_ms,
+            kind: if complained { ReportKind::Complained } else { ReportKind::Bounced },
+            severity: if event.what == "late" { Severity::Soft } else { Severity::Hard },
+            cause: (!complained).then_some(word.cause),
+            why: Some(event.words.clone()).filter(|words| !words.is_empty()).or(word.title),
+            source: self.mail.source.clone(),
+            key: self.key("event", found.id(), Some(n), &[&self.mail.source, &event.id, &event.what]),
+        };
+        let mut told = Told::default();
+        told.note(self.report(report, &event.what).await?);
         Ok(told.fate(self.app.clock.now_ms(), note))
     }
 

@@ -39,6 +39,7 @@ use crate::http::listener::{Client, Limited};
 use crate::oauth::TokenSource;
 use crate::oauth::device::Logins;
 use crate::oauth::expiry;
+use crate::returned::inlet::{Seen, Sns};
 use crate::returned::mailbox::{self, Mailboxes};
 use crate::returned::reader;
 
@@ -130,7 +131,9 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     let verp = parts::verp(config)?;
     let settings = relay::RelayConfig { tokens: Some(tokens.clone()), bounce: verp.clone(), ..parts::relay(config) };
     let relay = Relay::start(settings, store.clone(), net.clone()).await?;
-    let app = Arc::new(app(config, store.clone(), Some(relay.clone()), Some(tokens), clock));
+    let mut app = app(config, store.clone(), Some(relay.clone()), Some(tokens), clock);
+    app.sns = Some(Sns::new(Box::new(net.clone())));
+    let app = Arc::new(app);
     let token = app.sessions.first_token();
     let mut problems = relay.problems.clone();
     if config.rules_dir.is_some() {
@@ -139,7 +142,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
 
     let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
     let factory = Arc::new(relay.smtp_factory());
-    let came = Arc::new(Notify::new());
+    let came = app.returned_came.clone();
     let bounces = verp.clone().map(|verp| Arc::new(parts::bounces(config, &store, verp, &app.clock, &came)));
     let addresses = smtp.iter().map(|(bound, _)| bound.local_addr()).collect::<std::io::Result<Vec<_>>>()?;
     let mut certificates = Vec::new();
@@ -192,6 +195,9 @@ pub fn app(
         tokens,
         logins: Logins::default(),
         mailboxes: Mailboxes::default(),
+        sns: None,
+        seen: Seen::default(),
+        returned_came: Arc::default(),
         mailboxes_changed: Notify::new(),
         store,
         relay,

@@ -8,6 +8,7 @@ pub mod checks;
 pub mod compose;
 pub mod domains;
 pub mod guard;
+pub mod inlets;
 pub mod input;
 pub mod mailboxes;
 pub mod messages;
@@ -89,6 +90,8 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/bounces", get(bounces::list).delete(bounces::clear))
         .route("/bounces/{id}", delete(bounces::remove))
         .route("/bounces/{id}/raw", get(bounces::raw))
+        .route("/provider-events", get(inlets::list).post(inlets::add))
+        .route("/provider-events/{name}", get(inlets::show).patch(inlets::change).delete(inlets::remove))
         .route("/mailboxes", get(mailboxes::list).post(mailboxes::add))
         .route("/mailboxes/{name}", get(mailboxes::show).patch(mailboxes::change).delete(mailboxes::remove))
         .route("/suppressions", get(suppressions::list).post(suppressions::add))
