@@ -269,3 +269,25 @@ async fn what_a_provider_tells_becomes_an_event_once_and_strangers_are_not_belie
     let bounced = events(&server, &id, "bounced").await;
     assert_eq!((bounced.len(), bounced[0]["source"].as_str()), (1, Some("brevo:main")), "{bounced:?}");
 }
+
+#[tokio::test]
+async fn a_sender_by_smtp_is_told_of_a_bounce_that_only_we_got() {
+    let server = Server::with(BOUNCE);
+    let sink = Sink::start().await;
+    server.route_to(sink.port());
+    let mut client = Client::connect(listener(&server, false)).await;
+    client.ehlo().await;
+    let mut client = client.start_tls("localhost", &server.ca).await;
+    client.auth_plain("app", &server.password).await.expect(235);
+    client.submit("app@shop.test", &["ann@one.test"], "Subject: hello\r\n\r\nHi\r\n").await.expect(250);
+    client.quit().await;
+    let path = sink.wait_for(1, PATIENCE).await[0].from.clone();
+    come_back(&server, &path, &report("delayed", "ann@one.test", "4.4.1", "connection timed out")).await;
+    come_back(&server, &path, &failed("ann@one.test", "5.1.1", UNKNOWN)).await;
+    let notice = sink.wait_for(2, PATIENCE).await.remove(1);
+    assert_eq!((notice.from.as_str(), notice.to.as_slice()), ("", &["app@shop.test".to_owned()][..]));
+    let text = notice.text();
+    for part in ["Final-Recipient: rfc822; ann@one.test", "Action: failed", "Status: 5.1.1", "User unknown"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}

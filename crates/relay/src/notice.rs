@@ -15,12 +15,13 @@ use proto::smtp::reply::{EnhancedCode, escape};
 use proto::transcript::{Failure, TransportPolicy};
 use proto::{Address, DeliveryNotify, MailParameters, RcptParameters, Recipient, ReturnContent, ReversePath};
 use store::{Cause, Event, EventKind, Idempotency, Message, MessageDetails, MessageView, NewMessage, Origin};
-use store::{RecipientView, StoreError};
+use store::{RecipientView, Severity, StoreError};
 
 use crate::admission::Admission;
 use crate::domain::seal;
 use crate::refusal::RefusalKind;
 use crate::shared::{Shared, default_stream};
+use crate::verp;
 
 /// Name of the cursor, and of the keys' owner: no sender can be called so.
 const NAME: &str = "~notices";
@@ -117,6 +118,9 @@ async fn tell(shared: &Arc<Shared>, group: &[Event]) -> Result<(), Trouble> {
     if kind == EventKind::Deferred && group[0].at_ms - group[0].message.created_ms() < delay_ms(shared) {
         return Ok(());
     }
+    if kind == EventKind::Bounced && !group.iter().any(is_ours) {
+        return Ok(());
+    }
     let view = shared.store.message(group[0].message, 1_000).await?;
     let Some(to) = view.message.reverse_path.0.clone() else {
         if *view.message.sender == *SENDER && matches!(kind, EventKind::Failed | EventKind::Expired) {
@@ -125,7 +129,7 @@ async fn tell(shared: &Arc<Shared>, group: &[Event]) -> Result<(), Trouble> {
         return Ok(());
     };
     let mut ends = Vec::new();
-    for event in group {
+    for event in group.iter().filter(|event| event.kind != EventKind::Bounced || is_ours(event)) {
         let Some(recipient) = view.recipients.iter().find(|recipient| Some(recipient.id.n) == event.n) else {
             continue;
         };
@@ -143,12 +147,20 @@ fn delay_ms(shared: &Shared) -> i64 {
     i64::try_from(shared.config.delay_notice_s.saturating_mul(1_000)).unwrap_or(i64::MAX)
 }
 
+/// A bounce that came to a return path of ours: the sender, whose own return path nobody saw, has not heard of it.
+fn is_ours(event: &Event) -> bool {
+    let report = event.detail.report.as_ref();
+    report.is_some_and(|report| report.source == verp::SOURCE && report.severity == Severity::Hard)
+}
+
 /// RFC 3461 §4.1; without NOTIFY failures are told, except to clients of the API.
 fn is_wanted(kind: EventKind, message: &Message, parameters: &RcptParameters) -> bool {
     let by_api = message.details.origin.as_ref().is_some_and(|origin| origin.protocol.starts_with("HTTP"));
     match (parameters.notify, kind) {
-        (None, EventKind::Failed | EventKind::Expired) => !by_api,
-        (Some(DeliveryNotify::On { failure, .. }), EventKind::Failed | EventKind::Expired) => failure,
+        (None, EventKind::Failed | EventKind::Expired | EventKind::Bounced) => !by_api,
+        (Some(DeliveryNotify::On { failure, .. }), EventKind::Failed | EventKind::Expired | EventKind::Bounced) => {
+            failure
+        }
         (Some(DeliveryNotify::On { success, .. }), EventKind::Delivered) => success,
         (Some(DeliveryNotify::On { delay, .. }), EventKind::Deferred) => delay,
         _ => false,

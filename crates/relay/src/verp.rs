@@ -17,6 +17,8 @@ use zeroize::Zeroize;
 const MAC: usize = 10;
 /// Crockford's, as in message ids: no letter looks like a digit.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Source of reports that came to a return path of ours (see [`store::LaterReport::source`]).
+pub const SOURCE: &str = "listener";
 /// Begins every local part.
 const PREFIX: &str = "b-";
 

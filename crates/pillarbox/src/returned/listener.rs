@@ -14,7 +14,7 @@ use proto::smtp::sasl::Credentials;
 use proto::smtp::server::{Content, SessionFacts};
 use proto::{Envelope, MailParameters, Recipient, ReversePath};
 use relay::budget::{Budget, Share};
-use relay::verp::Verp;
+use relay::verp::{SOURCE, Verp};
 use store::{Kept, NewReturned, Store, StoreError};
 use tokio::sync::Notify;
 
@@ -22,8 +22,6 @@ use tokio::sync::Notify;
 const PER_MINUTE: u32 = 600;
 /// Addresses that are counted apart.
 const MAX_COUNTED: usize = 10_000;
-/// Name of this way in, shown with the events.
-pub const SOURCE: &str = "listener";
 
 /// Makes a [`Session`] for each connection.
 #[derive(Clone)]
