@@ -26,7 +26,7 @@ class Pillarbox:
         self.config = self.dir / "pillarbox.toml"
         listener = '[[listener]]\nname = "{}"\naddress = "127.0.0.1:{}"\nmode = "{}"\ncertificate = "{}"\nkey = "{}"\n'
         self.config.write_text(
-            f'hostname = "relay.test"\ndata_dir = "{self.dir}/data"\n{more}'
+            f'hostname = "relay.test"\ndata_dir = "{self.dir}/data"\n'
             + f'[http]\naddress = "127.0.0.1:{http}"\n'
             + more
             + '[retry]\nintervals = ["1s", "2s"]\n'
