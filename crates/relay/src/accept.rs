@@ -11,13 +11,14 @@ use proto::message::{self, Completion, HeaderScan, Protocol, ReceivedFacts};
 use proto::{Address, Envelope, MailParameters, Recipient};
 use store::{Accepted, Committed, Idempotency, Message, MessageDetails, MessageId, NewMessage, Origin};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Noted};
 use crate::batch::BatchPart;
 use crate::directory::Directory;
 use crate::domain::seal;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::sender::Sender;
 use crate::shared::Shared;
+use crate::stream::{StreamRecord, intake};
 use crate::suppress;
 
 /// Stream of messages that name none.
@@ -26,6 +27,8 @@ pub const DEFAULT_STREAM: &str = "default";
 pub const DEFAULT_PRIORITY: u8 = 2;
 /// Header that names the stream of a message submitted by SMTP; removed on the way in.
 pub const STREAM_HEADER: &str = "X-Pillarbox-Stream";
+/// Header that says what a message is about, for streams that fold equal mail; removed on the way in.
+pub const DIGEST_HEADER: &str = "X-Pillarbox-Digest-Key";
 /// Headers for us alone, removed on the way in.
 const PRIVATE_HEADERS: [&str; 1] = ["X-Pillarbox-*"];
 /// Longest stream name.
@@ -70,6 +73,8 @@ pub struct Submission {
     pub idempotency: Option<(String, [u8; 32])>,
     /// The row of a batch it is made from.
     pub batch: Option<BatchPart>,
+    /// What it is about, for streams that fold equal mail; without it the header's, else subject and text decide.
+    pub digest_key: Option<String>,
 }
 
 /// What a submitter gets back.
@@ -79,6 +84,8 @@ pub struct Receipt {
     pub id: MessageId,
     /// How many recipients it has.
     pub recipients: usize,
+    /// Recipients that did not simply wait for their delivery when the message was accepted.
+    pub noted: Vec<Noted>,
     /// Proof of durability. None: this is the answer to an earlier request with the same key.
     pub committed: Option<Committed>,
 }
@@ -126,16 +133,19 @@ impl Door {
         check_from(&submission, &scan)?;
         check_recipients(shared, &submission.envelope.recipients)?;
         let stream = stream_of(&submission, &scan)?;
+        let directory = shared.directory();
+        let record = directory.stream_record(&stream);
+        let link = intake::link(shared, record, &stream, &scan, &submission)?;
         submission.sender.take_from_rate(now_ms).map_err(too_fast)?;
         let stopped = suppress::stopped(shared, &submission.envelope.recipients, &stream).await?;
         let id = shared.store.next_id(now_ms);
-        let directory = shared.directory();
-        let content = complete(shared, &submission, &scan, id, now_ms);
+        let content = complete(shared, &submission, &scan, link.as_deref().unwrap_or(""), id, now_ms);
         // A long line needs the same treatment as 8-bit octets: encoding, unless the next hop takes it as it is.
         let eight_bit = submission.eight_bit || submission.longest_line > MAX_LINE;
         let from = scan.from(&submission.content);
         let (content, eight_bit) = seal(&shared.sealer, &directory, from, content, eight_bit, now_ms).await?;
-        let message = describe(shared, &submission, &scan, &content, Stamp { id, now_ms, stream, eight_bit });
+        let message = describe(shared, record, &submission, &scan, &content, Stamp { id, now_ms, stream, eight_bit });
+        let about = record.digest_s.map(|window_s| intake::about(&message, window_s, &scan, &submission));
         let recipients = submission.envelope.recipients.len();
         let idempotency = submission.idempotency.map(|(key, fingerprint)| Idempotency {
             sender: submission.sender.name.clone(),
@@ -147,13 +157,19 @@ impl Door {
             Admission::plan(shared, &directory, &message, &content, submission.envelope.recipients, stopped)?;
         let writer = crate::pairs::writer(scan.from(&submission.content), &message.reverse_path);
         admission.routes().for_each(|route| shared.pairs.meet(&writer, route));
-        let new = NewMessage { idempotency, ..NewMessage::plain(message, content, new_recipients, shared.run) };
+        let mut noted = Noted::of(&new_recipients);
+        let folds = about.map_or_else(Vec::new, |about| about.folds(&new_recipients));
+        let new = NewMessage { idempotency, folds, ..NewMessage::plain(message, content, new_recipients, shared.run) };
         match admission.commit(new).await? {
             Accepted::Committed(committed) => {
-                Ok(Receipt { id: committed.id(), recipients, committed: Some(committed) })
+                noted.extend(intake::folded(&committed));
+                Ok(Receipt { id: committed.id(), recipients, noted, committed: Some(committed) })
             }
             Accepted::Replayed(answer) => match answer.parse() {
-                Ok(id) => Ok(Receipt { id, recipients, committed: None }),
+                Ok(id) => {
+                    let noted = intake::noted_before(shared, id).await?;
+                    Ok(Receipt { id, recipients, noted, committed: None })
+                }
                 Err(_) => Err(Refusal::new(RefusalKind::Unhealthy, 451, "4.3.0 Stored answer is not readable")),
             },
             Accepted::NotWanted => Err(Refusal::new(RefusalKind::NotWanted, 451, "4.3.0 Its batch is not running")),
@@ -261,7 +277,14 @@ pub(crate) fn stream_named(name: Option<&str>) -> Result<Arc<str>, Refusal> {
 }
 
 /// The message as it is stored and sent: trace and required fields added, private ones removed.
-fn complete(shared: &Shared, submission: &Submission, scan: &HeaderScan, id: MessageId, now_ms: i64) -> Vec<u8> {
+fn complete(
+    shared: &Shared,
+    submission: &Submission,
+    scan: &HeaderScan,
+    more: &str,
+    id: MessageId,
+    now_ms: i64,
+) -> Vec<u8> {
     let id = id.to_string();
     let date = message::rfc5322_date(now_ms);
     let host = &shared.config.hostname;
@@ -279,8 +302,8 @@ fn complete(shared: &Shared, submission: &Submission, scan: &HeaderScan, id: Mes
         date: &date,
     });
     let message_id = if scan.has_message_id { String::new() } else { made_message_id(&id, host) };
-    let completion =
-        Completion { received: &received, date_rfc5322: &date, message_id: &message_id, strip: &PRIVATE_HEADERS };
+    let strip = &PRIVATE_HEADERS;
+    let completion = Completion { received: &received, date_rfc5322: &date, message_id: &message_id, strip, more };
     message::complete(&submission.content, scan, &completion)
 }
 
@@ -299,13 +322,14 @@ struct Stamp {
 
 fn describe(
     shared: &Shared,
+    record: &StreamRecord,
     submission: &Submission,
     scan: &HeaderScan,
     content: &Bytes,
     Stamp { id, now_ms, stream, eight_bit }: Stamp,
 ) -> Arc<Message> {
     let octets = &submission.content;
-    let (priority, deadline_s) = shared.stream_settings(&stream);
+    let (priority, deadline_s) = (record.priority.min(3), record.deadline_s);
     let priority = submission.batch.map_or(priority, |part| part.priority.clamp(priority, 3));
     let start_ms = submission.send_at_ms.unwrap_or(now_ms).max(now_ms);
     let latest_ms = start_ms.saturating_add(shared.config.expiry_s.saturating_mul(1_000) as i64);
@@ -322,7 +346,7 @@ fn describe(
         tags: submission.tags.clone(),
         metadata: submission.metadata.clone(),
         row: submission.batch.map(|part| part.row),
-        test: submission.batch.is_some_and(|part| part.test),
+        test: record.test_mode || submission.batch.is_some_and(|part| part.test),
         deadline: submission.deliver_by_ms.is_some() || deadline_s.is_some(),
     };
     Arc::new(Message {

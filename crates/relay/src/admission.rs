@@ -7,14 +7,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proto::Recipient;
-use store::{Accepted, Claim, Lane, LeasedRecipient, Message, NewMessage, NewRecipient, Pending, Start, StoreError};
+use store::{
+    Accepted, Claim, Lane, Late, LeasedRecipient, Message, NewMessage, NewRecipient, Pending, Start, StoreError,
+};
 
 use crate::accept::no_route;
 use crate::budget::Held;
+use crate::deadline;
 use crate::directory::Directory;
 use crate::refusal::Refusal;
 use crate::schedule::Job;
 use crate::shared::Shared;
+use crate::stream::StreamRecord;
+use crate::stream::pace::Pace;
 
 /// Recipients of one lane on their way in.
 struct Group {
@@ -31,7 +36,49 @@ pub(crate) struct Admission {
     groups: Vec<Group>,
     content: Option<Arc<Held>>,
     pending: Option<Pending<Accepted>>,
+    /// When the first of those that wait is due, Unix milliseconds.
+    due_ms: Option<i64>,
+    /// Recipients that are due after their deadline.
+    late: Vec<Late>,
 }
+
+/// What a submitter is told of a recipient that does not simply wait for its delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// Number in the envelope.
+    pub n: u32,
+    /// What became of it.
+    pub noting: Noting,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// What became of a recipient at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noting {
+    /// It has to be released, or is told of by a digest.
+    Held,
+    /// It gets nothing.
+    Suppressed,
+}
+
+impl Noted {
+    /// The recipients there is something to tell of.
+    pub(crate) fn of(recipients: &[NewRecipient]) -> Vec<Self> {
+        let noted = |(n, recipient): (usize, &NewRecipient)| {
+            let (noting, why) = match &recipient.start {
+                Start::Held(why) => (Noting::Held, why.clone()),
+                Start::Suppressed(why) => (Noting::Suppressed, why.clone()),
+                Start::Waiting(_) | Start::Leased => return None,
+            };
+            Some(Self { n: n as u32, noting, why })
+        };
+        recipients.iter().enumerate().filter_map(noted).collect()
+    }
+}
+
+/// Recipients of a paced stream that are due so soon, milliseconds, need not be read back from the store.
+const SOON_MS: i64 = 1_000;
 
 impl Admission {
     /// Finds lanes for all recipients and reserves room for them. `stopped`: why a recipient gets nothing, by its number;
@@ -47,6 +94,7 @@ impl Admission {
         let sender_domain = message.reverse_path.0.as_ref().map_or("", |address| address.domain());
         let mut groups: Vec<Group> = Vec::with_capacity(1);
         let mut placed: Vec<(Recipient, usize, Option<Start>)> = Vec::with_capacity(recipients.len());
+        let mut times = Times::of(shared, directory, message);
         let mut stopped = stopped.into_iter();
         for recipient in recipients {
             let domain = recipient.address.domain();
@@ -62,15 +110,23 @@ impl Admission {
                 groups.len() - 1
             });
             let n = placed.len() as u32;
-            let start = stopped.next().flatten().map(Start::Suppressed);
+            let start = times.start(n, stopped.next().flatten());
             if start.is_none() {
                 let (address, parameters) = (recipient.address.clone(), recipient.parameters.clone());
                 groups[at].recipients.push(LeasedRecipient { n, address, parameters, attempts: 0, unknown_via: None });
             }
             placed.push((recipient, at, start));
         }
-        let mut admission =
-            Self { shared: shared.clone(), message: message.clone(), groups, content: None, pending: None };
+        let Times { first_ms, late, .. } = times;
+        let mut admission = Self {
+            shared: shared.clone(),
+            message: message.clone(),
+            groups,
+            content: None,
+            pending: None,
+            due_ms: first_ms,
+            late,
+        };
         admission.reserve(content);
         let due_ms = message.not_before_ms.unwrap_or(message.accepted_ms);
         let new = placed
@@ -124,9 +180,20 @@ impl Admission {
     }
 
     fn place(&mut self, result: &Result<Accepted, StoreError>) {
-        let committed = matches!(result, Ok(Accepted::Committed(_)));
+        let committed = match result {
+            Ok(Accepted::Committed(committed)) => Some(committed),
+            _ => None,
+        };
         let content = self.content.take();
         let due_ms = self.message.not_before_ms.unwrap_or(self.message.accepted_ms);
+        if let Some(committed) = committed {
+            self.leave_folded(committed.folded());
+            crate::deadline::tell(&self.shared, std::mem::take(&mut self.late));
+            if let Some(due_ms) = self.due_ms {
+                self.shared.due_at(due_ms);
+            }
+        }
+        let committed = committed.is_some();
         for group in self.groups.drain(..).filter(|group| !group.recipients.is_empty()) {
             if committed && group.leased {
                 let claim = Claim { message: self.message.clone(), lane: group.lane, recipients: group.recipients };
@@ -137,6 +204,79 @@ impl Admission {
                 self.shared.due_at(due_ms);
             }
         }
+    }
+
+    /// What was folded into a digest is not in our hands after all.
+    fn leave_folded(&mut self, folded: &[u32]) {
+        if folded.is_empty() {
+            return;
+        }
+        for group in &mut self.groups {
+            let before = group.recipients.len();
+            group.recipients.retain(|recipient| folded.binary_search(&recipient.n).is_err());
+            if group.leased {
+                self.shared.leave_window(&group.lane, before - group.recipients.len());
+            }
+        }
+    }
+}
+
+/// When recipients of a message are due, as far as their stream says something of it.
+struct Times<'a> {
+    shared: &'a Shared,
+    message: &'a Message,
+    record: &'a StreamRecord,
+    stops: Option<Start>,
+    pace: Option<Pace>,
+    first_ms: Option<i64>,
+    late: Vec<Late>,
+}
+
+impl<'a> Times<'a> {
+    fn of(shared: &'a Shared, directory: &'a Directory, message: &'a Message) -> Self {
+        let record = directory.stream_record(&message.stream);
+        let stops = record.off().map(Start::Suppressed).or_else(|| record.hold().map(Start::Held));
+        let pace = record.per_minute.map(|per_minute| Pace::of(&message.stream, per_minute));
+        Self { shared, message, record, stops, pace, first_ms: None, late: Vec::new() }
+    }
+
+    /// How a recipient starts, unless it simply waits or is taken into memory.
+    fn start(&mut self, n: u32, stopped: Option<String>) -> Option<Start> {
+        if let Some(Start::Suppressed(why)) = &self.stops {
+            return Some(Start::Suppressed(why.clone()));
+        }
+        if let Some(why) = stopped {
+            return Some(Start::Suppressed(why));
+        }
+        if let Some(stops) = &self.stops {
+            return Some(stops.clone());
+        }
+        let from_ms = self.message.not_before_ms.unwrap_or(self.message.accepted_ms);
+        let due_ms = self.due_ms(from_ms)?;
+        if deadline::is_late(self.message, due_ms) {
+            self.late.push(deadline::late(self.message, n, due_ms, "the stream's pace"));
+        }
+        if due_ms <= from_ms + SOON_MS {
+            return None;
+        }
+        self.first_ms = Some(self.first_ms.map_or(due_ms, |first| first.min(due_ms)));
+        Some(Start::Waiting(due_ms))
+    }
+
+    fn due_ms(&self, from_ms: i64) -> Option<i64> {
+        let (message, record) = (self.message, self.record);
+        if self.pace.is_none() && record.spread_s.is_none() {
+            return None;
+        }
+        let mut all = self.shared.slots.lock();
+        let slots = all.entry(message.stream.clone()).or_default();
+        if let Some(window_s) = record.spread_s {
+            // Mail that is worth nothing later is not spread beyond that.
+            let window_ms = i64::try_from(window_s).unwrap_or(i64::MAX).saturating_mul(1_000);
+            let most_ms = (message.expires_ms - from_ms).max(0) / 10 * 9;
+            return Some(from_ms + slots.spread(window_ms.min(most_ms)));
+        }
+        self.pace.as_ref().map(|pace| slots.take(pace, from_ms))
     }
 }
 
@@ -154,6 +294,8 @@ impl Drop for Admission {
             groups: std::mem::take(&mut self.groups),
             content: self.content.take(),
             pending: None,
+            due_ms: self.due_ms.take(),
+            late: std::mem::take(&mut self.late),
         };
         let tasks = self.shared.tasks.clone();
         tasks.spawn(async move {

@@ -59,7 +59,7 @@ pub(crate) async fn run(worker: &mut Worker, mut job: Job) -> Next {
     {
         witness.serves(&job.claim.lane.key.domain, started_ms);
     }
-    if started_ms > job.claim.message.expires_ms {
+    if started_ms >= job.claim.message.expires_ms {
         let outcomes = each(&job.claim, |_| Outcome::Expired { cause: None });
         record(worker, &job.claim, Ended { attempt: None, outcomes, capture: false }).await;
         return Next::Continue;

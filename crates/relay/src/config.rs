@@ -68,6 +68,8 @@ pub struct RelayConfig {
     pub retention: Retention,
     /// Named classes of mail; others are taken with priority 2.
     pub streams: Vec<StreamConfig>,
+    /// Where the public finds this server by HTTP, as `https://mail.example.com`: for links by which recipients leave streams.
+    pub public_url: Option<String>,
     /// Seconds that what is in flight may take at a stop.
     pub shutdown_s: u64,
     /// What suppresses an address.
@@ -113,6 +115,7 @@ impl Default for RelayConfig {
                 streams: Arc::default(),
             },
             streams: Vec::new(),
+            public_url: None,
             shutdown_s: 60,
             suppression: crate::suppress::policy::Policy::default(),
             rates: crate::rates::RateConfig::default(),

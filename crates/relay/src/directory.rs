@@ -7,10 +7,12 @@ use std::sync::Arc;
 use store::settings::{Document, Kind};
 use store::{Store, StoreError};
 
+use crate::config::StreamConfig;
 use crate::domain::{DomainRecord, SigningDomain};
 use crate::route::{Route, RouteRecord, RuleRecord, domain_matches};
 use crate::secrets::Secrets;
 use crate::sender::{Sender, SenderRecord};
+use crate::stream::{Stream, StreamRecord};
 
 /// Name of the rule that takes what no other rule took.
 pub const DEFAULT_RULE: &str = "default";
@@ -27,6 +29,8 @@ pub struct Directory {
     trusting: Vec<Arc<Sender>>,
     routes: HashMap<Arc<str>, Arc<Route>>,
     rules: Vec<(String, RuleRecord)>,
+    /// Streams that the store or the configuration knows.
+    streams: HashMap<Arc<str>, Arc<Stream>>,
     /// Domains with keys that sign.
     domains: HashMap<Arc<str>, Arc<SigningDomain>>,
     /// What could not be read, in words for the log and the health page.
@@ -51,6 +55,9 @@ impl Directory {
             directory.add_sender(document);
         }
         directory.trusting.sort_by(|a, b| a.name.cmp(&b.name));
+        for document in store.documents(Kind::Stream).await? {
+            directory.add_stream(document);
+        }
         for document in store.documents(Kind::Domain).await? {
             directory.add_domain(document);
         }
@@ -89,6 +96,46 @@ impl Directory {
             }
             Err(error) => self.problems.push(format!("sender {}: {error}", document.name)),
         }
+    }
+
+    fn add_stream(&mut self, document: Document) {
+        match serde_json::from_value::<StreamRecord>(document.body) {
+            Ok(record) => {
+                let name: Arc<str> = document.name.into();
+                for (_, problem) in record.problems() {
+                    self.problems.push(format!("stream {name}: {problem}"));
+                }
+                let stream = Stream::new(name.clone(), Some(record), None);
+                self.streams.insert(name, Arc::new(stream));
+            }
+            Err(error) => self.problems.push(format!("stream {}: {error}", document.name)),
+        }
+    }
+
+    /// Adds what the configuration says of streams.
+    pub(crate) fn configure_streams(&mut self, configured: &[StreamConfig]) {
+        for one in configured {
+            let name: Arc<str> = one.name.as_str().into();
+            let stored = self.streams.get(&name).map(|stream| stream.record.clone());
+            let stream = Stream::new(name.clone(), stored, Some(one));
+            self.streams.insert(name, Arc::new(stream));
+        }
+    }
+
+    /// A stream that somebody said something of.
+    pub fn stream(&self, name: &str) -> Option<&Arc<Stream>> {
+        self.streams.get(name)
+    }
+
+    /// What holds for a stream, also for one that nobody said anything of.
+    pub fn stream_record(&self, name: &str) -> &StreamRecord {
+        static PLAIN: std::sync::LazyLock<StreamRecord> = std::sync::LazyLock::new(StreamRecord::default);
+        self.streams.get(name).map_or_else(|| &*PLAIN, |stream| &stream.record)
+    }
+
+    /// All streams that somebody said something of, in no order.
+    pub fn streams(&self) -> impl Iterator<Item = &Arc<Stream>> {
+        self.streams.values()
     }
 
     fn add_domain(&mut self, document: Document) {

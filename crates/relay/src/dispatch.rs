@@ -8,11 +8,13 @@ use proto::transcript::{Failure, Stage};
 use store::{Claim, Outcome};
 
 use crate::batch::CAPTURED_ROWS;
+use crate::deadline;
 use crate::exchangers::{Exchange, Wanted};
 use crate::route::{Route, RouteKind};
 use crate::schedule::Job;
 use crate::settle::{self, Ended};
 use crate::shared::Shared;
+use crate::stream::pace::Pace;
 
 /// Jobs whose domain is being looked up: one look-up for all of them.
 #[derive(Debug, Default)]
@@ -30,7 +32,8 @@ type Lookup = (Arc<str>, Arc<str>, Wanted, Other);
 
 /// Schedules a job, or ends it where it is if it cannot be scheduled. Recipients that may have it by some route already
 /// stay with that route, unless their stream allows duplicates.
-pub(crate) fn dispatch(shared: &Arc<Shared>, mut job: Job) {
+pub(crate) fn dispatch(shared: &Arc<Shared>, job: Job) {
+    let Some(mut job) = stream_lets(shared, job) else { return };
     let may_have_it = job.claim.recipients.iter().any(|recipient| recipient.unknown_via.is_some());
     if !may_have_it || shared.allows_duplicates(&job.claim.message.stream) {
         return send(shared, job, None);
@@ -42,6 +45,41 @@ pub(crate) fn dispatch(shared: &Arc<Shared>, mut job: Job) {
         let claim = Claim { recipients: same, ..job.claim.clone() };
         send(shared, Job { claim, content: job.content.clone() }, via);
     }
+}
+
+/// A job that its stream lets go on. Mail of a stream that is paused or off is held; what a paced stream has too much of in
+/// memory waits in the store until its turn.
+fn stream_lets(shared: &Arc<Shared>, job: Job) -> Option<Job> {
+    let directory = shared.directory();
+    let Some(stream) = directory.stream(&job.claim.message.stream) else { return Some(job) };
+    if let Some(why) = stream.record.stops() {
+        let outcomes = job.claim.recipients.iter().map(|r| (r.n, Outcome::Held { why: why.clone() })).collect();
+        settle::spawn(shared, &job.claim, Ended { attempt: None, outcomes, capture: false });
+        return None;
+    }
+    let Some(per_minute) = stream.record.per_minute else { return Some(job) };
+    if !shared.schedule.lock().has_enough(&stream.name) {
+        return Some(job);
+    }
+    let pace = Pace::of(&stream.name, per_minute);
+    let now_ms = shared.now_ms();
+    let mut late = Vec::new();
+    let outcomes = {
+        let mut all = shared.slots.lock();
+        let slots = all.entry(stream.name.clone()).or_default();
+        let mut returned = |n: u32| {
+            // What is in memory comes first.
+            let due_ms = slots.take(&pace, now_ms + pace.in_memory_ms());
+            if deadline::is_late(&job.claim.message, due_ms) {
+                late.push(deadline::late(&job.claim.message, n, due_ms, "the stream's pace"));
+            }
+            (n, Outcome::Returned { due_ms })
+        };
+        job.claim.recipients.iter().map(|recipient| returned(recipient.n)).collect()
+    };
+    deadline::tell(shared, late);
+    settle::spawn(shared, &job.claim, Ended { attempt: None, outcomes, capture: false });
+    None
 }
 
 /// Schedules a job by one route and no other, or by its own or a fallback of it.

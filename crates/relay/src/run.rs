@@ -22,6 +22,8 @@ use crate::route::Route;
 use crate::schedule::{AccountStatus, DestinationStatus, Job};
 use crate::shared::Shared;
 use crate::smtp::SmtpFactory;
+use crate::stream::unsubscribe::Links;
+use crate::stream::{Paused, Stream};
 use crate::tls_report::Ledger;
 use crate::usage;
 
@@ -33,8 +35,6 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 const SETTINGS_EVERY: Duration = Duration::from_secs(1);
 /// How often what is past its time is looked for.
 const CHORES_EVERY: Duration = Duration::from_secs(10);
-/// Recipients expired in one transaction.
-const EXPIRE_AT_ONCE: u32 = 1_000;
 /// Recipients given back in one transaction.
 const GIVE_BACK_AT_ONCE: usize = 2_000;
 /// Time for connections to end after patience is over.
@@ -104,7 +104,8 @@ impl Relay {
             Some(settings) => Some(Ledger::open(settings, &*store, net.clock.now_ms()).await?),
             None => None,
         };
-        let shared = Arc::new(Shared::new(config, store, net, run, directory, tls_reports));
+        let links = Links::open(&*store, config.public_url.as_deref(), net.clock.now_ms()).await?;
+        let shared = Arc::new(Shared::new(config, store, net, run, directory, tls_reports, links));
         usage::restore(&shared, crate::rates::watch::restore(&shared, saved));
         shared.tasks.spawn(claims(shared.clone()));
         shared.tasks.spawn(ticks(shared.clone()));
@@ -116,6 +117,10 @@ impl Relay {
         shared.tasks.spawn(crate::divert::run(shared.clone()));
         shared.tasks.spawn(crate::suppress::follow::run(shared.clone()));
         shared.tasks.spawn(crate::rates::watch::run(shared.clone()));
+        shared.tasks.spawn(crate::stream::hold::run(shared.clone()));
+        shared.tasks.spawn(crate::digest::run(shared.clone()));
+        shared.tasks.spawn(crate::deadline::expire(shared.clone()));
+        shared.tasks.spawn(crate::deadline::foresee(shared.clone()));
         if let Some(renderer) = shared.config.renderer.clone() {
             shared.tasks.spawn(crate::batch::run(shared.clone(), renderer));
         }
@@ -193,6 +198,43 @@ impl Relay {
         Ok(count)
     }
 
+    /// All streams that somebody said something of, by name.
+    pub fn streams(&self) -> Vec<Arc<Stream>> {
+        let mut all: Vec<_> = self.shared.directory().streams().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Holds all mail of a stream, also what is in memory, until [`Relay::resume_stream`]. `why` is for people. Gives whether
+    /// it was going before.
+    pub async fn pause_stream(&self, name: &str, why: &str) -> Result<bool, StoreError> {
+        let paused = Paused { since_ms: self.shared.now_ms(), why: why.to_owned() };
+        let changed = crate::stream::hold::set(&*self.shared.store, name, Some(paused), self.shared.now_ms()).await?;
+        self.reload().await?;
+        Ok(changed)
+    }
+
+    /// Lets a paused stream go on, with what was held. Gives whether it was paused.
+    pub async fn resume_stream(&self, name: &str) -> Result<bool, StoreError> {
+        let changed = crate::stream::hold::set(&*self.shared.store, name, None, self.shared.now_ms()).await?;
+        self.reload().await?;
+        Ok(changed)
+    }
+
+    /// Links by which recipients leave streams.
+    pub fn links(&self) -> Arc<Links> {
+        self.shared.links.clone()
+    }
+
+    /// The time has moved by a leap: what waits for it looks again at once.
+    pub fn time_has_leapt(&self) {
+        self.shared.tick_wake.notify_one();
+        self.shared.expiry_wake.notify_one();
+        self.shared.digest_wake.notify_one();
+        self.shared.due_at(i64::MIN);
+        self.shared.claim_wake.notify_one();
+    }
+
     /// The relay at this moment.
     pub fn status(&self) -> Status {
         let now_ms = self.shared.now_ms();
@@ -246,7 +288,8 @@ impl Relay {
     }
 }
 
-async fn operate(
+/// See [`Relay::operate`].
+pub(crate) async fn operate(
     shared: Arc<Shared>,
     selector: Selector,
     operation: Operation,
@@ -258,7 +301,13 @@ async fn operate(
         give_back_surely(&shared, jobs).await?;
     }
     let wakes = matches!(operation, Operation::Retry | Operation::Release);
-    let result = shared.store.operate(selector, operation, who, shared.now_ms()).await;
+    let stops = matches!(operation, Operation::Hold(_) | Operation::Cancel);
+    let result = shared.store.operate(selector.clone(), operation, who, shared.now_ms()).await;
+    if stops && result.is_ok() {
+        // What was given back was due, and may be in memory again by now, with the wish noted: it is granted by giving back.
+        let jobs = shared.schedule.lock().evict(|claim| concerns(&selector, claim));
+        give_back_surely(&shared, jobs).await?;
+    }
     if wakes && result.is_ok() {
         shared.brakes.lock().release(shared.now_ms());
         let actions = shared.schedule.lock().resume(shared.now_ms());
@@ -406,10 +455,12 @@ async fn claim(shared: &Arc<Shared>, request: ClaimRequest) {
 async fn ticks(shared: Arc<Shared>) {
     while !shared.is_stopping() {
         let now_ms = shared.now_ms();
-        let (actions, next) = {
+        let (actions, overdue, next) = {
             let mut schedule = shared.schedule.lock();
-            (schedule.tick(now_ms), schedule.next_tick_ms())
+            let overdue = schedule.overdue(now_ms);
+            (schedule.tick(now_ms), overdue, schedule.next_tick_ms())
         };
+        crate::deadline::over(&shared, overdue);
         let news = shared.schedule.lock().take_news();
         if news.hungry {
             shared.usage_wake.notify_one();
@@ -443,13 +494,11 @@ async fn settings(shared: Arc<Shared>) {
     }
 }
 
-/// Expiry and retention.
+/// Retention.
 async fn chores(shared: Arc<Shared>) {
     while pause(&shared, CHORES_EVERY).await {
-        if let Err(error) = shared.store.expire(shared.now_ms(), EXPIRE_AT_ONCE).await {
-            tracing::warn!(%error, "expired mail cannot be marked");
-        }
-        if let Err(error) = shared.store.retain(shared.config.retention.clone(), shared.now_ms()).await {
+        let retention = crate::stream::retention(&shared.config.retention, shared.directory().streams());
+        if let Err(error) = shared.store.retain(retention, shared.now_ms()).await {
             tracing::warn!(%error, "old messages cannot be removed");
         }
     }

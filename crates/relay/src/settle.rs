@@ -122,9 +122,12 @@ pub(crate) fn outcome_of(shared: &Shared, claim: &Claim, recipient: &LeasedRecip
     let delay_ms = delay_ms(shared, route, recipient.attempts.saturating_add(1));
     let asked_ms = wait_s.and_then(|wait_s| i64::try_from(wait_s).ok()).map_or(0, |wait_s| wait_s * 1_000);
     let until_ms = now_ms + delay_ms.max(asked_ms);
-    // A last attempt just before the end is better than an early end; without time for it the message is late now.
-    let until_ms =
-        if until_ms > claim.message.expires_ms { claim.message.expires_ms - LAST_ATTEMPT_MS } else { until_ms };
+    crate::deadline::deferred(shared, claim, recipient, until_ms);
+    // A last attempt just before the end is better than an early end.
+    let expires_ms = claim.message.expires_ms;
+    let until_ms = if until_ms > expires_ms { expires_ms - LAST_ATTEMPT_MS } else { until_ms };
+    // Too late for that too: it ends with its time, and not before.
+    let until_ms = if until_ms <= now_ms { expires_ms } else { until_ms };
     if until_ms <= now_ms { Outcome::Expired { cause: Some(cause) } } else { Outcome::Deferred { until_ms, cause } }
 }
 

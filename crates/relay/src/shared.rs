@@ -1,6 +1,6 @@
 //! What all parts of a running relay share. Locks here are held for moments, never across an await.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accept::{DEFAULT_PRIORITY, DEFAULT_STREAM};
+use crate::accept::DEFAULT_STREAM;
 use crate::backoff::Backoff;
 use crate::brake::Brakes;
 use crate::budget::Budget;
@@ -24,6 +24,8 @@ use crate::exchangers::Exchangers;
 use crate::failover::Failover;
 use crate::route::Route;
 use crate::schedule::{Action, ConnectionId, Job, News, Schedule, WindowLimits};
+use crate::stream::pace::{Pace, Slots};
+use crate::stream::unsubscribe::Links;
 use crate::suppress::known::Known;
 use crate::tls_report::Ledger;
 use crate::transport::sts::Policies;
@@ -83,9 +85,16 @@ pub(crate) struct Shared {
     lanes: Mutex<HashMap<u64, Arc<Lane>>>,
     lane_hash: RandomState,
     connections: AtomicU64,
-    streams: HashMap<Arc<str>, (u8, Option<u64>)>,
-    /// Streams whose messages may be delivered twice.
-    duplicates: HashSet<Arc<str>>,
+    /// When mail of streams with a pace, or that are spread, is due.
+    pub(crate) slots: Mutex<HashMap<Arc<str>, Slots>>,
+    /// Streams were paused, switched off, or set going again.
+    pub(crate) stream_wake: Notify,
+    /// Something may expire sooner than is known.
+    pub(crate) expiry_wake: Notify,
+    /// The time has moved: a digest may be due.
+    pub(crate) digest_wake: Notify,
+    /// Links by which recipients leave streams.
+    pub(crate) links: Arc<Links>,
     pub(crate) failover: Mutex<Failover>,
     /// Addresses that may be suppressed.
     pub(crate) suppressed: Known,
@@ -116,19 +125,22 @@ impl Shared {
         store: Arc<dyn Store>,
         net: Net,
         run: Incarnation,
-        directory: Directory,
+        mut directory: Directory,
         tls_reports: Option<Arc<Ledger>>,
+        links: Links,
     ) -> Self {
+        directory.configure_streams(&config.streams);
         let window = WindowLimits { recipients: config.window_recipients.max(100) };
-        let streams =
-            config.streams.iter().map(|s| (Arc::from(s.name.as_str()), (s.priority.min(3), s.deadline_s))).collect();
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let transport = config.transport.clone();
         let validating = transport.validating.clone();
         let policies = Policies::open(net.clone(), transport, tasks.clone(), stopping.clone());
-        let duplicates = config.streams.iter().filter(|s| s.allow_duplicates).map(|s| s.name.as_str().into()).collect();
-        Self {
-            duplicates,
+        let shared = Self {
+            slots: Mutex::default(),
+            stream_wake: Notify::new(),
+            expiry_wake: Notify::new(),
+            digest_wake: Notify::new(),
+            links: Arc::new(links),
             failover: Mutex::default(),
             suppressed: Known::default(),
             struck: Known::default(),
@@ -162,12 +174,13 @@ impl Shared {
             lanes: Mutex::default(),
             lane_hash: RandomState::new(),
             connections: AtomicU64::new(1),
-            streams,
             config,
             store,
             net,
             run,
-        }
+        };
+        shared.use_paces(&shared.directory());
+        shared
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -183,9 +196,22 @@ impl Shared {
     }
 
     pub(crate) fn replace_directory(&self, mut directory: Directory) {
-        let mut current = self.directory.write();
-        directory.keep_senders_of(&current);
-        *current = Arc::new(directory);
+        directory.configure_streams(&self.config.streams);
+        let directory = {
+            let mut current = self.directory.write();
+            directory.keep_senders_of(&current);
+            *current = Arc::new(directory);
+            current.clone()
+        };
+        self.use_paces(&directory);
+        self.stream_wake.notify_one();
+    }
+
+    fn use_paces(&self, directory: &Directory) {
+        let pace = |stream: &Arc<crate::stream::Stream>| {
+            Some((stream.name.clone(), Pace::of(&stream.name, stream.record.per_minute?)))
+        };
+        self.schedule.lock().set_paces(directory.streams().filter_map(pace).collect());
     }
 
     /// Puts a new directory in place. What waited for a route's credential, and only for that, is due when the route changed.
@@ -219,19 +245,14 @@ impl Shared {
         *self.rules.write() = Some(rules);
     }
 
-    /// Priority and deadline (seconds) of a stream.
-    pub(crate) fn stream_settings(&self, stream: &str) -> (u8, Option<u64>) {
-        self.streams.get(stream).copied().unwrap_or((DEFAULT_PRIORITY, None))
-    }
-
     /// Whether complaints about a stream's mail concern that stream alone.
-    pub(crate) fn owns_suppressions(&self, _stream: &str) -> bool {
-        false
+    pub(crate) fn owns_suppressions(&self, stream: &str) -> bool {
+        self.directory().stream_record(stream).own_suppressions
     }
 
     /// Whether a stream's messages may be delivered twice.
     pub(crate) fn allows_duplicates(&self, stream: &str) -> bool {
-        self.duplicates.contains(stream)
+        self.directory().stream_record(stream).allow_duplicates
     }
 
     /// The lane of a recipient, from memory if it was used lately.

@@ -141,6 +141,7 @@ impl Session {
             deliver_by_ms: None,
             idempotency: None,
             batch: None,
+            digest_key: None,
         })
     }
 }

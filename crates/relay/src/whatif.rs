@@ -133,7 +133,7 @@ async fn plan(shared: &Arc<Shared>, question: &Question) -> Plan {
         recipient: question.recipient.as_str().to_owned(),
         from: from.map(|address| address.as_str().to_owned()).unwrap_or_default(),
         stream: stream.to_owned(),
-        priority: shared.stream_settings(stream).0,
+        priority: directory.stream_record(stream).priority.min(3),
         route: route.as_ref().map(|route| route.name.to_string()),
         kind: route.as_ref().map(|route| route.record.kind),
         destination: None,

@@ -278,7 +278,8 @@ pub trait Streams: Send + Sync {
     /// When the next window with mail ends, Unix milliseconds.
     fn next_digest_ms(&self) -> Pending<Option<i64>>;
     /// Ends at most `max` of the mails that a sent digest tells of: `Suppressed` with the digest's name. Gives how many are
-    /// left; those that somebody took out of the digest are not touched.
+    /// left; those that somebody took out of the digest are not touched. A digest that was not sent and of which nothing is
+    /// held any more is forgotten.
     fn finish_digest(&self, digest: DigestId, max: u32, now_ms: i64) -> Pending<u64>;
     /// Records that recipients will be late: one `WillBeLate` for each that is not final and was not told before. Gives how
     /// many were told.
@@ -292,4 +293,7 @@ pub trait Store:
     Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams
 {
 }
-impl<T: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams> Store for T {}
+impl<T: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams> Store
+    for T
+{
+}

@@ -16,6 +16,7 @@ use super::args_presets::ProviderCommand;
 use super::args_report::{EXAMPLES as REPORT_EXAMPLES, ReportArgs};
 use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
+use super::args_streams::{PreferencesCommand, StreamCommand};
 use super::args_suppression::SuppressionCommand;
 use super::args_tlsrpt::TlsrptCommand;
 use super::args_webhook::WebhookCommand;
@@ -89,6 +90,12 @@ pub enum Command {
     /// How mail leaves.
     #[command(subcommand)]
     Route(RouteCommand),
+    /// Named classes of mail: priority, deadline, pace, on and off.
+    #[command(subcommand)]
+    Stream(StreamCommand),
+    /// Which streams recipients get.
+    #[command(subcommand)]
+    Preferences(PreferencesCommand),
     /// Providers that a route can be made for.
     #[command(subcommand)]
     Provider(ProviderCommand),

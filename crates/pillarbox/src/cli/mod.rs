@@ -16,6 +16,7 @@ pub mod args_presets;
 pub mod args_report;
 pub mod args_rules;
 pub mod args_settings;
+pub mod args_streams;
 pub mod args_suppression;
 pub mod args_tlsrpt;
 pub mod args_webhook;
@@ -64,6 +65,7 @@ mod inlets;
 mod mailboxes;
 mod manual;
 mod output;
+mod preferences;
 mod providers;
 mod queue;
 mod rates;
@@ -87,6 +89,7 @@ mod server;
 mod spf;
 mod status;
 mod stdio;
+mod streams;
 mod suppression;
 mod tlsrpt;
 mod webhooks;
@@ -195,6 +198,8 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Suppression(command) => wait(suppression::run(global, command)),
         Command::Rates => wait(rates::run(global)),
         Command::Sender(command) => wait(senders::run(global, command)),
+        Command::Stream(command) => wait(streams::run(global, command)),
+        Command::Preferences(command) => wait(preferences::run(global, command)),
         Command::Provider(command) => providers::run(global, &command),
         Command::Route(command) => wait(routes::run(global, command)),
         Command::Webhook(command) => wait(webhooks::run(global, command)),

@@ -64,6 +64,8 @@ pub struct Config {
     pub log: Log,
     /// Streams that differ from the default.
     pub streams: Vec<Stream>,
+    /// Where recipients reach this server by HTTP.
+    pub public_url: Option<String>,
     /// How commands reach the server.
     pub client: Client,
 }
@@ -268,6 +270,7 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         shutdown: top.duration("shutdown_timeout"),
         key: KeySource { file: top.path("key.file"), env: top.text("key.env") },
         listeners,
+        public_url: top.public_url(),
         http: top.socket("http.address").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8025))),
         limits: top.limits(),
         retry: top.durations("retry.intervals"),
@@ -379,6 +382,21 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The base of links, without a last slash.
+    fn public_url(&mut self) -> Option<String> {
+        let (value, place) = self.value("http.public_url")?;
+        let Value::Text(text) = value else { return None };
+        let text = text.trim_end_matches('/').to_owned();
+        let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or("");
+        let allowed = |octet: u8| octet.is_ascii_alphanumeric() || b".-:/[]_~".contains(&octet);
+        if host.is_empty() || host.starts_with('/') || text.len() > 200 || !host.bytes().all(allowed) {
+            let message = format!("\"{text}\" is not a URL such as https://mail.example.com");
+            self.problems.push(Problem { file: None, place, message });
+            return None;
+        }
+        Some(text)
+    }
+
     /// The value of a key: typed, or its default, or none.
     fn value(&mut self, path: &str) -> Option<(Value, Place)> {
         let key = keys::find(path)?;

@@ -162,6 +162,12 @@ pub const KEYS: &[Key] = &[
         "\"127.0.0.1:8025\"",
         "Where the API and the pages are. Clear text: keep it on loopback or behind a proxy that does TLS.",
     ),
+    key(
+        "http.public_url",
+        Shape::Text,
+        "",
+        "Where recipients reach this server, `https://mail.example.com`: for the links by which they leave streams (RFC 8058). Only `/u/` has to be public.",
+    ),
     key("limits.message_size", Shape::Size(1024, 2048 * MIB), "\"25 MiB\"", "Largest message (552 5.3.4, HTTP 413)."),
     key("limits.recipients", Shape::Count(1, 100_000), "1000", "Most recipients of a message (452 4.5.3, HTTP 422)."),
     key(

@@ -14,6 +14,7 @@ pub mod listener;
 pub mod problem;
 pub mod time;
 pub mod ui;
+pub mod unsubscribe;
 pub mod views;
 pub mod views_batch;
 pub mod words;
@@ -67,6 +68,10 @@ pub struct App {
     pub settings: tokio::sync::Mutex<()>,
     /// Asks the server to read certificates and configuration again.
     pub reload: tokio::sync::Notify,
+    /// Streams of the configuration.
+    pub streams: Vec<relay::StreamConfig>,
+    /// Where the public finds this server.
+    pub public_url: Option<String>,
     /// Directory with rules of one's own.
     pub rules_dir: Option<PathBuf>,
     /// Checks of mail servers.
@@ -136,6 +141,7 @@ pub fn public(app: Shared) -> Router {
             .nest("/api/v1", api)
             .merge(ui::router(&app))
             .merge(inlet::router())
+            .merge(unsubscribe::router())
             .merge(health())
             .with_state(app),
     )

@@ -24,6 +24,25 @@ pub struct SubmittedRecipient {
     pub id: String,
     /// Address.
     pub address: String,
+    /// What became of it at the door.
+    #[serde(default)]
+    pub status: Door,
+    /// Why it is held or suppressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// What became of a recipient at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Door {
+    /// It will be attempted.
+    #[default]
+    Queued,
+    /// It has to be released, or is told of by a digest.
+    Held,
+    /// It gets nothing.
+    Suppressed,
 }
 
 /// A message.

@@ -201,6 +201,8 @@ pub fn app(
         mailboxes_changed: Notify::new(),
         store,
         relay,
+        streams: parts::streams(config),
+        public_url: config.public_url.clone(),
         rules_dir: config.rules_dir.clone(),
         checks: http::api::checks::Checks::new(config.clone(), clock.clone()),
         hooks: crate::webhook::Hooks::new(config.clone(), clock.clone()),

@@ -87,15 +87,20 @@ fn retention(config: &Config) -> Retention {
     }
 }
 
-/// The relay's settings.
-pub fn relay(config: &Config) -> RelayConfig {
-    let seconds = |duration: &std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+/// The streams of the configuration.
+pub fn streams(config: &Config) -> Vec<StreamConfig> {
     let stream = |stream: &checked::Stream| StreamConfig {
         name: stream.name.clone(),
         priority: stream.priority,
         deadline_s: stream.deadline.map(|deadline| deadline.as_secs()),
         allow_duplicates: stream.allow_duplicates,
     };
+    config.streams.iter().map(stream).collect()
+}
+
+/// The relay's settings.
+pub fn relay(config: &Config) -> RelayConfig {
+    let seconds = |duration: &std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     RelayConfig {
         hostname: config.hostname.clone(),
         node: config.node.clone(),
@@ -111,7 +116,8 @@ pub fn relay(config: &Config) -> RelayConfig {
         memory_in_flight: config.limits.memory,
         keep_transcripts: if config.queue.all_transcripts { Keep::All } else { Keep::Failures },
         retention: retention(config),
-        streams: config.streams.iter().map(stream).collect(),
+        streams: streams(config),
+        public_url: config.public_url.clone(),
         shutdown_s: config.shutdown.as_secs(),
         suppression: suppression(&config.suppression),
         rates: rates(&config.rates),

@@ -27,6 +27,8 @@ pub struct Completion<'a> {
     pub message_id: &'a str,
     /// More fields to remove besides [`ALWAYS_STRIPPED`]; a last `*` stands for any rest (`X-Pillarbox-*`).
     pub strip: &'a [&'a str],
+    /// More fields to add, whole and each with its CRLF.
+    pub more: &'a str,
 }
 
 /// The message with trace field and required fields in front and private fields gone, in one allocation.
@@ -34,7 +36,7 @@ pub struct Completion<'a> {
 /// `scan` must be of the same content. All other octets stay as they are, so that signatures stay valid. A missing
 /// empty line between header and body, and a missing last CRLF, are added.
 pub fn complete(content: &[u8], scan: &HeaderScan, completion: &Completion<'_>) -> Vec<u8> {
-    let mut head: [&str; 9] = ["Received: ", completion.received, "\r\n", "", "", "", "", "", ""];
+    let mut head: [&str; 10] = ["Received: ", completion.received, "\r\n", "", "", "", "", "", "", completion.more];
     if !scan.has_date {
         head[3..6].copy_from_slice(&["Date: ", completion.date_rfc5322, "\r\n"]);
     }

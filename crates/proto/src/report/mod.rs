@@ -15,6 +15,7 @@ mod model;
 mod notice;
 mod octets;
 mod part;
+mod plain;
 mod status;
 pub mod tls_report;
 mod words;
@@ -25,6 +26,7 @@ pub use model::{
     Action, AutoReply, AutoReplyKind, Bounce, BouncedRecipient, Certainty, Complaint, MAX_RECIPIENTS, Original, Report,
 };
 pub use octets::MAX_OCTETS;
+pub use plain::text_of_mail;
 
 use crate::message::{decode_header_value, mailbox_of, mailboxes_of};
 use bounce::Material;

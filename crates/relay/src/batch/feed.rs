@@ -347,6 +347,7 @@ async fn submit(
         deliver_by_ms: rendered.deliver_by_ms,
         idempotency: None,
         batch: Some(BatchPart { row: at, priority: rendered.priority, test: view.test }),
+        digest_key: None,
     };
     match door.submit(submission).await {
         Ok(_) => Fate::Message,

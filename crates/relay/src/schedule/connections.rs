@@ -70,7 +70,7 @@ impl<W> Schedule<W> {
                 }
                 self.paused.insert((destination.pause.failure(now_ms), name.clone()));
                 let all = destination.pause.is_long();
-                while let Some(job) = destination.pop(Turn::Any, usize::MAX) {
+                while let Some(job) = destination.pop(Turn::Any, usize::MAX, &mut |_| Some(usize::MAX)) {
                     jobs.push(job);
                     if !all {
                         break;

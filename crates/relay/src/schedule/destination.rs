@@ -76,9 +76,16 @@ impl Turns {
         self.jobs += 1;
     }
 
-    /// The next flow's oldest recipients, at most `most`; the rest of that job stays first in its flow.
-    fn pop(&mut self, most: usize) -> Option<Job> {
-        let flow = self.order.pop_front()?;
+    /// Whether any flow may go.
+    fn may_go(&self, may: &mut impl FnMut(&str) -> Option<usize>) -> bool {
+        self.jobs > 0 && self.order.iter().any(|flow| may(&flow.1).is_some())
+    }
+
+    /// The oldest recipients of the next flow that may go, at most `most`; the rest of that job stays first in its flow.
+    fn pop(&mut self, most: usize, may: &mut impl FnMut(&str) -> Option<usize>) -> Option<Job> {
+        let (at, cap) = self.order.iter().enumerate().find_map(|(at, flow)| Some((at, may(&flow.1)?)))?;
+        let most = most.min(cap);
+        let flow = self.order.remove(at)?;
         let queue = self.flows.get_mut(&flow)?;
         let mut job = queue.pop_front()?;
         self.jobs -= 1;
@@ -136,6 +143,8 @@ pub(super) struct Destination<W> {
     pub(super) shaped_until: Option<i64>,
     /// When its quota has room again, if it was used up.
     pub(super) full_until: Option<i64>,
+    /// When it is looked at again because all of its mail waits for the pace of streams.
+    pub(super) paced_until: Option<i64>,
 }
 
 impl<W> Destination<W> {
@@ -153,6 +162,7 @@ impl<W> Destination<W> {
             shape: Shape::default(),
             shaped_until: None,
             full_until: None,
+            paced_until: None,
         }
     }
 
@@ -183,14 +193,15 @@ impl<W> Destination<W> {
         &mut self.priorities[usize::from(job.claim.lane.key.priority).min(PRIORITIES - 1)]
     }
 
-    /// Most urgent first, but a lower priority is never starved for ever.
-    pub(super) fn pop(&mut self, turn: Turn, most: usize) -> Option<Job> {
+    /// Most urgent first, but a lower priority is never starved for ever. `may`: how many recipients of
+    /// a stream may go at once, if any.
+    pub(super) fn pop(&mut self, turn: Turn, most: usize, may: &mut impl FnMut(&str) -> Option<usize>) -> Option<Job> {
         let most = most.min(self.limits.recipients).max(1);
         if turn == Turn::Urgent {
-            return self.priorities[0].pop(most);
+            return self.priorities[0].pop(most, may);
         }
-        let first = self.priorities.iter().position(|turns| turns.jobs > 0)?;
-        let lower = (first + 1..PRIORITIES).find(|i| self.priorities[*i].jobs > 0);
+        let first = self.priorities.iter().position(|turns| turns.may_go(may))?;
+        let lower = (first + 1..PRIORITIES).find(|i| self.priorities[*i].may_go(may));
         let chosen = match lower {
             Some(lower) if self.urgent_run >= URGENT_RUN => {
                 self.urgent_run = 0;
@@ -205,7 +216,23 @@ impl<W> Destination<W> {
                 first
             }
         };
-        self.priorities[chosen].pop(most)
+        self.priorities[chosen].pop(most, may)
+    }
+
+    /// It has mail that may go.
+    pub(super) fn may_go(&self, may: &mut impl FnMut(&str) -> Option<usize>) -> bool {
+        self.priorities.iter().any(|turns| turns.may_go(may))
+    }
+
+    /// Jobs of one stream.
+    pub(super) fn jobs_of(&self, stream: &str) -> usize {
+        let flows = self.priorities.iter().flat_map(|turns| &turns.flows);
+        flows.filter(|(flow, _)| *flow.1 == *stream).map(|(_, jobs)| jobs.len()).sum()
+    }
+
+    /// All jobs, in no order.
+    pub(super) fn each_job(&self) -> impl Iterator<Item = &Job> {
+        self.priorities.iter().flat_map(|turns| turns.flows.values().flatten())
     }
 
     /// It has mail that may use the reserve of a quota.

@@ -12,6 +12,7 @@ mod destination;
 pub mod forecast;
 pub mod limit;
 mod meters;
+mod paced;
 mod pause;
 mod shape;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use destination::Limits;
 use destination::{Destination, Turn};
 use limit::Room;
 pub use meters::{Account, AccountStatus, Accounts, Meters, Permissions, SavedAccount, Ticket};
+use paced::Paces;
 pub use shape::Sign;
 pub use status::{DestinationStatus, InMemory};
 pub use window::{Window, WindowLimits};
@@ -72,8 +74,14 @@ pub struct Schedule<W> {
     unwritten: BTreeSet<Arc<str>>,
     /// A destination is to be looked at again sooner than was known.
     sooner: bool,
+    /// Streams with a pace.
+    paces: Paces,
+    /// When the first job in memory may be past its time, Unix milliseconds.
+    deadline_ms: Option<i64>,
 }
 
+/// A deadline that comes so soon, milliseconds, is told to who waits for the next one.
+const DEADLINE_NEAR_MS: i64 = 10_000;
 /// Connections that are woken or opened at once for one destination whose quota is free again.
 const AT_ONCE: u32 = 100;
 
@@ -90,6 +98,8 @@ impl<W> Schedule<W> {
             meters: Meters::default(),
             unwritten: BTreeSet::new(),
             sooner: false,
+            paces: Paces::default(),
+            deadline_ms: None,
         }
     }
 
@@ -137,6 +147,11 @@ impl<W> Schedule<W> {
             self.meters.set(accounts);
         }
         destination.limits = limits;
+        let expires_ms = job.claim.message.expires_ms;
+        if self.deadline_ms.is_none_or(|known| expires_ms < known) {
+            self.deadline_ms = Some(expires_ms);
+            self.sooner |= expires_ms - now_ms < DEADLINE_NEAR_MS;
+        }
         destination.push_back(job);
         self.stir(name, now_ms)
     }
@@ -155,16 +170,19 @@ impl<W> Schedule<W> {
             return None;
         }
         let destination = self.destinations.get_mut(name)?;
-        let Some(accounts) = destination.limits.accounts.clone() else {
-            let job = destination.pop(Turn::Any, usize::MAX)?;
-            return Some(Handed { job, ticket: None, watched: destination.shape.hand_out(now_ms) });
+        let accounts = destination.limits.accounts.clone();
+        let (turn, most) = match &accounts {
+            Some(accounts) => self.turn(name, accounts, now_ms)?,
+            None => (Turn::Any, u32::MAX),
         };
-        let (turn, most) = self.turn(name, &accounts, now_ms)?;
+        if !self.paces.is_empty() {
+            return self.take_paced(name, accounts, (turn, most as usize), now_ms);
+        }
         let destination = self.destinations.get_mut(name)?;
-        let job = destination.pop(turn, most as usize)?;
+        let job = destination.pop(turn, most as usize, &mut |_| Some(usize::MAX))?;
         let watched = destination.shape.hand_out(now_ms);
-        let ticket = self.meters.hand_out(&accounts, job.claim.recipients.len() as u32);
-        Some(Handed { job, ticket: Some(ticket), watched })
+        let ticket = accounts.map(|accounts| self.meters.hand_out(&accounts, job.claim.recipients.len() as u32));
+        Some(Handed { job, ticket, watched })
     }
 
     /// What an attempt said about its destination.
@@ -246,9 +264,21 @@ impl<W> Schedule<W> {
         self.tick(now_ms)
     }
 
-    /// When [`Schedule::tick`] has something to do, Unix milliseconds.
+    /// When [`Schedule::tick`] or [`Schedule::overdue`] has something to do, Unix milliseconds.
     pub fn next_tick_ms(&self) -> Option<i64> {
-        self.paused.first().map(|(until, _)| *until)
+        let tick = self.paused.first().map(|(until, _)| *until);
+        [tick, self.deadline_ms].into_iter().flatten().min()
+    }
+
+    /// Removes queued jobs whose time is over; their recipients are still counted in the window.
+    pub fn overdue(&mut self, now_ms: i64) -> Vec<Job> {
+        if self.deadline_ms.is_none_or(|at| at > now_ms) {
+            return Vec::new();
+        }
+        let jobs = self.evict(|claim| claim.message.expires_ms <= now_ms);
+        let left = self.destinations.values().flat_map(Destination::each_job);
+        self.deadline_ms = left.map(|job| job.claim.message.expires_ms).min();
+        jobs
     }
 
     /// Removes queued jobs that match; their recipients are still counted in the window.
@@ -293,6 +323,9 @@ impl<W> Schedule<W> {
         }
         if let Some(accounts) = accounts {
             self.turn(name, &accounts, now_ms)?;
+        }
+        if !self.paces.is_empty() && self.is_paced(name, now_ms) {
+            return None;
         }
         let destination = self.destinations.get_mut(name)?;
         if let Some((_, wake)) = destination.idle.pop() {

@@ -2,12 +2,32 @@
 
 use std::sync::Arc;
 
+use store::{Claim, Message};
+
 use super::Schedule;
 use super::destination::{Destination, Limits};
 use super::forecast::{Limit, Pace};
 use super::limit::Room;
 
 impl<W> Schedule<W> {
+    /// Jobs with a deadline that their destination will not meet, with when it takes mail again, and why not before.
+    pub fn late(&self, now_ms: i64, mut is_news: impl FnMut(&Message) -> bool) -> Vec<(Claim, i64, &'static str)> {
+        let mut found = Vec::new();
+        for destination in self.destinations.values() {
+            let waits = [
+                (destination.full_until, "the quota is used up"),
+                (destination.shape.held_until(), "the next hop wants nothing from us"),
+                (destination.pause.until(), "the next hop cannot be reached"),
+            ];
+            let longest = waits.into_iter().filter_map(|(until, why)| Some((until?, why))).max();
+            let Some((until, why)) = longest.filter(|(until, _)| *until > now_ms) else { continue };
+            let late = |claim: &&Claim| crate::deadline::is_late(&claim.message, until);
+            let claims = destination.each_job().map(|job| &job.claim).filter(late);
+            found.extend(claims.filter(|claim| is_news(&claim.message)).map(|claim| (claim.clone(), until, why)));
+        }
+        found
+    }
+
     /// Destinations with waiting mail whose quota is used up, and when it has room again, Unix milliseconds.
     pub fn full(&self) -> Vec<(Arc<str>, i64)> {
         let full = |(name, destination): (&Arc<str>, &Destination<W>)| {

@@ -10,6 +10,9 @@ use store::LaneId;
 /// Priorities below this one may use the reserve.
 const ORDINARY: u8 = 2;
 
+/// Most recipients claimed at once: a claim is one transaction, and urgent mail that comes in meanwhile waits for its end.
+const MOST_CLAIMED: usize = 1_000;
+
 /// Size of the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowLimits {
@@ -112,7 +115,7 @@ impl Window {
 
     /// What to claim now: most recipients, most per lane, and the lanes to leave out. Call [`Window::claimed`] with the result.
     pub fn plan_claim(&mut self) -> Option<ClaimPlan> {
-        let most = self.room(ORDINARY) / 2;
+        let most = (self.room(ORDINARY) / 2).min(MOST_CLAIMED);
         if most == 0 || !self.wants_claim() {
             return None;
         }

@@ -50,7 +50,10 @@ async fn stops(
     }
     let list = suspects.iter().map(|(_, address)| address.clone()).collect();
     let found = shared.store.suppressed(list, stream.clone(), shared.now_ms()).await?;
-    Ok(suspects.into_iter().zip(found).filter_map(|((at, _), found)| Some((at, found?))).collect())
+    // Mail that has to reach people cannot be left; that a mailbox does not exist stops it all the same.
+    let may_leave = shared.directory().stream_record(stream).opt_out;
+    let stops = |one: &Suppression| may_leave || one.reason != SuppressionReason::OptOut;
+    Ok(suspects.into_iter().zip(found).filter_map(|((at, _), found)| Some((at, found.filter(stops)?))).collect())
 }
 
 /// Why recipients of a message that comes in get nothing, in the order of the envelope; empty: all of them may.

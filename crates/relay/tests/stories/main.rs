@@ -28,6 +28,8 @@ mod senders;
 mod settings;
 mod smarthost;
 mod stopping;
+mod stream_digests;
+mod streams;
 mod suppression;
 mod throttling;
 mod tls_optional;

@@ -37,6 +37,7 @@ pub const MAIL: &str = "From: noreply@app.test\r\nSubject: story\r\n\r\nonce upo
 pub struct Setup {
     config: RelayConfig,
     documents: Vec<(Kind, String, Value, SecretChange)>,
+    clock: Clock,
 }
 
 impl Setup {
@@ -44,7 +45,7 @@ impl Setup {
     pub fn bare() -> Self {
         let config =
             RelayConfig { hostname: "relay.test".into(), shutdown_s: 5, notices: false, ..RelayConfig::default() };
-        Self { config, documents: Vec::new() }
+        Self { config, documents: Vec::new(), clock: Clock::system() }
             .sender("app", json!({"allowed_from": ["*"], "trusted_addresses": ["127.0.0.0/8"]}))
     }
 
@@ -77,6 +78,14 @@ impl Setup {
     pub fn rule(self, name: &str, body: Value) -> Self {
         self.document(Kind::Rule, name, body, SecretChange::Keep)
     }
+    pub fn stream(self, name: &str, body: Value) -> Self {
+        self.document(Kind::Stream, name, body, SecretChange::Keep)
+    }
+    /// Time stands until [`Rig::pass`] moves it.
+    pub fn time_stands(mut self) -> Self {
+        self.clock = Clock::manual(1_800_000_000_000);
+        self
+    }
     /// The password of route `out`, whose body is given anew.
     pub fn secret_route(self, body: Value, password: &str) -> Self {
         self.document(Kind::Route, "out", body, SecretChange::Set(password.into()))
@@ -95,7 +104,7 @@ impl Setup {
     pub async fn start_with(self, ca: Ca, zones: Zones) -> Rig {
         let dir = tempfile::tempdir().expect("a directory");
         ca.write_pem(dir.path());
-        Rig::open(dir, ca, zones, self.config, self.documents).await
+        Rig::open(dir, ca, zones, self.config, self.documents, self.clock).await
     }
 }
 
@@ -159,9 +168,9 @@ impl Rig {
         zones: Zones,
         mut config: RelayConfig,
         documents: Vec<(Kind, String, Value, SecretChange)>,
+        clock: Clock,
     ) -> Self {
         config.transport.directory = Some(dir.path().to_owned());
-        let clock = Clock::system();
         let faults = Arc::new(Faults::default());
         let options = Options {
             faults: faults.clone(),
@@ -215,20 +224,27 @@ impl Rig {
 
     /// Stops in order and starts again on the same store.
     pub async fn restart(self) -> Self {
+        let clock = self.clock.clone();
         let (dir, ca, zones, config) = self.stop().await;
-        Self::again(dir, ca, zones, config).await
+        Self::open(dir, ca, zones, config, Vec::new(), clock).await
+    }
+
+    /// Moves a clock that stands, and lets the relay notice.
+    pub fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        self.relay.time_has_leapt();
     }
 
     /// Takes the store away as if the process had died, and starts again on it. Connections to next hops stay as they are.
     pub async fn crash(self) -> Self {
         self.listener.abort();
         self.store.close().await.expect("close");
-        Self::again(self.dir, self.ca, self.zones, self.config).await
+        Self::open(self.dir, self.ca, self.zones, self.config, Vec::new(), self.clock).await
     }
 
     /// Starts on what [`Rig::stop`] left.
     pub async fn again(dir: TempDir, ca: Ca, zones: Zones, config: RelayConfig) -> Self {
-        Self::open(dir, ca, zones, config, Vec::new()).await
+        Self::open(dir, ca, zones, config, Vec::new(), Clock::system()).await
     }
 
     /// Stops in order.
@@ -291,6 +307,7 @@ impl Rig {
             deliver_by_ms: None,
             idempotency: None,
             batch: None,
+            digest_key: None,
         }
     }
 

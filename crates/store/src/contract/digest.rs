@@ -136,6 +136,14 @@ fn taken_out(scene: &mut Scene) {
     tell(scene, digest.id, 2).unwrap();
     assert_eq!(scene.store.finish_digest(digest.id, 100, scene.now).wait().unwrap(), 0);
     assert_eq!((scene.state(out, 0), scene.state(inside, 0)), (State::Waiting, State::Suppressed));
+    send(scene, 2);
+    let (alone, _) = send(scene, 2);
+    scene.operate(Selector { message: Some(alone), ..Selector::default() }, Operation::Cancel);
+    scene.now += WINDOW;
+    let digest = due(scene)[0].clone();
+    assert_eq!((digest.folded, digest.held), (1, 0));
+    assert_eq!(scene.store.finish_digest(digest.id, 100, scene.now).wait().unwrap(), 0);
+    assert_eq!(due(scene), vec![]);
     scene.sound();
 }
 

@@ -83,7 +83,7 @@ impl Work<'_> {
             .prepare_cached("SELECT sent FROM digest WHERE id = ?1 AND sent IS NOT NULL")?
             .query_row([digest.0], |row| row.get(0))
             .optional()?;
-        let Some(sent) = sent else { return Ok(0) };
+        let Some(sent) = sent else { return self.remove_empty_digest(digest) };
         let why = format!("folded: told of by the digest {}", MessageId(sent));
         let items: Vec<RecipientId> = self
             .connection
@@ -106,6 +106,22 @@ impl Work<'_> {
             self.connection.prepare_cached("DELETE FROM digest WHERE id = ?1")?.execute([digest.0])?;
         }
         Ok(u64::try_from(left).unwrap_or(0))
+    }
+
+    /// Forgets a digest whose mails were all taken out.
+    fn remove_empty_digest(&mut self, digest: DigestId) -> Result<u64, Fault> {
+        let held: i64 = self
+            .connection
+            .prepare_cached(
+                "SELECT count(*) FROM digest_item d JOIN recipient r ON r.message = d.message AND r.n = d.n
+                 WHERE d.digest = ?1 AND r.state = 2",
+            )?
+            .query_row([digest.0], |row| row.get(0))?;
+        if held == 0 {
+            self.connection.prepare_cached("DELETE FROM digest_item WHERE digest = ?1")?.execute([digest.0])?;
+            self.connection.prepare_cached("DELETE FROM digest WHERE id = ?1")?.execute([digest.0])?;
+        }
+        Ok(u64::try_from(held).unwrap_or(0))
     }
 
     /// Forgets windows that are over and collected nothing.

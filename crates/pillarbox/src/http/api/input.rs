@@ -40,6 +40,8 @@ pub struct MessageIn {
     pub raw_base64: Option<String>,
     /// Named class of mail.
     pub stream: Option<String>,
+    /// What it is about, for streams that fold equal mail; at most 200 characters.
+    pub digest_key: Option<Text>,
     /// For searching; at most 20 of at most 64 characters.
     pub tags: Vec<Text>,
     /// Kept with the message; at most 8 KiB.

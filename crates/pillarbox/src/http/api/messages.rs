@@ -4,7 +4,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use proto::message::Protocol;
-use relay::Submission;
+use relay::{Noting, Submission};
 use serde::Deserialize;
 use store::{MessageId, Origin};
 
@@ -14,7 +14,7 @@ use crate::http::Shared;
 use crate::http::auth::{Caller, SENDER_HEADER, submitter};
 use crate::http::json::{self, Query};
 use crate::http::problem::Problem;
-use crate::http::views::{EventOut, MessageOut, Page, Submitted, SubmittedRecipient};
+use crate::http::views::{Door, EventOut, MessageOut, Page, Submitted, SubmittedRecipient};
 
 const MAX_TAGS: usize = 20;
 const MAX_TAG: usize = 64;
@@ -69,12 +69,22 @@ pub async fn submit(State(app): State<Shared>, caller: Caller, request: Request)
         deliver_by_ms: input.deliver_by.map(|time| time.0),
         idempotency: fingerprint,
         batch: None,
+        digest_key: input.digest_key.take().map(|key| key.as_str().to_owned()),
     };
     let receipt = app.relay()?.door().submit(submission).await?;
     let recipients = addresses
         .into_iter()
         .enumerate()
-        .map(|(n, address)| SubmittedRecipient { id: format!("{}.{n}", receipt.id), address })
+        .map(|(n, address)| {
+            let noted = receipt.noted.iter().find(|noted| noted.n as usize == n);
+            let status = match noted.map(|noted| noted.noting) {
+                None => Door::Queued,
+                Some(Noting::Held) => Door::Held,
+                Some(Noting::Suppressed) => Door::Suppressed,
+            };
+            let why = noted.map(|noted| noted.why.clone());
+            SubmittedRecipient { id: format!("{}.{n}", receipt.id), address, status, why }
+        })
         .collect();
     let answer = Submitted { id: receipt.id.to_string(), recipients };
     let mut response = (StatusCode::ACCEPTED, axum::Json(answer)).into_response();

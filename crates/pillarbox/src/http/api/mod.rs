@@ -13,6 +13,7 @@ pub mod input;
 pub mod mailboxes;
 pub mod messages;
 pub mod plan;
+pub mod preferences;
 pub mod providers;
 pub mod queue;
 pub mod rates;
@@ -23,6 +24,7 @@ pub mod routes;
 pub mod senders;
 pub mod settings;
 pub mod sign_in;
+pub mod streams;
 pub mod suppressions;
 pub mod tls_reports;
 pub mod unknown;
@@ -99,6 +101,12 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/suppressions/export", get(suppressions::export))
         .route("/suppressions/{address}", get(suppressions::show).delete(suppressions::remove))
         .route("/rates", get(rates::list))
+        .route("/streams", get(streams::list).post(streams::add))
+        .route("/streams/{name}", get(streams::show).patch(streams::change).delete(streams::remove))
+        .route("/streams/{name}/pause", post(streams::pause))
+        .route("/streams/{name}/resume", post(streams::resume))
+        .route("/stream-presets", get(streams::presets))
+        .route("/preferences/{address}", get(preferences::show).patch(preferences::change))
         .route("/captured", get(captured::list))
         .route("/captured/{id}", get(captured::show))
         .route("/captured/{id}/raw", get(captured::raw))

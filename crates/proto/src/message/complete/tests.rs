@@ -6,7 +6,7 @@ use super::super::scan::scan;
 use super::*;
 
 const COMPLETION: Completion<'_> =
-    Completion { received: "R", date_rfc5322: "D", message_id: "<M>", strip: &["X-Pillarbox-*", "X-Secret"] };
+    Completion { received: "R", date_rfc5322: "D", message_id: "<M>", strip: &["X-Pillarbox-*", "X-Secret"], more: "" };
 
 fn completed(content: &str) -> String {
     let out = complete(content.as_bytes(), &scan(content.as_bytes()).unwrap(), &COMPLETION);
