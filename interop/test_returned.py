@@ -145,6 +145,23 @@ service stats {{
         self.server.stop()
 
 
+class Refuser(Catch):
+    """Knows nobody."""
+
+    def _converse(self, link):
+        say = lambda text: link.wfile.write(text.encode() + b"\r\n")
+        say("220 gone.test ESMTP")
+        while line := link.rfile.readline():
+            verb = line[:4].upper()
+            if verb == b"RCPT":
+                say("550 5.1.1 The mailbox is unknown here")
+            elif verb == b"QUIT":
+                say("221 bye")
+                return
+            else:
+                say("554 no valid recipients" if verb == b"DATA" else "250 ok")
+
+
 class Introspection:
     """What Dovecot asks: passes the question on to the identity provider, in the form that one understands."""
 
@@ -201,7 +218,7 @@ class Story(unittest.TestCase):
             if found:
                 return found
             time.sleep(0.1)
-        more = self.dovecot.log() if hasattr(self, "dovecot") else ""
+        more = "\n".join(getattr(self, name).log() for name in ("dovecot", "postfix") if hasattr(self, name))
         self.fail(f"not within {patience} s: {what}\n{self.box.log()}\n{more}")
 
     def state(self, id, state, n=0):
@@ -219,7 +236,9 @@ class LaterBounces(Story):
         need("postfix")
         port = free_port()
         gone = self.place.path / "transport"
-        gone.write_text("gone.test error:5.1.1 The mailbox is unknown here\n")
+        refuser = Refuser()
+        self.addCleanup(refuser.stop)
+        gone.write_text(f"gone.test smtp:[localhost]:{refuser.port}\n")
 
         class Postfix(peers.Postfix):
             def configure(self):
@@ -256,7 +275,7 @@ class PolledMailbox(Story):
 
     def add(self, *options, name="ndr", port=None, password=PASSWORD):
         secret = self.place.path / "mailbox-password"
-        secret.write_text(password)
+        secret.write_text(password or "")
         secret.chmod(0o600)
         self.box.cli("mailbox", "add", name, "--host", HOST, "--port", port or self.dovecot.tls_port, "--ca-file", self.place.ca,
                      "--username", USER, *(["--password-from", f"file:{secret}"] if password else []), *options)
