@@ -291,3 +291,18 @@ async fn a_sender_by_smtp_is_told_of_a_bounce_that_only_we_got() {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
+
+#[tokio::test]
+async fn a_stream_may_keep_the_return_path_of_the_sender() {
+    let server = Server::with(BOUNCE);
+    let sink = Sink::start().await;
+    server.route_to(sink.port());
+    server.run(&["stream", "add", "letters", "--return-path", "original"]);
+    for (stream, signed) in [("letters", false), ("default", true)] {
+        let before = sink.count() as usize;
+        let message = json!({"from": "app@shop.test", "to": "ann@one.test", "text": "t", "stream": stream});
+        assert_eq!(server.post("/api/v1/messages", &message, None).await.0, 202);
+        let from = sink.wait_for(before + 1, PATIENCE).await[before].from.clone();
+        assert_eq!(from.ends_with("@bounces.shop.test"), signed, "{stream}: {from}");
+    }
+}

@@ -168,7 +168,13 @@ fn promised(worker: &Worker, claim: &Claim) -> Result<(), Failure> {
 fn signed_path(worker: &Worker, claim: &Claim, dsn: bool) -> Option<ReversePath> {
     let config = &worker.shared.config;
     let verp = config.bounce.as_ref()?;
-    let wanted = worker.route.record.return_path.unwrap_or(config.return_path);
+    let by_route = worker.route.record.return_path;
+    let by_stream = || worker.shared.directory().stream_record(&claim.message.stream).return_path;
+    // A route's `original` is what its next hop insists on.
+    let wanted = match by_route {
+        Some(ReturnPath::Original) => ReturnPath::Original,
+        _ => by_stream().or(by_route).unwrap_or(config.return_path),
+    };
     let success =
         |one: &LeasedRecipient| matches!(one.parameters.notify, Some(DeliveryNotify::On { success: true, .. }));
     if wanted == ReturnPath::Original || claim.message.reverse_path.0.is_none() {

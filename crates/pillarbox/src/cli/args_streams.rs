@@ -112,6 +112,9 @@ pub struct StreamOptions {
     /// Do everything but the last hop.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
     pub test_mode: Option<bool>,
+    /// Return path next hops get: one of ours for each message, or the sender's own (by default the route's).
+    #[arg(long, value_name = "WHICH", value_parser = ["signed", "original"])]
+    pub return_path: Option<String>,
     /// What it is for.
     #[arg(long, value_name = "TEXT")]
     pub description: Option<String>,
@@ -145,6 +148,8 @@ pub enum StreamClear {
     KeepContent,
     /// Its own time for events.
     KeepEvents,
+    /// Its own return path.
+    ReturnPath,
     /// The description.
     Description,
 }

@@ -66,6 +66,7 @@ fn cleared(what: StreamClear) -> &'static str {
         StreamClear::Digest => "digest_s",
         StreamClear::KeepContent => "content_retention_s",
         StreamClear::KeepEvents => "event_retention_s",
+        StreamClear::ReturnPath => "return_path",
         StreamClear::Description => "description",
     }
 }
@@ -103,6 +104,9 @@ fn fields(options: &StreamOptions) -> Result<Map<String, Value>, Fault> {
     }
     if let Some(priority) = options.priority {
         body.insert("priority".into(), number(priority).into());
+    }
+    if let Some(which) = &options.return_path {
+        body.insert("return_path".into(), which.clone().into());
     }
     if let Some(text) = &options.description {
         body.insert("description".into(), text.clone().into());

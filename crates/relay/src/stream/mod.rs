@@ -10,6 +10,7 @@ pub mod pace;
 mod presets;
 pub mod unsubscribe;
 
+use crate::verp::ReturnPath;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,9 @@ pub struct StreamRecord {
     pub event_retention_s: Option<u64>,
     /// Everything but the last hop.
     pub test_mode: bool,
+    /// Return path next hops get, where the route does not insist on the sender's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub return_path: Option<ReturnPath>,
     /// What it is for, in the operator's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -102,6 +106,7 @@ impl Default for StreamRecord {
             content_retention_s: None,
             event_retention_s: None,
             test_mode: false,
+            return_path: None,
             description: None,
             paused: None,
         }

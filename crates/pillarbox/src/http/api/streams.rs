@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use relay::stream::{CONFIGURED_FIELDS, PRESETS, Paused, Source, Stream, StreamRecord, preset};
+use relay::verp::ReturnPath;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use store::GroupBy;
@@ -59,6 +60,8 @@ pub struct StreamOut {
     /// See [`StreamRecord`].
     pub test_mode: bool,
     /// See [`StreamRecord`].
+    pub return_path: Option<ReturnPath>,
+    /// See [`StreamRecord`].
     pub description: Option<String>,
     /// Since when and why it is paused.
     pub paused: Option<PausedOut>,
@@ -95,6 +98,7 @@ fn shown(stream: &Stream, pending: u64, held: u64) -> StreamOut {
         content_retention_s: record.content_retention_s,
         event_retention_s: record.event_retention_s,
         test_mode: record.test_mode,
+        return_path: record.return_path,
         description: record.description,
         paused: record.paused.map(|paused| PausedOut { since: time::show(paused.since_ms), why: paused.why }),
         pending,
