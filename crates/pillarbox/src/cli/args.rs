@@ -203,6 +203,9 @@ pub enum Command {
         #[arg(long, value_name = "NAME", conflicts_with = "directory")]
         page: Option<String>,
     },
+    /// Print the description of the HTTP API, OpenAPI 3.1.
+    #[command(after_help = "Examples:\n  pillarbox openapi > openapi.json")]
+    Openapi,
     /// Print the version.
     #[command(after_help = "Examples:\n  pillarbox version\n  pillarbox version --json")]
     Version,

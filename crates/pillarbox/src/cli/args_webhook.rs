@@ -128,7 +128,7 @@ pub struct WebhookOptions {
     #[arg(long, value_name = "NETWORK")]
     pub network: Vec<String>,
     /// Take an address that begins with http://: everything is told in the clear.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub allow_http: Option<bool>,
     /// Seconds it may take to answer (1 to 60).
     #[arg(long, value_name = "SECONDS")]

@@ -188,6 +188,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory, markdown } => manual::run(directory.as_deref(), markdown),
         Command::Manual { directory, page } => help::run(directory.as_deref(), page.as_deref()),
+        Command::Openapi => output::print(crate::http::api::openapi::DOCUMENT),
         Command::Version => manual::version(global.json),
         // Handled before.
         Command::Sendmail(_) => Ok(()),

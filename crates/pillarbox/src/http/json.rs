@@ -10,7 +10,7 @@ use serde_path_to_error::{Path, Segment};
 
 use super::problem::Problem;
 
-/// A JSON body.
+/// A JSON body: an object.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
@@ -69,7 +69,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         if kind != "application/json" && kind != "application/merge-patch+json" {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json"));
         }
-        parse(&body(request).await?).map(Self)
+        let octets = body(request).await?;
+        // serde would take a list for a struct, field by field.
+        if octets.trim_ascii_start().starts_with(b"[") {
+            return Err(Problem::field("", "expected an object"));
+        }
+        parse(&octets).map(Self)
     }
 }
 

@@ -11,7 +11,7 @@ use store::settings::{Document, Kind, SecretChange};
 
 use super::settings;
 use crate::http::auth::Admin;
-use crate::http::json::Json;
+use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
 use crate::http::views::Page;
 use crate::http::{Shared, time};
@@ -423,7 +423,7 @@ pub async fn remove(
     State(app): State<Shared>,
     _: Admin,
     Path(name): Path<String>,
-    axum::extract::Query(query): axum::extract::Query<RemoveQuery>,
+    Query(query): Query<RemoveQuery>,
 ) -> Result<StatusCode, Problem> {
     let name = domain_name(&name)?;
     let _one = app.settings.lock().await;
@@ -441,7 +441,7 @@ pub async fn remove_key(
     State(app): State<Shared>,
     _: Admin,
     Path((name, selector)): Path<(String, String)>,
-    axum::extract::Query(query): axum::extract::Query<RemoveQuery>,
+    Query(query): Query<RemoveQuery>,
 ) -> Result<StatusCode, Problem> {
     let name = domain_name(&name)?;
     let _one = app.settings.lock().await;

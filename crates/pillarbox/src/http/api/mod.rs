@@ -12,6 +12,7 @@ pub mod inlets;
 pub mod input;
 pub mod mailboxes;
 pub mod messages;
+pub mod openapi;
 pub mod plan;
 pub mod preferences;
 pub mod providers;
@@ -114,6 +115,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/checks", post(checks::run))
         .route("/tls-reports", get(tls_reports::list))
         .route("/tls-reports/{domain}/send", post(tls_reports::send))
+        .route("/openapi.json", get(openapi::show))
         .route("/status", get(admin::status))
         .route("/reload", post(admin::reload))
 }
