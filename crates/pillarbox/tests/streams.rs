@@ -149,7 +149,7 @@ async fn a_reader_leaves_a_newsletter_by_the_link_in_it_and_comes_back_by_the_ap
     let forged = format!("{}A", &path[..path.len() - 1]);
     let forged = if forged == path { format!("{}B", &path[..path.len() - 1]) } else { forged };
     assert_eq!(server.request(Method::POST, &forged).send().await.unwrap().status(), 404);
-    assert_eq!(server.request(Method::POST, "/u/%00%ff").send().await.unwrap().status(), 404);
+    assert_eq!(server.request(Method::POST, "/u/%00x").send().await.unwrap().status(), 404);
     for _ in 0..2 {
         let click = server.request(Method::POST, &path).body("List-Unsubscribe=One-Click").send().await.unwrap();
         assert_eq!(click.status(), 200, "once, and again");

@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often it is looked at what will be late.
 const FORESEE_EVERY: Duration = Duration::from_secs(1);
 /// Recipients expired in one transaction.
-const AT_ONCE: u32 = 1_000;
+pub(crate) const AT_ONCE: u32 = 1_000;
 /// Recipients told of in one transaction.
 const TOLD_AT_ONCE: usize = 500;
 /// Messages that are remembered as told of; the store knows them all.

@@ -494,9 +494,12 @@ async fn settings(shared: Arc<Shared>) {
     }
 }
 
-/// Retention.
+/// Retention; and due times of a broken clock, which are mended when expiry is looked at.
 async fn chores(shared: Arc<Shared>) {
     while pause(&shared, CHORES_EVERY).await {
+        if let Err(error) = shared.store.expire(shared.now_ms(), crate::deadline::AT_ONCE).await {
+            tracing::warn!(%error, "expired mail cannot be marked");
+        }
         let retention = crate::stream::retention(&shared.config.retention, shared.directory().streams());
         if let Err(error) = shared.store.retain(retention, shared.now_ms()).await {
             tracing::warn!(%error, "old messages cannot be removed");

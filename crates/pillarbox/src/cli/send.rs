@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::Fault;
 use super::args::{Global, SendArgs};
 use super::client::{Call, Client, Need, read};
-use super::output::{json as print_json, plural, print};
+use super::output::{clean, json as print_json, plural, print};
 use crate::http::auth::SENDER_HEADER;
-use crate::http::views::Submitted;
+use crate::http::views::{Door, Submitted};
 
 /// Does what was asked.
 pub async fn run(global: &Global, args: &SendArgs) -> Result<(), Fault> {
@@ -35,7 +35,16 @@ pub async fn run(global: &Global, args: &SendArgs) -> Result<(), Fault> {
         return print_json(&value);
     }
     let submitted: Submitted = read(value)?;
-    print(&format!("{} accepted for {}\n", submitted.id, plural(submitted.recipients.len() as u64, "recipient")))
+    print(&format!("{} accepted for {}\n", submitted.id, plural(submitted.recipients.len() as u64, "recipient")))?;
+    for recipient in submitted.recipients {
+        let word = match recipient.status {
+            Door::Queued => continue,
+            Door::Held => "is held",
+            Door::Suppressed => "gets nothing",
+        };
+        print(&format!("{} {word}: {}\n", clean(&recipient.address), clean(&recipient.why.unwrap_or_default())))?;
+    }
+    Ok(())
 }
 
 fn body(args: &SendArgs) -> Result<Value, Fault> {
