@@ -7,7 +7,7 @@ mod common;
 use common::Server;
 use serde_json::{Value, json};
 use testkit::Zones;
-use testkit::sink::Sink;
+use testkit::sink::{Rule, Sink, SinkOptions, Stage, Tls};
 
 /// A server whose mail goes by a route `out` that takes three messages an hour, and twelve messages in it.
 async fn slow_route() -> (Server, Sink) {
@@ -118,7 +118,8 @@ async fn a_domain_that_receivers_will_not_believe_is_told_before_its_first_messa
         server
             .until("the warning", async || {
                 let status = server.get("/api/v1/status").await.1;
-                let mut notes = status["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap().to_owned());
+                let mut notes =
+                    status["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap().to_owned());
                 notes.rfind(|note| note.starts_with(&begin))
             })
             .await
@@ -142,4 +143,52 @@ async fn a_domain_that_receivers_will_not_believe_is_told_before_its_first_messa
     server.run(&["dkim", "add", "new.test"]);
     server.run(&["dkim", "activate", "new.test", "--force"]);
     server.until("the end of the warning", async || silent(&server.get("/api/v1/status").await.1).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_addresses_and_names_and_servers_whose_tls_is_broken_are_shown() {
+    let zones = Zones::start().await;
+    zones.loopback("one.relay.test").mx("x.test", 10, "mx.test").loopback("mx.test");
+    let server = Server::with(&format!("[dns]\nservers = [\"{}\"]\n", zones.address()));
+    server.run(&["sender", "set", "app", "--admin"]);
+    // It says that TLS may begin and then knows nothing of it.
+    let rules = vec![Rule::reply(Stage::StartTls, "220 2.0.0 go ahead")];
+    let tls = Tls::StartTls(server.ca.issue(&["mx.test"]));
+    let sink = Sink::with(SinkOptions { tls, rules, ..SinkOptions::default() }).await;
+    let port = sink.port().to_string();
+    let pool = ["--source", "127.0.0.1=one.relay.test", "--source", "192.0.2.9=two.relay.test"];
+    let add = ["route", "add", "pool", "--mx", "--port", &port, "--allow-private", "--default"];
+    server.run(&[&add[..], &pool].concat());
+    let mail = json!({ "from": "app@shop.test", "to": ["r@x.test"], "subject": "x", "text": "y" });
+    assert_eq!(server.post("/api/v1/messages", &mail, None).await.0, 202);
+    server.until("the delivery", async || (sink.count() == 1).then_some(())).await;
+
+    let state = async |name: &str| server.get(&format!("/api/v1/routes/{name}/status")).await.1;
+    let warned = async |name: &'static str, count: usize| {
+        server
+            .until("the warnings", async || {
+                (state(name).await["warnings"].as_array().unwrap().len() >= count).then_some(())
+            })
+            .await;
+        server.run(&["route", "show", name])
+    };
+    let shown = warned("pool", 2).await;
+    for part in [
+        "127.0.0.1 says one.relay.test in EHLO",
+        "192.0.2.9 says two.relay.test in EHLO: not one of this machine's addresses",
+        "The source address 192.0.2.9 is not one of this machine's.",
+        "two.relay.test, said in EHLO, has no address in the DNS",
+        "mx.test [127.0.0.1]: only clear text works, until 2",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(!shown.contains("one.relay.test, said in EHLO"), "{shown}");
+    assert_eq!(state("pool").await["tls"][0]["host"], "mx.test");
+
+    // A route without addresses of its own has the name of the server, which nobody knows here.
+    server.run(&["route", "add", "plain", "--mx"]);
+    let shown = warned("plain", 1).await;
+    assert!(shown.contains("relay.test, said in EHLO, has no address in the DNS"), "{shown}");
+    assert!(!shown.contains("192.0.2.9"), "{shown}");
+    assert!(server.run(&["status"]).contains("relay.test, said in EHLO, has no address"), "the status has them too");
 }

@@ -24,6 +24,8 @@ struct Place {
     token_url: String,
     /// What the identity provider was asked.
     asked: Arc<parking_lot::Mutex<Vec<String>>>,
+    /// What it says instead of a token.
+    refusal: Arc<parking_lot::Mutex<Option<String>>>,
     _zones: Zones,
 }
 
@@ -36,8 +38,9 @@ impl Place {
         std::fs::write(server.dir.path().join("secret"), "s3cret-value\n").unwrap();
         let graph = Graph::start(&server.ca.issue(&[GRAPH]), &[TOKEN], &[MAILBOX]).await;
         let asked = Arc::new(parking_lot::Mutex::new(Vec::new()));
-        let token_url = identity_provider(asked.clone()).await;
-        Self { server, graph, token_url, asked, _zones: zones }
+        let refusal = Arc::new(parking_lot::Mutex::new(None));
+        let token_url = identity_provider(asked.clone(), refusal.clone()).await;
+        Self { server, graph, token_url, asked, refusal, _zones: zones }
     }
 
     fn run(&self, args: &[&str]) -> Output {
@@ -56,13 +59,16 @@ impl Place {
     }
 }
 
-/// Gives the same token to whoever asks.
-async fn identity_provider(asked: Arc<parking_lot::Mutex<Vec<String>>>) -> String {
+/// Gives the same token to whoever asks, or says why not.
+async fn identity_provider(
+    asked: Arc<parking_lot::Mutex<Vec<String>>>,
+    refusal: Arc<parking_lot::Mutex<Option<String>>>,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
-            let asked = asked.clone();
+            let (asked, refusal) = (asked.clone(), refusal.clone());
             tokio::spawn(async move {
                 let mut text = String::new();
                 let mut buffer = [0; 4096];
@@ -71,9 +77,13 @@ async fn identity_provider(asked: Arc<parking_lot::Mutex<Vec<String>>>) -> Strin
                     text.push_str(&String::from_utf8_lossy(&buffer[..count]));
                 }
                 asked.lock().push(text);
-                let body = json!({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600}).to_string();
+                let (status, body) = match refusal.lock().clone() {
+                    None => ("200 OK", json!({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600})),
+                    Some(why) => ("401 Unauthorized", json!({"error": "invalid_client", "error_description": why})),
+                };
+                let body = body.to_string();
                 let answer =
-                    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                    format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                 let _ = socket.write_all(answer.as_bytes()).await;
             });
         }
@@ -118,6 +128,44 @@ async fn a_route_by_graph_is_tried_saved_and_carries_mail() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(place.graph.sent()[0].recipients, ["ann@one.test"]);
+
+    let now = &place.server.run_json(&["route", "show", "office"])["now"];
+    let token = |field: &str| now["token"][field].as_str().unwrap().to_owned();
+    assert!(token("renews") < token("expires") && now["token"].get("failure").is_none(), "{now:#}");
+    let shown = place.server.run(&["route", "show", "office"]);
+    let line = shown.lines().find(|line| line.contains("access token")).unwrap();
+    assert!(line.contains("ends 2") && line.contains("is renewed 2"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_cannot_be_had_and_a_secret_that_ends_are_told_with_what_to_do() {
+    let place = Place::new().await;
+    let tomorrow = jiff::Timestamp::from_millisecond(net::Clock::system().now_ms() + 86_400_000).unwrap();
+    let tomorrow = tomorrow.strftime("%Y-%m-%d").to_string();
+    let more = ["--default", "--secret-expires", &tomorrow];
+    assert_eq!(place.add(MAILBOX, &more).status.code(), Some(0));
+    place.server.run(&["sender", "set", "app", "--allow-from", "app.test"]);
+    let refusal = "AADSTS7000222: The provided client secret keys for app 'an-id' are expired.";
+    *place.refusal.lock() = Some(refusal.into());
+    let mail = json!({ "from": MAILBOX, "to": ["ann@one.test"], "subject": "x", "text": "y" });
+    assert_eq!(place.server.post("/api/v1/messages", &mail, None).await.0, 202);
+    place
+        .server
+        .until("the failure", async || {
+            let now = place.server.get("/api/v1/routes/office/status").await.1;
+            now["token"]["failure"].as_str().map(str::to_owned)
+        })
+        .await;
+    let ending = format!("the client secret of route office expires tomorrow, on {tomorrow}");
+    let shown = place.server.run(&["route", "show", "office"]);
+    for part in ["the last renewal failed", "AADSTS7000222", &ending] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(place.server.run(&["status"]).contains(&format!("T{}", &ending[1..])), "{}", place.server.run(&["status"]));
+    assert!(place.server.output().contains(&ending), "the log says it too: {}", place.server.output());
+    let causes = place.server.run(&["queue", "causes"]);
+    assert!(causes.contains("client secret"), "{causes}");
+    assert!(!shown.contains("s3cret"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -338,7 +338,9 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
     if trouble.is_some() || shared.config.keep_transcripts == Keep::All {
         attempt.transcript = Some(joined(worker.prelude.as_ref(), delivery.transcript));
     }
-    record(worker, &job.claim, Ended { attempt: Some(attempt), outcomes, capture: false }).await;
+    let mut ended = Ended { attempt: Some(attempt), outcomes, capture: false };
+    divert::hasten(&shared, &worker.destination, &worker.route, &job.claim, &mut ended);
+    record(worker, &job.claim, ended).await;
     let rest = (!postponed.is_empty()).then(|| {
         job.claim.recipients = postponed;
         job

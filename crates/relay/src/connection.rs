@@ -312,7 +312,8 @@ fn failed(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, error: Co
             transcript: Some(error.transcript.clone()),
             ..settle::unconnected(&route.name, started_ms, Some(error.stage))
         };
-        let ended = settle::all_failed(shared, &job.claim, attempt, error.stage, &error.failure);
+        let mut ended = settle::all_failed(shared, &job.claim, attempt, error.stage, &error.failure);
+        crate::divert::hasten(shared, destination, route, &job.claim, &mut ended);
         settle::spawn(shared, &job.claim, ended);
     }
     shared.perform(actions);

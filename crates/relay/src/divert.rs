@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use net::client::Delivery;
 use proto::transcript::Failure;
-use store::{Claim, Operation, Selector, State};
+use store::{Claim, Operation, Outcome, Selector, State};
 
 use crate::connection::Worker;
 use crate::dispatch::route_of;
 use crate::failover::{Way, order};
 use crate::route::{Route, RouteKind};
 use crate::schedule::{Job, Sign};
+use crate::settle::Ended;
 use crate::shared::Shared;
 
 /// How often outages are looked at.
@@ -29,22 +30,49 @@ pub(crate) fn fallback(shared: &Shared, destination: &Arc<str>, route: &Route, j
     if way == Way::Probe || way == Way::Own && !spent() {
         return None;
     }
+    let found = stand_in(shared, route, &job.claim, now_ms)?;
+    shared.failover.lock().divert(destination);
+    Some(found)
+}
+
+/// The fallback of a route that takes a message, if one works.
+fn stand_in(shared: &Shared, route: &Route, claim: &Claim, now_ms: i64) -> Option<Arc<Route>> {
+    let after_ms = route.failover_after_ms();
     let directory = shared.directory();
-    let chance = (job.claim.message.id.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
-    let found = order(&route.record.fallback, chance).into_iter().find_map(|name| {
+    let chance = (claim.message.id.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
+    order(&route.record.fallback, chance).into_iter().find_map(|name| {
         let other = directory.route(name).filter(|other| other.name != route.name)?;
         let works = match other.record.kind {
             RouteKind::Smarthost | RouteKind::Graph => {
                 !shared.failover.lock().is_out(&other.name, after_ms, now_ms)
-                    && !is_spent(shared, other, &other.name, job.claim.lane.key.priority, after_ms)
+                    && !is_spent(shared, other, &other.name, claim.lane.key.priority, after_ms)
             }
             RouteKind::Mx => true,
             RouteKind::Capture | RouteKind::Discard => false,
         };
         works.then(|| other.clone())
-    })?;
-    shared.failover.lock().divert(destination);
-    Some(found)
+    })
+}
+
+/// A message that has just found its destination out, as a probe or before that was known, need not wait for its next
+/// attempt where a fallback works. What the destination may have stays with it.
+pub(crate) fn hasten(shared: &Shared, destination: &str, route: &Route, claim: &Claim, ended: &mut Ended) {
+    if claim.lane.key.route != route.name || route.record.fallback.is_empty() {
+        return;
+    }
+    let now_ms = shared.now_ms();
+    if !shared.failover.lock().stays_out(destination, route.failover_after_ms(), now_ms)
+        || stand_in(shared, route, claim, now_ms).is_none()
+    {
+        return;
+    }
+    for (_, outcome) in &mut ended.outcomes {
+        match outcome {
+            Outcome::Deferred { until_ms, cause } if cause.unknown_via.is_none() => *until_ms = now_ms,
+            Outcome::Returned { due_ms } => *due_ms = now_ms,
+            _ => {}
+        }
+    }
 }
 
 /// A quota is used up for longer than the route's patience.

@@ -139,6 +139,11 @@ impl Failover {
         Way::Probe
     }
 
+    /// Whether a destination is out and no probe is due: nothing goes there for now.
+    pub fn stays_out(&self, name: &str, after_ms: i64, now_ms: i64) -> bool {
+        self.is_out(name, after_ms, now_ms) && self.failing.get(name).is_some_and(|health| now_ms < health.probe_ms)
+    }
+
     /// A fallback takes a message.
     pub fn divert(&mut self, name: &str) {
         if let Some(health) = self.failing.get_mut(name) {
@@ -202,7 +207,9 @@ mod tests {
         assert_eq!(failover.way("main", after_ms, 300_999), Way::Own);
         assert!(!failover.gone_out("main", after_ms, 300_999));
         assert!(failover.gone_out("main", after_ms, 301_000) && !failover.gone_out("main", after_ms, 301_001));
+        assert!(!failover.stays_out("main", after_ms, 301_000), "the probe comes first");
         assert_eq!(failover.way("main", after_ms, 301_000), Way::Probe);
+        assert!(failover.stays_out("main", after_ms, 330_999) && !failover.stays_out("main", after_ms, 331_000));
         let mut probes = 0;
         for second in 302..3_902 {
             failover.failed(&name, second * 1_000);

@@ -300,7 +300,8 @@ pub(crate) fn left(shared: &Arc<Shared>, route: &Route) {
 /// Lets a job wait until the next probe. What has waited before only waits on, without a word.
 pub(crate) fn put_off(shared: &Arc<Shared>, job: Job, hold: &Hold) {
     let attempt = settle::unconnected(&job.claim.lane.key.route, shared.now_ms(), Some(Stage::Auth));
-    let ended = waiting(shared, &job, attempt, hold);
+    let mut ended = waiting(shared, &job, attempt, hold);
+    hasten(shared, &job, &mut ended);
     settle::spawn(shared, &job.claim, ended);
 }
 
@@ -308,7 +309,16 @@ pub(crate) fn put_off(shared: &Arc<Shared>, job: Job, hold: &Hold) {
 pub(crate) fn rejected(shared: &Arc<Shared>, job: &Job, attempt: Attempt, hold: &Hold) {
     let mut ended = settle::all_failed(shared, &job.claim, attempt, Stage::Auth, &hold.failure);
     ended.outcomes = ended.outcomes.into_iter().map(|(n, outcome)| (n, until(outcome, hold, job))).collect();
+    hasten(shared, job, &mut ended);
     settle::spawn(shared, &job.claim, ended);
+}
+
+/// Routes with an account have one destination, which has their name.
+fn hasten(shared: &Shared, job: &Job, ended: &mut Ended) {
+    let name = &job.claim.lane.key.route;
+    if let Some(route) = shared.directory().route(name) {
+        crate::divert::hasten(shared, name, route, &job.claim, ended);
+    }
 }
 
 fn waiting(shared: &Shared, job: &Job, attempt: Attempt, hold: &Hold) -> Ended {

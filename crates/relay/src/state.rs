@@ -13,6 +13,7 @@ use crate::run::Relay;
 use crate::schedule::{Account, AccountStatus, DestinationStatus};
 use crate::shared::Shared;
 use crate::transport::sources::is_ours;
+use crate::transport::usual_sources;
 
 /// Destinations and accounts that are shown.
 const SHOWN: usize = 50;
@@ -60,7 +61,11 @@ impl Relay {
         out.truncate(SHOWN);
         let (destinations, accounts) = flow(shared, &route);
         let sources = sources(shared, &route);
-        let of_us = |problem: &&String| sources.iter().any(|source| names(problem, &source.helo, source.address));
+        let helo = route.record.helo.as_deref().unwrap_or(&shared.config.hostname);
+        let of_us = |problem: &&String| {
+            let by_name = route.record.kind == RouteKind::Mx && sources.is_empty() && has_word(problem, helo);
+            by_name || sources.iter().any(|source| names(problem, &source.helo, source.address))
+        };
         let problems = shared.transport_problems.lock().iter().filter(of_us).cloned().collect();
         Some(RouteState { brake, out, destinations, accounts, tls: learnt(shared, &route), problems, sources, route })
     }
@@ -91,16 +96,20 @@ fn sources(shared: &Shared, route: &Route) -> Vec<SourceState> {
         ours: is_ours(address),
     };
     let pool = route.record.sources.iter().map(|source| state(source.address, source.helo.as_deref()));
-    pool.chain(route.record.source_address.map(|address| state(address, None))).collect()
+    let own: Vec<_> = pool.chain(route.record.source_address.map(|address| state(address, None))).collect();
+    match own.is_empty() && route.record.kind == RouteKind::Mx {
+        true => usual_sources().into_iter().map(|address| state(address, None)).collect(),
+        false => own,
+    }
 }
 
-/// Whether a sentence is about an address or a name: as a whole word.
+/// Whether a sentence is about an address or a name.
 fn names(problem: &str, helo: &str, address: IpAddr) -> bool {
-    let address = address.to_string();
-    problem.split([' ', ',']).any(|word| {
-        let word = word.trim_end_matches(['.', ':']);
-        word == address || word == helo
-    })
+    has_word(problem, helo) || has_word(problem, &address.to_string())
+}
+
+fn has_word(problem: &str, wanted: &str) -> bool {
+    problem.split([' ', ',']).any(|word| word.trim_end_matches(['.', ':']) == wanted)
 }
 
 fn learnt(shared: &Shared, route: &Route) -> Vec<Learnt> {

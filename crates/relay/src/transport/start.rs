@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use net::lookup::{Data, Kind, Outcome};
 use net::{Proof, Resolver};
@@ -12,8 +13,11 @@ use proto::policy::dns::reverse_name;
 use proto::transcript::Failure;
 
 use super::sources::is_ours;
-use crate::route::RouteKind;
+use crate::route::{Route, RouteKind};
 use crate::shared::Shared;
+
+/// How soon it is looked again, while something is wrong and while nothing is: records are mended, and get lost.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(900), Duration::from_secs(86_400));
 
 /// What receivers can see of us.
 #[derive(Debug, Default, PartialEq)]
@@ -27,18 +31,18 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(shared: &Shared) -> Self {
+    /// `usual`: what this machine sends from where a route says nothing.
+    fn of<'a>(routes: impl Iterator<Item = &'a Arc<Route>>, hostname: &str, usual: impl Fn() -> Vec<IpAddr>) -> Self {
         let mut seen = Self::default();
-        let directory = shared.directory();
-        for route in directory.routes().filter(|route| route.record.kind == RouteKind::Mx) {
+        for route in routes.filter(|route| route.record.kind == RouteKind::Mx) {
             seen.proof |= route.wanted().dane;
-            let helo = route.record.helo.as_deref().unwrap_or(&shared.config.hostname);
+            let helo = route.record.helo.as_deref().unwrap_or(hostname);
             let pool =
                 route.record.sources.iter().map(|source| (source.address, source.helo.as_deref().unwrap_or(helo)));
             let single = route.record.source_address.map(|address| (address, helo));
             let mut addresses: Vec<(IpAddr, &str)> = pool.chain(single).collect();
             if addresses.is_empty() {
-                addresses = usual_sources().into_iter().map(|address| (address, helo)).collect();
+                addresses = usual().into_iter().map(|address| (address, helo)).collect();
                 seen.names.insert(helo.to_owned());
             }
             for (address, name) in addresses {
@@ -62,11 +66,11 @@ pub fn usual_sources() -> Vec<IpAddr> {
     ways.into_iter().filter_map(source).filter(|address| net::address::is_public(*address)).collect()
 }
 
-/// Looks at the start, and again when the settings say something else; tells the log and the status.
+/// Looks at the start, again when the settings say something else, and now and then; tells the log and the status.
 pub(crate) async fn look(shared: Arc<Shared>) {
     let mut known = None;
     loop {
-        let seen = Seen::of(&shared);
+        let seen = Seen::of(shared.directory().routes(), &shared.config.hostname, usual_sources);
         if known.as_ref() != Some(&seen) {
             let problems = tokio::select! {
                 problems = problems(&shared, &seen) => problems,
@@ -79,8 +83,10 @@ pub(crate) async fn look(shared: Arc<Shared>) {
             *told = problems;
             known = Some(seen);
         }
+        let again = if shared.transport_problems.lock().is_empty() { AGAIN.1 } else { AGAIN.0 };
         tokio::select! {
             () = shared.settings_changed.notified() => {}
+            () = tokio::time::sleep(again) => known = None,
             () = shared.stopping.cancelled() => return,
         }
     }
@@ -127,6 +133,11 @@ async fn address_problem(resolver: &Resolver, address: IpAddr, helo: &str) -> Op
     if !net::address::is_public(address) {
         return None;
     }
+    reverse_problem(resolver, address, helo).await
+}
+
+/// What is wrong with the names of a public address (FCrDNS).
+async fn reverse_problem(resolver: &Resolver, address: IpAddr, helo: &str) -> Option<String> {
     let answer = resolver.query(&reverse_name(address), Kind::Ptr).await;
     let names: Vec<String> = answer
         .records
@@ -162,3 +173,7 @@ async fn proof_problem(validating: Option<&Resolver>) -> Option<String> {
             .into()
     })
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

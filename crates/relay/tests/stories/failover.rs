@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use store::{Browse, EventKind, State};
-use testkit::{Act, Rule, Sink, Stage};
+use testkit::{Act, Rule, Sink, SinkOptions, Stage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -216,6 +216,32 @@ async fn the_use_of_a_fallback_is_an_event_and_a_figure_and_ends_by_itself() {
     assert_eq!((told as u64, spare.count()), (rig.relay.status().by_fallback, rig.relay.status().by_fallback));
     assert_eq!(main.count() + spare.count(), 21);
     drop(rig.stop().await);
+}
+
+#[tokio::test]
+async fn a_message_that_probed_in_vain_goes_by_the_fallback_at_once_also_when_it_is_the_only_one() {
+    let unreachable = Sink::start().await;
+    unreachable.add(Rule::at(Stage::Connect, Act::Drop));
+    let users = vec![("u".to_owned(), "right".to_owned())];
+    let locked = Sink::with(SinkOptions { users, ..SinkOptions::default() }).await;
+    let account = json!({"username": "u", "auth_without_tls": true});
+    for (main, more) in [(unreachable, json!({})), (locked, account)] {
+        let spare = Sink::start().await;
+        // Its own next attempt comes in an hour.
+        let route = with(out(main.port(), more), json!({"retry_s": [3600], "failover_after_s": 1}));
+        let setup =
+            Setup::bare().route("spare", smarthost(&spare)).rule("default", json!({"order": 1, "route": "out"}));
+        let setup = match route.get("username").is_some() {
+            true => setup.secret_route(route, "wrong"),
+            false => setup.route("out", route),
+        };
+        let rig = setup.start().await;
+        let id = rig.send(&["only@x.test"]).await;
+        rig.becomes(id, &["delivered"]).await;
+        assert_eq!((main.count(), spare.count()), (0, 1));
+        assert!(main.connections() <= 3, "{} connections", main.connections());
+        drop(rig.stop().await);
+    }
 }
 
 #[tokio::test]
