@@ -10,7 +10,7 @@ use store::{Claim, Operation, Outcome, Selector, State};
 
 use crate::connection::Worker;
 use crate::dispatch::route_of;
-use crate::failover::{Way, order};
+use crate::failover::{BY_FALLBACK, Way, order};
 use crate::route::{Route, RouteKind};
 use crate::schedule::{Job, Sign};
 use crate::settle::Ended;
@@ -105,7 +105,7 @@ pub(crate) fn heed(worker: &Worker, claim: &Claim, delivery: &Delivery) {
 /// What the event of a delivery by a fallback says.
 pub(crate) fn words(worker: &Worker, claim: &Claim) -> Option<String> {
     let own = &claim.lane.key.route;
-    (*own != worker.route.name).then(|| format!("by the fallback route {} instead of {own}", worker.route.name))
+    (*own != worker.route.name).then(|| format!("{BY_FALLBACK}{} instead of {own}", worker.route.name))
 }
 
 /// Schedules anew what waits for a destination.

@@ -14,6 +14,9 @@ pub const DEFAULT_AFTER_S: u32 = 300;
 /// First and longest pause between two probes, milliseconds.
 const PROBE_MS: (i64, i64) = (30_000, 600_000);
 
+/// What the word about a delivery by a fallback begins with; the route's name follows.
+pub const BY_FALLBACK: &str = "by the fallback route ";
+
 /// Destinations that are remembered.
 const REMEMBERED: usize = 10_000;
 

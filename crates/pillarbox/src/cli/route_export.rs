@@ -267,7 +267,7 @@ fn care(out: &mut String, route: &RouteOut, document: &Exported) {
         let _ = writeln!(
             out,
             "\n## Changing the password\n\nThe settings were last changed on {}; the password is as old as that or older. A new one is \
-             tried before it counts, and if it does not work the old one stays:\n\n    pillarbox route set {name} --password-from prompt",
+             tried before it counts, and the old one stays until the new one has carried mail:\n\n    pillarbox route rotate {name} --password-from prompt",
             cell(&short_time(&route.updated))
         );
     }

@@ -1,6 +1,7 @@
 //! Failures, states and events in words for people. Facts only: what they mean and what to do is not said here.
 
 use proto::transcript::{CertificateProblem, Failure, Stage};
+use relay::failover::BY_FALLBACK;
 use store::{EventKind, RecipientView, State};
 
 /// A failure in one line.
@@ -114,7 +115,10 @@ pub fn meaning(recipient: &RecipientView) -> String {
         State::Waiting if recipient.attempts == 0 => "waiting for the first attempt".into(),
         State::Waiting => format!("waiting after {} attempts", recipient.attempts),
         State::Leased => "being delivered".into(),
-        State::Delivered => format!("accepted by {}", recipient.lane.route),
+        State::Delivered => match recipient.why.as_deref().filter(|why| why.starts_with(BY_FALLBACK)) {
+            Some(why) => format!("accepted, {why}"),
+            None => format!("accepted by {}", recipient.lane.route),
+        },
         State::Held => recipient.why.clone().map_or("held".into(), |why| format!("held: {why}")),
         // The reason begins with the word for it: `suppressed: …`, `stream off: …`, `opted out: …`.
         State::Suppressed => recipient.why.clone().unwrap_or_else(|| "suppressed".into()),

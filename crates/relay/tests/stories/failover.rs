@@ -237,7 +237,8 @@ async fn a_message_that_probed_in_vain_goes_by_the_fallback_at_once_also_when_it
         };
         let rig = setup.start().await;
         let id = rig.send(&["only@x.test"]).await;
-        rig.becomes(id, &["delivered"]).await;
+        let views = rig.becomes(id, &["delivered"]).await;
+        assert_eq!(views[0].why.as_deref(), Some("by the fallback route spare instead of out"));
         assert_eq!((main.count(), spare.count()), (0, 1));
         assert!(main.connections() <= 3, "{} connections", main.connections());
         drop(rig.stop().await);

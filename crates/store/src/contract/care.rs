@@ -146,6 +146,7 @@ fn returned(scene: &mut Scene) {
     scene.settle(noted, 0, Outcome::Noted { why: "by another route".into() });
     scene.settle(told, 0, Outcome::Relayed { why: "relayed".into() });
     scene.settle(bad, 0, Outcome::Failed { cause: refused() });
+    assert_eq!(scene.view(noted, 0).why.as_deref(), Some("by another route"), "the word stays with the recipient");
     for gone in [good, noted] {
         assert!(matches!(scene.store.content(gone).wait(), Err(StoreError::NotFound)));
     }

@@ -197,7 +197,7 @@ impl Work<'_> {
             Outcome::Relayed { why } | Outcome::Noted { why } => (
                 EventKind::Delivered,
                 Self::why_detail(why)?,
-                Next { state: Some(State::Delivered), ..Next::default() },
+                Next { state: Some(State::Delivered), why: Some(why.clone()), ..Next::default() },
             ),
             Outcome::Deferred { until_ms, cause } => (
                 EventKind::Deferred,
