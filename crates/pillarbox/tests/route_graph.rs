@@ -162,7 +162,6 @@ async fn a_token_that_cannot_be_had_and_a_secret_that_ends_are_told_with_what_to
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert!(place.server.run(&["status"]).contains(&format!("T{}", &ending[1..])), "{}", place.server.run(&["status"]));
-    assert!(place.server.output().contains(&ending), "the log says it too: {}", place.server.output());
     let causes = place.server.run(&["queue", "causes"]);
     assert!(causes.contains("client secret"), "{causes}");
     assert!(!shown.contains("s3cret"), "{shown}");

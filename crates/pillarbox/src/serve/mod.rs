@@ -255,7 +255,8 @@ fn serve_http(
 
 /// Warns in the log when a route's client secret or certificate comes near its end, and again as it comes nearer.
 async fn watch_credentials(relay: Arc<Relay>, clock: Clock, closing: CancellationToken) {
-    const EVERY: Duration = Duration::from_secs(3_600);
+    // Also soon after a route was made or changed.
+    const EVERY: Duration = Duration::from_secs(60);
     let mut told: std::collections::HashMap<(String, String, String), usize> = std::collections::HashMap::new();
     loop {
         let routes = relay.routes();

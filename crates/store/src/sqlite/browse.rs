@@ -88,7 +88,7 @@ fn read_view(row: &Row<'_>) -> Result<RecipientView, Fault> {
         attempts: row.get(4)?,
         lane,
         why: match state {
-            State::Held | State::Suppressed | State::Bounced | State::Complained => row.get(5)?,
+            State::Held | State::Suppressed | State::Delivered | State::Bounced | State::Complained => row.get(5)?,
             _ => None,
         },
         cause: encode::read_cause(cause.as_deref())?,
