@@ -1,3 +1,5 @@
+//! Which failures are learned from, and what of them is believed.
+
 use explain::SampleWhat;
 use proto::transcript::Failure;
 
