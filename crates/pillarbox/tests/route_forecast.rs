@@ -7,7 +7,8 @@ mod common;
 use common::Server;
 use serde_json::{Value, json};
 use testkit::Zones;
-use testkit::sink::{Rule, Sink, SinkOptions, Stage, Tls};
+use testkit::sink::Sink;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 /// A server whose mail goes by a route `out` that takes three messages an hour, and twelve messages in it.
 async fn slow_route() -> (Server, Sink) {
@@ -145,24 +146,52 @@ async fn a_domain_that_receivers_will_not_believe_is_told_before_its_first_messa
     server.until("the end of the warning", async || silent(&server.get("/api/v1/status").await.1).then_some(())).await;
 }
 
+/// A server that says TLS may begin, and then knows nothing of it; gives its port.
+async fn without_tls() -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (read, mut write) = socket.split();
+                let mut lines = BufReader::new(read).lines();
+                write.write_all(b"220 mx.test\r\n").await.unwrap();
+                let mut content = false;
+                while let Ok(Some(line)) = lines.next_line().await {
+                    let answer: &[u8] = match line.split(' ').next().unwrap_or_default() {
+                        "." => b"250 2.0.0 taken\r\n",
+                        _ if content => continue,
+                        "EHLO" => b"250-mx.test\r\n250 STARTTLS\r\n",
+                        "STARTTLS" => b"220 2.0.0 go ahead\r\n",
+                        "DATA" => b"354 go on\r\n",
+                        _ => b"250 2.0.0 fine\r\n",
+                    };
+                    content = answer.starts_with(b"354");
+                    if write.write_all(answer).await.is_err() || line == "STARTTLS" {
+                        // The handshake comes, and is no line.
+                        let _ = lines.get_mut().fill_buf().await;
+                        let _ = write.write_all(b"500 5.5.1 what is that\r\n").await;
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_addresses_and_names_and_servers_whose_tls_is_broken_are_shown() {
     let zones = Zones::start().await;
     zones.loopback("one.relay.test").mx("x.test", 10, "mx.test").loopback("mx.test");
     let server = Server::with(&format!("[dns]\nservers = [\"{}\"]\n", zones.address()));
     server.run(&["sender", "set", "app", "--admin"]);
-    // It says that TLS may begin and then knows nothing of it.
-    let rules = vec![Rule::reply(Stage::StartTls, "220 2.0.0 go ahead")];
-    let tls = Tls::StartTls(server.ca.issue(&["mx.test"]));
-    let sink = Sink::with(SinkOptions { tls, rules, ..SinkOptions::default() }).await;
-    let port = sink.port().to_string();
+    let port = without_tls().await.to_string();
     let pool = ["--source", "127.0.0.1=one.relay.test", "--source", "192.0.2.9=two.relay.test"];
     let add = ["route", "add", "pool", "--mx", "--port", &port, "--allow-private", "--default"];
     server.run(&[&add[..], &pool].concat());
     let mail = json!({ "from": "app@shop.test", "to": ["r@x.test"], "subject": "x", "text": "y" });
     assert_eq!(server.post("/api/v1/messages", &mail, None).await.0, 202);
-    server.until("the delivery", async || (sink.count() == 1).then_some(())).await;
-
     let state = async |name: &str| server.get(&format!("/api/v1/routes/{name}/status")).await.1;
     let warned = async |name: &'static str, count: usize| {
         server
@@ -172,6 +201,7 @@ async fn our_addresses_and_names_and_servers_whose_tls_is_broken_are_shown() {
             .await;
         server.run(&["route", "show", name])
     };
+    server.until("the handshakes", async || state("pool").await["tls"][0].is_object().then_some(())).await;
     let shown = warned("pool", 2).await;
     for part in [
         "127.0.0.1 says one.relay.test in EHLO",
