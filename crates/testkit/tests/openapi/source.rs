@@ -111,8 +111,9 @@ impl Sources {
             None => path.to_owned(),
         };
         let name = full.rsplit("::").next().unwrap_or(&full).to_owned();
-        // A name of another crate is that crate's, also where a macro makes it and it is not seen here.
-        let owner = full.split("::").next().filter(|_| full.contains("::")).filter(|first| CRATES.contains(first));
+        // A name is that of the crate it is imported from, also where a macro makes it and it is not seen here.
+        let first = full.split("::").next().filter(|_| full.contains("::")).unwrap_or_default();
+        let owner = if CRATES.contains(&first) { Some(first) } else { file.split('/').nth(1) };
         let of_owner = |one: &&Type| owner.is_none_or(|owner| one.file.split('/').nth(1) == Some(owner));
         let all: Vec<&Type> = self.types.get(&name)?.iter().filter(of_owner).collect();
         let score = |one: &Type| -> usize {
