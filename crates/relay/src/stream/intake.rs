@@ -56,7 +56,7 @@ pub(crate) fn about(message: &Message, window_s: u64, scan: &HeaderScan, submiss
         hash.update(&(part.len() as u32).to_le_bytes()).update(part.as_bytes());
     }
     let content = &submission.content;
-    let header = || scan.get(content, DIGEST_HEADER).map(|value| decode_header_value(value));
+    let header = || scan.get(content, DIGEST_HEADER).map(decode_header_value);
     match submission.digest_key.clone().or_else(header) {
         Some(key) => hash.update(b"key").update(key.trim().as_bytes()),
         None => {

@@ -13,6 +13,9 @@ use super::work::{MessageRow, Work};
 use crate::StoreError;
 use crate::model::*;
 
+/// The event before, the kind, and from which to which recipient.
+type EventSpan = (Option<i64>, u8, Option<u32>, Option<u32>);
+
 /// Why collected mail is held.
 pub(super) const FOLDED: &str = "digest: collected with equal mail, told of at the end of the window";
 
@@ -175,7 +178,7 @@ impl Work<'_> {
         let mut spans = Vec::new();
         let mut next = Some(row.last_event);
         while let Some(seq) = next {
-            let found: Option<(Option<i64>, u8, Option<u32>, Option<u32>)> = self
+            let found: Option<EventSpan> = self
                 .connection
                 .prepare_cached("SELECT prev, kind, n, upto FROM event WHERE seq = ?1")?
                 .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))

@@ -24,6 +24,9 @@ pub(super) struct LeasedLane {
     pub(super) count: i64,
 }
 
+/// Hour and time up to where retention has looked, by what it looks for and of which streams.
+type Looked = HashMap<(&'static str, String), (i64, i64)>;
+
 #[derive(Default)]
 struct Pins {
     holders: usize,
@@ -50,7 +53,7 @@ pub(super) struct Shared {
     pins: Mutex<Pins>,
     jobs: AtomicUsize,
     /// Up to where retention has looked and in which hour, by what it looks for.
-    pub(super) looked: Mutex<HashMap<(&'static str, String), (i64, i64)>>,
+    pub(super) looked: Mutex<Looked>,
 }
 
 impl Shared {
