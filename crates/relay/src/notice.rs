@@ -161,6 +161,8 @@ fn is_wanted(kind: EventKind, message: &Message, parameters: &RcptParameters) ->
         (Some(DeliveryNotify::On { failure, .. }), EventKind::Failed | EventKind::Expired | EventKind::Bounced) => {
             failure
         }
+        // Who sends to a list may have many on it: told only where that was asked for.
+        (Some(DeliveryNotify::On { failure, .. }), EventKind::Suppressed) => failure,
         (Some(DeliveryNotify::On { success, .. }), EventKind::Delivered) => success,
         (Some(DeliveryNotify::On { delay, .. }), EventKind::Deferred) => delay,
         _ => false,
@@ -207,6 +209,9 @@ impl End<'_> {
         if self.event.kind == EventKind::Expired {
             return EnhancedCode(5, 4, 7);
         }
+        if self.event.kind == EventKind::Suppressed {
+            return EnhancedCode(5, 7, 1);
+        }
         match self.cause().map(|cause| &cause.failure) {
             Some(Failure::Refused(reply)) => match reply.enhanced() {
                 Some(code) if code.0 == class => code,
@@ -241,6 +246,9 @@ impl End<'_> {
         let diagnostic = match self.cause().map(|cause| &cause.failure) {
             Some(Failure::Refused(reply)) => Some(format!("smtp; {reply}")),
             Some(_) => why.map(|why| format!("x-pillarbox; {}", why.title)),
+            None if self.event.kind == EventKind::Suppressed => {
+                self.event.detail.why.as_deref().map(|why| format!("x-pillarbox; {why}"))
+            }
             None => attempt.and_then(|attempt| attempt.reply.as_ref()).map(|reply| format!("smtp; {reply}")),
         };
         Reported {
@@ -396,6 +404,10 @@ fn words(
             if let Some(fix) = why.fixes.first() {
                 text.push_str(&format!("    What to do first: {}\n", fix.text));
             }
+        }
+        let ours = recipient.diagnostic.as_deref().and_then(|said| said.strip_prefix("x-pillarbox; "));
+        if let Some(ours) = ours.filter(|_| why.is_none()) {
+            text.push_str(&format!("    Not sent here: {}\n", escape(ours.as_bytes(), 800)));
         }
         if let Some(said) = recipient.diagnostic.as_deref().and_then(|said| said.strip_prefix("smtp; ")) {
             text.push_str(&format!("    The other side said: {}\n", escape(said.as_bytes(), 800)));

@@ -125,8 +125,8 @@ pub trait Browse: Send + Sync {
     fn events(&self, id: MessageId, limit: u32) -> Pending<Vec<Event>>;
     /// Events after a cursor, oldest first.
     fn events_after(&self, seq: i64, limit: u32) -> Pending<Vec<Event>>;
-    /// Events after a cursor that somebody may have to be told of, oldest first: `Deferred`, `Failed`, `Expired`, `Bounced`, and
-    /// `Delivered` with a word. Looks at a bounded number of events; says how far it came.
+    /// Events after a cursor that somebody may have to be told of, oldest first: `Deferred`, `Failed`, `Expired`, `Bounced`,
+    /// `Suppressed`, and `Delivered` with a word. Looks at a bounded number of events; says how far it came.
     fn notable_after(&self, seq: i64, limit: u32) -> Pending<Notable>;
     /// Events of these kinds after a cursor, oldest first. Looks at a bounded number of events; says how far it came.
     fn events_of(&self, seq: i64, kinds: Vec<EventKind>, limit: u32) -> Pending<Notable>;

@@ -288,6 +288,33 @@ mod tests {
     }
 
     #[test]
+    fn thresholds_and_rates_say_what_they_mean_or_are_off() {
+        let threshold = |text: &str| understand(Shape::Threshold, &Typed::Text(text.into()));
+        let wanted = Threshold { need: 2, within_days: 30, keep_days: Some(180) };
+        assert_eq!(threshold("2 in 30d, for 180d"), Ok(Value::Threshold(Some(wanted))));
+        let wanted = Threshold { need: 1, within_days: 1, keep_days: None };
+        assert_eq!(threshold("1 in 1d, for ever"), Ok(Value::Threshold(Some(wanted))));
+        assert_eq!(threshold("off"), Ok(Value::Threshold(None)));
+        for text in [
+            "",
+            "2 in 30d",
+            "0 in 30d, for 1d",
+            "31 in 30d, for 1d",
+            "2 in 91d, for 1d",
+            "2 in 36h, for 1d",
+            "2 in 30d, for 0d",
+        ] {
+            assert!(threshold(text).is_err(), "{text}");
+        }
+        let rates = |text: &str| understand(Shape::Rates, &Typed::Text(text.into()));
+        assert_eq!(rates("0.1%, 0.5%"), Ok(Value::Rates(Some((1_000, 5_000)))));
+        assert_eq!(rates("off"), Ok(Value::Rates(None)));
+        for text in ["2%", "5%, 2%", "0%, 2%", "2, 5", "2%, 101%", "x%, y%"] {
+            assert!(rates(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn sizes_know_both_families_of_units() {
         for (text, octets) in
             [("4096", 4096), ("25 MiB", 25 << 20), ("64k", 65_536), ("1GB", 1_000_000_000), ("2 gib", 2 << 30)]

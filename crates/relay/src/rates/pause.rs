@@ -5,9 +5,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-use store::settings::{Kind, SecretChange};
+use serde_json::Value;
+use store::settings::Kind;
 use store::{Store, StoreError};
+
+use crate::stream::{Paused, hold};
 
 /// Streams that are paused, by whomever.
 pub(crate) async fn paused(store: &dyn Store) -> Result<HashSet<Arc<str>>, StoreError> {
@@ -18,16 +20,6 @@ pub(crate) async fn paused(store: &dyn Store) -> Result<HashSet<Arc<str>>, Store
 
 /// Pauses a stream; false if it is paused already.
 pub(crate) async fn pause(store: &dyn Store, stream: &str, why: &str, now_ms: i64) -> Result<bool, StoreError> {
-    let documents = store.documents(Kind::Stream).await?;
-    let known = documents.into_iter().find(|document| document.name == stream);
-    let mut body = known.map_or_else(|| json!({}), |document| document.body);
-    if body.get("paused").is_some_and(Value::is_object) {
-        return Ok(false);
-    }
-    let Some(fields) = body.as_object_mut() else {
-        return Err(StoreError::Invalid(format!("the document of stream {stream} is no object")));
-    };
-    fields.insert("paused".into(), json!({ "since_ms": now_ms, "why": why }));
-    store.put_document(Kind::Stream, stream.to_owned(), body, SecretChange::Keep, now_ms).await?;
-    Ok(true)
+    let paused = Paused { since_ms: now_ms, why: why.to_owned() };
+    hold::set(store, stream, Some(paused), now_ms).await
 }

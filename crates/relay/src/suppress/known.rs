@@ -35,11 +35,18 @@ impl Hasher for AsItIs {
 
 type Hashes = HashSet<u64, BuildHasherDefault<AsItIs>>;
 
+#[derive(Default)]
+struct Content {
+    hashes: Hashes,
+    /// What was inserted while the set is filled anew.
+    late: Option<Vec<u64>>,
+}
+
 /// The set. Until it was filled it knows nothing, and every address is a "perhaps".
 #[derive(Default)]
 pub(crate) struct Known {
     hash: RandomState,
-    hashes: RwLock<Hashes>,
+    content: RwLock<Content>,
     filled: AtomicBool,
     len: AtomicUsize,
 }
@@ -57,7 +64,7 @@ impl Known {
             return true;
         }
         // The commonest case: nothing is in it.
-        self.len.load(Ordering::Relaxed) > 0 && self.hashes.read().contains(&self.hash_of(address))
+        self.len.load(Ordering::Relaxed) > 0 && self.content.read().hashes.contains(&self.hash_of(address))
     }
 
     fn hash_of(&self, address: &Address) -> u64 {
@@ -74,28 +81,32 @@ impl Known {
 
     pub(crate) fn insert(&self, address: &Address) {
         let hash = self.hash_of(address);
-        let mut hashes = self.hashes.write();
-        hashes.insert(hash);
-        self.len.store(hashes.len(), Ordering::Relaxed);
+        let mut content = self.content.write();
+        content.hashes.insert(hash);
+        if let Some(late) = &mut content.late {
+            late.push(hash);
+        }
+        self.len.store(content.hashes.len(), Ordering::Relaxed);
     }
 
     pub(crate) fn remove(&self, address: &Address) {
         let hash = self.hash_of(address);
-        let mut hashes = self.hashes.write();
-        hashes.remove(&hash);
-        self.len.store(hashes.len(), Ordering::Relaxed);
+        let mut content = self.content.write();
+        content.hashes.remove(&hash);
+        self.len.store(content.hashes.len(), Ordering::Relaxed);
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Fills the set anew, page by page of keys. What was in it stays until the new one is complete; what was inserted
-    /// meanwhile has to be inserted again.
+    /// Fills the set anew, page by page of keys. What was in it stays until the new one is complete, and so does what is
+    /// inserted meanwhile.
     pub(crate) async fn fill(
         &self,
         page: impl Fn(Option<String>, u32) -> store::Pending<Vec<String>>,
     ) -> Result<(), StoreError> {
+        self.content.write().late = Some(Vec::new());
         let mut fresh = Hashes::default();
         let mut after = None;
         loop {
@@ -106,9 +117,10 @@ impl Known {
             }
             after = keys.into_iter().next_back();
         }
-        let mut hashes = self.hashes.write();
+        let mut content = self.content.write();
+        fresh.extend(content.late.take().into_iter().flatten());
         self.len.store(fresh.len(), Ordering::Relaxed);
-        *hashes = fresh;
+        content.hashes = fresh;
         self.filled.store(true, Ordering::Release);
         Ok(())
     }
@@ -136,6 +148,17 @@ mod tests {
         assert!(long.len() > SHORT);
         known.insert(&address(&long));
         assert!(known.may_have(&address(&long.to_lowercase())) && known.len() == 3);
+        // Filled anew, with somebody in a hurry.
+        let hasty = address("hasty@example.net");
+        known
+            .fill(|_, _| {
+                known.insert(&hasty);
+                store::Pending::ready(Ok(keys.clone()))
+            })
+            .await
+            .unwrap();
+        assert!(known.may_have(&hasty) && known.len() == 3 && !known.may_have(&address(&long)));
+        known.insert(&address(&long));
         known.remove(&address(&long));
         assert!(!known.may_have(&address(&long)));
     }

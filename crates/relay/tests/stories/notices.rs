@@ -62,6 +62,34 @@ async fn the_sender_hears_of_the_failed_recipients_only_and_why() {
 }
 
 #[tokio::test]
+async fn who_asks_for_failures_hears_of_suppressed_recipients_and_who_does_not_has_the_event() {
+    let sink = Sink::start().await;
+    let rig = telling(&sink).start().await;
+    let list = ["bob@x.test", "tom@x.test"].map(|to| store::Suppression {
+        address: to.parse().unwrap(),
+        scope: store::SuppressionScope::Global,
+        reason: store::SuppressionReason::Complaint,
+        evidence: store::Evidence::default(),
+        who: "tester".into(),
+        added_ms: rig.now_ms(),
+        expires_ms: None,
+    });
+    rig.relay.suppress(list.to_vec(), store::Existing::Keep).await.unwrap();
+    let id = send(&rig, &format!("MAIL FROM:<{FROM}>"), &["<bob@x.test> NOTIFY=FAILURE", "<tom@x.test>"], MAIL).await;
+    rig.becomes(id, &["suppressed", "suppressed"]).await;
+    let text = told(&sink, 1).await.remove(0).text();
+    for part in [
+        "Final-Recipient: rfc822; bob@x.test\r\nAction: failed\r\nStatus: 5.7.1\r\n",
+        "Diagnostic-Code: x-pillarbox; suppressed: complaint since ",
+        "Not sent here: suppressed: complaint since ",
+        "\r\nSubject: story\r\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("tom@x.test"), "{text}");
+}
+
+#[tokio::test]
 async fn ret_full_returns_the_message_and_envid_and_orcpt_come_back() {
     let sink = Sink::start().await;
     let rig = telling(&sink).start().await;

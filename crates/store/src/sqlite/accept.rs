@@ -130,6 +130,9 @@ impl Work<'_> {
                     self.event(row, at_ms, n, EventKind::Held, AttemptColumn::None, detail.as_deref())?;
                 }
                 Start::Suppressed(why) => {
+                    // A notice returns its header.
+                    let notify = recipient.parameters.notify;
+                    row.returned |= matches!(notify, Some(proto::DeliveryNotify::On { failure: true, .. }));
                     let detail = Self::why_detail(why)?;
                     self.event(row, at_ms, n, EventKind::Suppressed, AttemptColumn::None, detail.as_deref())?;
                 }

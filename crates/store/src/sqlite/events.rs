@@ -131,7 +131,7 @@ pub(super) const LOOK: i64 = 100_000;
 
 /// Events that somebody may have to be told of, and how far was looked.
 pub(super) fn notable_after(connection: &Connection, seq: i64, limit: u32) -> Result<Notable, Fault> {
-    some_after(connection, seq, limit, "kind IN (1, 3, 4, 9) OR (kind = 2 AND detail IS NOT NULL)")
+    some_after(connection, seq, limit, "kind IN (1, 3, 4, 8, 9) OR (kind = 2 AND detail IS NOT NULL)")
 }
 
 /// Events of these kinds, and how far was looked.
