@@ -107,6 +107,7 @@ impl Relay {
         let links = Links::open(&*store, config.public_url.as_deref(), net.clock.now_ms()).await?;
         let shared = Arc::new(Shared::new(config, store, net, run, directory, tls_reports, links));
         usage::restore(&shared, crate::rates::watch::restore(&shared, saved));
+        crate::rates::watch::begin(&shared).await?;
         shared.tasks.spawn(claims(shared.clone()));
         shared.tasks.spawn(ticks(shared.clone()));
         shared.tasks.spawn(settings(shared.clone()));

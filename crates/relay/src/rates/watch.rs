@@ -168,12 +168,15 @@ fn row_name(series: &Series) -> String {
     format!("{PREFIX}{}/{}/{}/{provider}", series.sender, series.stream, series.route)
 }
 
+/// Notes which streams are paused: one that is let go on from now on begins anew.
+pub(crate) async fn begin(shared: &Shared) -> Result<(), StoreError> {
+    let paused = pause::paused(&*shared.store).await?;
+    shared.rates.lock().paused = paused;
+    Ok(())
+}
+
 /// Looks at the rates until the relay stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    // A stream that is let go on from now on begins anew.
-    if let Ok(paused) = pause::paused(&*shared.store).await {
-        shared.rates.lock().paused = paused;
-    }
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
