@@ -216,6 +216,21 @@ async fn a_csv_file_is_sent_and_its_bad_lines_are_named() {
 }
 
 #[tokio::test]
+async fn a_suppressed_recipient_is_a_row_that_says_so() {
+    let server = Server::start();
+    let sink = Sink::with(SinkOptions::default()).await;
+    server.route_to(sink.port());
+    server.run(&["suppression", "add", "u1@d1.test", "--reason", "complaint"]);
+    let id = submit(&server, lines(&header(&json!({})), (0..3).map(row))).await;
+    let batch = becomes(&server, &id, |batch| batch["state"] == "finished").await;
+    assert_eq!(batch["rows"], json!({"delivered": 2, "suppressed": 1}));
+    let (_, rows) = server.get(&format!("/api/v1/batches/{id}/rows?state=suppressed")).await;
+    assert_eq!(rows["items"][0]["email"], "u1@d1.test");
+    assert!(rows["items"][0]["reason"].as_str().unwrap().contains("complaint"), "{rows}");
+    assert!(rows["items"][0]["message"].is_string());
+}
+
+#[tokio::test]
 async fn a_test_sends_nothing_and_shows_what_it_would_have_sent() {
     let server = Server::start();
     let sink = Sink::with(SinkOptions::default()).await;

@@ -18,6 +18,9 @@ pub const MAX_OCTETS: u64 = 256 << 20;
 /// Bad rows that are named; the others are counted.
 pub const MAX_NAMED: usize = 1_000;
 
+/// Most characters of what is said about a bad row.
+const MAX_WORDS: usize = 200;
+
 /// What is wrong with a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowFault {
@@ -28,8 +31,12 @@ pub struct RowFault {
 }
 
 impl RowFault {
-    /// From its parts.
+    /// From its parts. Both may quote the row, so they are cut: there may be many of them.
     pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { field: field.into(), detail: detail.into() }
+        let cut = |text: String| match text.char_indices().nth(MAX_WORDS) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
+        };
+        Self { field: cut(field.into()), detail: cut(detail.into()) }
     }
 }
