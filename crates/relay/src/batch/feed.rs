@@ -309,7 +309,8 @@ impl Feeding {
         if done == 0 || wait_ms > 0 {
             self.not_before_ms = now_ms + wait_ms.max(SOON_MS);
         }
-        if note != self.note {
+        // At a stop the door is shut: that is no news of the batch.
+        if note != self.note && !shared.is_stopping() {
             shared.store.change_batch(id, BatchChange::Note(note.clone()), now_ms).await?;
             self.note = note;
         }
