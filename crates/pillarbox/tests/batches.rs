@@ -1,5 +1,7 @@
 //! Batches over HTTP: whole or not at all, every bad row named, each row one message, and a kill at any moment.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::collections::HashMap;

@@ -195,7 +195,7 @@ struct Checker {
 struct Checked {
     rows: Vec<(u32, NewRow)>,
     bad: Vec<RowError>,
-    bad_in_all: u64,
+    bad_in_all: u32,
     shown: Vec<Data>,
 }
 
@@ -245,7 +245,7 @@ struct Upload {
     begun: bool,
     rows: u32,
     bad: Vec<RowError>,
-    bad_in_all: u64,
+    bad_in_all: u32,
     /// Hashes of addresses with their lines, where each may be there once.
     seen: Option<HashMap<u64, u32>>,
     shown: Vec<Data>,

@@ -256,7 +256,7 @@ fn front_matter(source: &str) -> Result<(Map<String, Value>, &str), Fault> {
 /// Names the rows that are wrong by their lines in the file.
 fn bad_rows(global: &Global, mut problem: Problem, reading: &Reading) -> Result<(), Fault> {
     let lines = reading.lines.lock();
-    for row in &mut problem.rows {
+    for row in problem.rows.iter_mut() {
         let at = usize::try_from(row.line).unwrap_or(usize::MAX).saturating_sub(2);
         row.line = lines.get(at).copied().unwrap_or(row.line);
     }
@@ -264,7 +264,7 @@ fn bad_rows(global: &Global, mut problem: Problem, reading: &Reading) -> Result<
         print_json(&problem)?;
         return Err(Fault::Told);
     }
-    let in_all = problem.bad_rows.unwrap_or(problem.rows.len() as u64);
+    let in_all = problem.bad_rows.map_or(problem.rows.len() as u64, |count| u64::from(count.get()));
     let verb = if in_all == 1 { "is" } else { "are" };
     complain(&format!("pillarbox: nothing was accepted: {} {verb} wrong", plural(in_all, "row")));
     for row in problem.rows.iter().take(PRINTED) {

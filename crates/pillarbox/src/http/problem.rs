@@ -1,5 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457): what went wrong, where in the request, and when to come back.
 
+use std::num::NonZeroU32;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,9 +14,9 @@ use store::StoreError;
 pub struct Problem {
     /// What kind of problem, a word of ours; `about:blank` has no meaning beyond the status.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: Box<str>,
     /// The status in words.
-    pub title: String,
+    pub title: Box<str>,
     /// HTTP status.
     pub status: u16,
     /// This very problem, in a sentence.
@@ -23,11 +25,11 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
     /// Rows of a batch that are wrong: the first 1,000.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rows: Vec<RowError>,
+    #[serde(default, skip_serializing_if = "<[RowError]>::is_empty")]
+    pub rows: Box<[RowError]>,
     /// How many there are in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bad_rows: Option<u64>,
+    pub bad_rows: Option<NonZeroU32>,
     /// What a test found, for settings that were not saved because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Box<serde_json::Value>>,
@@ -72,7 +74,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
-            rows: Vec::new(),
+            rows: Box::default(),
             bad_rows: None,
             report: None,
             retry_after: None,
@@ -95,7 +97,7 @@ impl Problem {
         Self::fields(vec![FieldError::new(pointer, detail)])
     }
     /// 422 with the rows of a batch that are wrong, the first of so many.
-    pub fn rows(rows: Vec<RowError>, in_all: u64) -> Self {
+    pub fn rows(rows: Vec<RowError>, in_all: u32) -> Self {
         let first = rows.first().map_or_else(String::new, |row| {
             let field = if row.field.is_empty() { String::new() } else { format!("`{}` ", row.field) };
             format!(": line {}: {field}{}", row.line, row.detail)
@@ -105,8 +107,8 @@ impl Problem {
         let detail = format!("nothing was accepted, {what}{first}");
         Self {
             kind: "bad_rows".into(),
-            rows,
-            bad_rows: Some(in_all),
+            rows: rows.into(),
+            bad_rows: NonZeroU32::new(in_all),
             ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
         }
     }

@@ -3,6 +3,7 @@
 //! It keeps nothing that matters: which rows are done with is marked in the transaction that accepts their message. A row that
 //! cannot become a message now is tried again; one that never can is marked with the reason.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,13 +109,11 @@ async fn round(
             break;
         }
         let id = view.id;
-        if !all.contains_key(&id) {
-            if view.start_ms > shared.now_ms() {
-                continue;
-            }
-            all.insert(id, Feeding::new(view.clone(), shared.now_ms()));
-        }
-        let Some(feeding) = all.get_mut(&id) else { continue };
+        let feeding = match all.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if view.start_ms > shared.now_ms() => continue,
+            Entry::Vacant(place) => place.insert(Feeding::new(view.clone(), shared.now_ms())),
+        };
         feeding.view = view;
         wait_ms = wait_ms.min(feeding.turn(shared, renderer).await?);
     }

@@ -94,7 +94,7 @@ fn invisible_until_whole(scene: &mut Scene) {
     assert_eq!(commit(scene, id, 3).unwrap(), BatchAccepted::Committed);
     let view = scene.store.batch(id).wait().unwrap();
     assert_eq!((view.state, view.total, view.fed, view.spread_ms), (BatchState::Running, 3, 0, Some(HOUR)));
-    assert_eq!(scene.store.batches(Some("app".into()), None, 10).wait().unwrap(), [view.clone()]);
+    assert_eq!(scene.store.batches(Some("app".into()), None, 10).wait().unwrap(), std::slice::from_ref(&view));
     assert!(scene.store.batches(Some("other".into()), None, 10).wait().unwrap().is_empty());
     assert!(scene.store.batches(None, Some(id), 10).wait().unwrap().is_empty());
     assert_eq!(scene.store.running_batches(10).wait().unwrap(), [view]);
