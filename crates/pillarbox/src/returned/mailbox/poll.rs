@@ -246,9 +246,8 @@ async fn idle(link: Link) -> Result<Link, MailboxError> {
     {
         let (word, _stop) = waiting.wait_with_timeout(IDLE);
         // A server that goes on saying that it is there does not keep us from looking.
-        match tokio::time::timeout(IDLE, word).await {
-            Ok(word) => drop(word?),
-            Err(_) => {}
+        if let Ok(word) = tokio::time::timeout(IDLE, word).await {
+            drop(word?);
         }
     }
     tokio::time::sleep(LEAST).await;
