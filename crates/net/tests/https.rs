@@ -125,7 +125,7 @@ async fn an_endless_or_dripping_answer_ends_in_time_and_room() {
             Ok((200, Ending::Broken("a body that did not end in time"))),
         ),
         ("HTTP/1.1 200 OK\r\n", "X".into(), Err(FetchError::Timeout)),
-        ("", "HTTP/1.1 ".repeat(1), Err(FetchError::Timeout)),
+        ("", "HTTP/1.1 ".into(), Err(FetchError::Timeout)),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
