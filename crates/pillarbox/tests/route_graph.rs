@@ -144,7 +144,7 @@ async fn a_token_that_cannot_be_had_and_a_secret_that_ends_are_told_with_what_to
     let tomorrow = tomorrow.strftime("%Y-%m-%d").to_string();
     let more = ["--default", "--secret-expires", &tomorrow];
     assert_eq!(place.add(MAILBOX, &more).status.code(), Some(0));
-    place.server.run(&["sender", "set", "app", "--allow-from", "app.test"]);
+    place.server.run(&["sender", "set", "app", "--admin", "--allow-from", "app.test"]);
     let refusal = "AADSTS7000222: The provided client secret keys for app 'an-id' are expired.";
     *place.refusal.lock() = Some(refusal.into());
     let mail = json!({ "from": MAILBOX, "to": ["ann@one.test"], "subject": "x", "text": "y" });
