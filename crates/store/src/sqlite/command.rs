@@ -164,6 +164,11 @@ pub(super) struct Moved {
     pub(super) to: Option<Place>,
 }
 
+/// Suppressions to add, and when.
+pub(super) type SuppressJob = Job<(Vec<Suppression>, Existing, i64), SuppressCount>;
+/// Failures that count against addresses, and when they are told.
+pub(super) type StrikeJob = Job<(Vec<Strike>, i64), Vec<Struck>>;
+
 /// What the writer does.
 pub(super) enum Command {
     Accept(Box<Job<AcceptRequest, Accepted>>),
@@ -178,9 +183,9 @@ pub(super) enum Command {
     Quarantine(Job<(MessageId, i64, String), ()>),
     Put(Box<Job<PutRequest, i64>>),
     Delete(Job<(Kind, String), ()>),
-    Suppress(Box<Job<(Vec<Suppression>, Existing, i64), SuppressCount>>),
+    Suppress(Box<SuppressJob>),
     Unsuppress(Box<Job<UnsuppressRequest, u64>>),
-    Strike(Box<Job<(Vec<Strike>, i64), Vec<Struck>>>),
+    Strike(Box<StrikeJob>),
     Report(Box<Job<LaterReport, Reported>>),
     Upkeep(Job<Upkeep, u64>),
     Hook(Box<Job<HookChange, i64>>),
