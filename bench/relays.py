@@ -161,9 +161,10 @@ class Pillarbox(Relay):
     """As it comes, but for limits that one client address would meet here, and a route to the sink."""
 
     name = "pillarbox"
+    executable = None
 
     def configure(self):
-        self.binary = pathlib.Path(os.environ.get("PILLARBOX", REPOSITORY / "target" / "release" / "pillarbox"))
+        self.binary = self.executable or pathlib.Path(os.environ.get("PILLARBOX", REPOSITORY / "target" / "release" / "pillarbox"))
         if not self.binary.exists():
             raise SystemExit(f"bench: {self.binary} is missing: cargo build --release")
         self.config = self.dir / "pillarbox.toml"

@@ -1,5 +1,7 @@
 //! Applications are told by HTTP what became of each recipient: signed, in order, at least once, whatever the endpoint does.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
