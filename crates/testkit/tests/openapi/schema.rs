@@ -101,7 +101,11 @@ impl Schemas<'_> {
 
     /// A type of ours; any other is a string, as addresses and times are.
     fn own(&mut self, file: &str, path: &str, parameters: &[Value], way: Way) -> Value {
-        let Some((found, name)) = self.sources.find(file, path) else { return json!({ "type": "string" }) };
+        let Some((found, name)) = self.sources.find(file, path) else {
+            // An alias has no declaration to read.
+            let last = path.rsplit("::").next().unwrap_or_default();
+            return exceptions::schema(last).unwrap_or_else(|| json!({ "type": "string" }));
+        };
         if let Some(schema) = exceptions::schema(&name) {
             return schema;
         }
