@@ -1,6 +1,8 @@
 //! Next hops get return paths of our own; what comes back to them becomes an event of its message, once, and nothing
 //! else is taken at that door.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::net::SocketAddr;

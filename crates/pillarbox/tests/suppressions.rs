@@ -1,5 +1,7 @@
 //! Suppressions by command line and API: added, asked for, followed, removed with a reason, imported and exported as CSV; rates.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use common::Server;
