@@ -214,6 +214,16 @@ async fn a_connection_that_is_reset_behind_its_opening_is_told_from_a_closed_por
 }
 
 #[tokio::test]
+async fn an_old_program_behind_the_greeting_gets_a_note_and_no_verdict() {
+    let entries =
+        [("", "220 mx.test ESMTP Exim 4.92 Sat, 21 Nov 2026 10:00:00 +0000\r\n"), ("EHLO", "250 mx.test\r\n")];
+    let report = scripted(&entries, |_| {}).await;
+    assert!(signs(&report).contains(&"software_outdated"));
+    assert_eq!(value(&report, "software_outdated", "version"), "4.92");
+    assert_eq!(outcome(&report, Stage::Banner), Outcome::Passed);
+}
+
+#[tokio::test]
 async fn a_device_that_blots_out_greeting_and_starttls_is_noticed() {
     let entries = [
         ("", "220 **********************0*2******\r\n"),

@@ -9,6 +9,7 @@ use proto::transcript::{Failure, Stage};
 use super::peek::{self, Service};
 use super::plan::Tls;
 use super::probe::{Halt, Probe};
+use super::software::{self, Outdated};
 use super::summary;
 
 /// How long a greeting may take before the port is looked at in other ways.
@@ -37,6 +38,11 @@ impl Probe<'_> {
         }
         if is_masked(&text) {
             self.sign(Stage::Banner, "banner_masked", &[("text", &text)]);
+        }
+        if let Some(Outdated { program, version, oldest }) = software::outdated(&text) {
+            let host = self.way.host.clone();
+            let values = [("host", &*host), ("program", program), ("version", &*version), ("oldest", &*oldest)];
+            self.sign(Stage::Banner, "software_outdated", &values);
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ mod report;
 mod run;
 mod secure;
 mod signs;
+mod software;
 mod summary;
 mod tcp;
 

@@ -24,6 +24,7 @@
 /// | `tls_mode_unusual` | banner, tls | host, port, mode, usual | warning: the port works in another mode than its number stands for |
 /// | `not_a_mail_server` | banner | host, port, service, text | problem: HTTP, POP3, IMAP, SSH, FTP, MySQL or LMTP answers |
 /// | `banner_masked` | banner | text | warning: a device has starred out the greeting |
+/// | `software_outdated` | banner | host, program, version, oldest | note: the greeting names a version that its makers no longer mend |
 /// | `slow_banner` | banner | seconds, host | warning: the greeting took five seconds or more |
 /// | `out_of_step` | ehlo | text | problem: the server speaks unasked, so that replies no longer belong to commands |
 /// | `helo_only` | ehlo | host, code | warning: EHLO is refused, HELO works |
@@ -61,6 +62,7 @@ pub const SIGNS: &[&str] = &[
     "tls_mode_unusual",
     "not_a_mail_server",
     "banner_masked",
+    "software_outdated",
     "slow_banner",
     "out_of_step",
     "helo_only",
