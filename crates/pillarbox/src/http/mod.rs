@@ -94,6 +94,8 @@ pub struct App {
     pub logins: Logins,
     /// Whom to tell of events by HTTP.
     pub hooks: crate::webhook::Hooks,
+    /// What is worth telling somebody.
+    pub alerts: crate::alert::Alerts,
 }
 
 /// The handlers' state.

@@ -206,6 +206,7 @@ pub fn app(
         rules_dir: config.rules_dir.clone(),
         checks: http::api::checks::Checks::new(config.clone(), clock.clone()),
         hooks: crate::webhook::Hooks::new(config.clone(), clock.clone()),
+        alerts: crate::alert::Alerts::new(clock.clone()),
         clock,
         domains: domains::of(config),
         hostname: config.hostname.clone(),
