@@ -3,8 +3,11 @@
 //! Forms differ in wording and agree in shape: a line that begins with an address, a label before it, or the commands
 //! and replies of a session. The surest shape that is there decides.
 
+mod phrases;
+
 use memchr::memmem;
 
+use self::phrases::{COPY, HELPERS, LABELS, OTHERS, REASONS};
 use super::codes::{address_at, addresses_in, code_at, codes_in, enhanced_at};
 use super::words::{Line, MAX_DIAGNOSTIC, lines, one_line};
 
@@ -30,173 +33,6 @@ pub(super) enum Sure {
     /// Behind a label, or at the start of a line.
     Named,
 }
-
-/// Lines before which the returned mail begins. All in lower case.
-const COPY: &[&str] = &[
-    "below this line is a copy",
-    "below the next line is a copy",
-    "below is a copy of the original",
-    "this is a copy of the message",
-    "this is a copy of your message",
-    "this is a copy of the headers",
-    "included is a copy of",
-    "original message follows",
-    "original message text follows",
-    "- original message",
-    "-original message",
-    "original message header",
-    "original message attached",
-    "original message as received",
-    "original message below",
-    "original mail as follows",
-    "mensaje original",
-    "returned mail follows",
-    "returned message",
-    "returned mail -",
-    "unsent message",
-    "message header follows",
-    "message headers follow",
-    "message text follows",
-    "message header is as follows",
-    "message headers are as follows",
-    "headers of the original message",
-    "header of the original message",
-    "header and top ",
-    "header of the source mail",
-    "lines of your original message",
-    "copy of the original message",
-    "message contents follow",
-    "full message follows",
-    "returned message follows",
-    "rejected message follows",
-    "start of the original",
-    "forwarded message",
-    "message follows:",
-    "en-t\u{ea}tes de message d'origine",
-    "intestazioni originali",
-    "encabezados de mensajes originales",
-    "urspr\u{fc}ngliche nachrichtenkopfzeilen",
-    "transcript of message",
-    "\u{9644}\u{4ef6}\u{4e2d}\u{7684}",
-    "\u{539f}\u{4fe1}",
-    "non-deliverable.",
-    "headers of the message",
-    "body of the message",
-    "your message reads",
-    "your original message was",
-    "message you sent:",
-    "text of the message",
-    "begin message",
-    "return message",
-];
-
-/// Labels in front of a failed recipient. In lower case, the longest first where one begins as another.
-const LABELS: &[&str] = &[
-    "failed recipient:",
-    "recipient address:",
-    "recipient:",
-    "recipient(s):",
-    "intended recipient:",
-    "undeliverable address:",
-    "addressed to:",
-    "error-for:",
-    "invalid final delivery userid:",
-    "unknown user:",
-    "unknown local user:",
-    "user mailbox exceeds allowed size:",
-    "user's mailbox is full:",
-    "mailbox is full:",
-    "undeliverable to",
-    "could not be delivered to:",
-    "could not be delivered to",
-    "not be delivered to the following address",
-    "couldn't be delivered to",
-    "wasn't delivered to",
-    "was not delivered to:",
-    "was not delivered to",
-    "unable to deliver message to:",
-    "unable to deliver message to",
-    "unable to deliver your message to",
-    "failed to deliver to",
-    "error delivering your mail to",
-    "error delivering to",
-    "rejected recipient",
-    "quota violation for",
-    "mailbox full for",
-    "addressed to email address",
-    "addressed to",
-    "message was addressed,",
-    "smtp=",
-    "the mail to",
-    "email to",
-    "mail to",
-    "message to",
-    "delivery to",
-    "to address:",
-    "rcpt to:",
-    "rcpt:",
-    "delivery failed to",
-    "attempts:",
-    "address:",
-    "email address",
-    "e-mail address",
-    "mail address:",
-    "destination address:",
-    "destinatario:",
-    "for user",
-    "account",
-];
-
-/// Lines that name other people than the recipient.
-const OTHERS: &[&str] = &[
-    "from:",
-    "mail from:",
-    ">>> mail from",
-    "sent <<< mail from",
-    "reply-to:",
-    "return-path:",
-    "sender:",
-    "subject:",
-    "sent:",
-    "date:",
-    "message-id:",
-    "message id",
-    "cc:",
-    "by:",
-    "contact",
-    "for further assistance",
-    "for assistance",
-    "please",
-    "if you",
-    "received:",
-    "generating server",
-    "x-",
-    "original message",
-];
-
-/// Phrases in a line that make an address in it somebody else's.
-const HELPERS: &[&str] = &[
-    "contact",
-    "assistance",
-    "postmaster@",
-    "mailer-daemon@",
-    "mailto:",
-    "reply to",
-    "write to",
-    "forward",
-    "questions",
-    "helpdesk",
-    "support@",
-    "abuse@",
-    "sender:",
-    "envelope-from",
-    "mail from",
-    "from:<",
-    "from: <",
-    "you sent from",
-    "http://",
-    "https://",
-];
 
 /// Cuts a text into the words of the report and what came back.
 pub(super) fn split_copy<'a>(text: &'a str, lower: &str) -> (&'a str, &'a str) {
@@ -558,31 +394,6 @@ pub(super) fn reply_about(notice: &str, lower: &str, address: &str) -> String {
     }
     labelled_reason(&lines)
 }
-
-/// Labels in front of the reason. In lower case.
-const REASONS: &[&str] = &[
-    "diagnostic code:",
-    "error-text:",
-    "errmsg=",
-    "reason:",
-    "error message below:",
-    "for the following reason",
-    "due to the following reason",
-    "following reason(s)",
-    "failure reasons",
-    "the error that the other server returned was:",
-    "server message",
-    "non-delivered information",
-    "the problem appears to be",
-    "because of",
-    "because:",
-    "reported error:",
-    "error:",
-    "error detail",
-    "explanation:",
-    "error description:",
-    "technical details",
-];
 
 fn labelled_reason(lines: &[Line<'_>]) -> String {
     for reason in REASONS {

@@ -448,27 +448,6 @@ fn problem_of(inner: &Visit) -> String {
     format!("{}: {why}", inner.domain)
 }
 
-impl Visit {
-    pub(super) fn new(domain: &str) -> Self {
-        Self {
-            domain: domain.to_owned(),
-            record: None,
-            several: Vec::new(),
-            result: SpfResult::Neutral,
-            problem: None,
-            terms: Vec::new(),
-            lookups: 0,
-            voids: 0,
-            remarks: Vec::new(),
-        }
-    }
-    pub(super) fn end(mut self, result: SpfResult, problem: impl Into<String>) -> Self {
-        self.result = result;
-        self.problem = Some(problem.into());
-        self
-    }
-}
-
 /// The record of a domain (RFC 7208 §4.4, §4.5); without one, the result and, in `visit`, why.
 pub(super) fn find(known: &Known, domain: &str, visit: &mut Visit) -> Result<Result<Record, SpfResult>, Missing> {
     let reply = known.get(domain, Kind::Txt)?;

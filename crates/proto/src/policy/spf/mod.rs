@@ -132,6 +132,27 @@ pub struct Visit {
     pub remarks: Vec<Remark>,
 }
 
+impl Visit {
+    pub(super) fn new(domain: &str) -> Self {
+        Self {
+            domain: domain.to_owned(),
+            record: None,
+            several: Vec::new(),
+            result: SpfResult::Neutral,
+            problem: None,
+            terms: Vec::new(),
+            lookups: 0,
+            voids: 0,
+            remarks: Vec::new(),
+        }
+    }
+    pub(super) fn end(mut self, result: SpfResult, problem: impl Into<String>) -> Self {
+        self.result = result;
+        self.problem = Some(problem.into());
+        self
+    }
+}
+
 /// What became of a term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
