@@ -9,7 +9,8 @@ use store::settings::{Kind, SecretChange};
 use store::{Attempt, Outcome};
 
 use crate::brake::{Hold, Leave, is_rejection};
-use crate::connection::{Errand, Opened, Worker, error_at, graph_place, open_graph, open_route};
+use crate::connection::Worker;
+use crate::connection::open::{Errand, Opened, error_at, graph_place, open_graph, open_route};
 use crate::route::{Route, RouteKind};
 use crate::schedule::Job;
 use crate::secrets::Secrets;

@@ -11,7 +11,7 @@ use proto::transcript::{Failure, TransportPolicy};
 use serde::Serialize;
 
 use crate::accept::DEFAULT_STREAM;
-use crate::connection::exchanger_addresses;
+use crate::connection::open::exchanger_addresses;
 use crate::dispatch::destination_of;
 use crate::exchangers::Exchange;
 use crate::route::{Route, RouteKind, RouteTls};

@@ -7,6 +7,7 @@ pub mod checked;
 pub mod key;
 pub mod keys;
 pub mod raw;
+mod reader;
 pub mod reference;
 pub mod show;
 pub mod values;
