@@ -23,6 +23,7 @@ mod exchangers;
 pub mod failover;
 pub mod graph;
 mod hop;
+pub mod incident;
 mod notice;
 pub mod oauth;
 pub mod outlook;
