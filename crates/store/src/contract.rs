@@ -11,6 +11,7 @@ mod intake;
 mod operate;
 mod queue;
 mod random;
+mod records;
 mod returned;
 mod scene;
 mod suppress;
@@ -48,6 +49,7 @@ pub fn stories() -> Vec<Story> {
         hooks::STORIES,
         suppress::STORIES,
         returned::STORIES,
+        records::STORIES,
         digest::STORIES,
         random::STORIES,
     ]

@@ -21,6 +21,10 @@ mod hooks;
 
 pub use hooks::Hooks;
 
+mod records;
+
+pub use records::Records;
+
 mod returned;
 
 pub use returned::Returns;
@@ -290,10 +294,10 @@ pub trait Streams: Send + Sync {
 
 /// All of it.
 pub trait Store:
-    Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams
+    Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams + Records
 {
 }
-impl<T: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams> Store
-    for T
+impl<T: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams + Records>
+    Store for T
 {
 }

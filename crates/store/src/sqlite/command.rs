@@ -11,6 +11,7 @@ use super::batch::BatchCommand;
 use super::encode::Wish;
 use super::fault::Fault;
 use super::hooks::HookChange;
+use super::records::RecordWork;
 use super::returned::ReturnedChange;
 use super::segment::Place;
 use super::suppress::UnsuppressRequest;
@@ -191,6 +192,7 @@ pub(super) enum Command {
     Hook(Box<Job<HookChange, i64>>),
     KeepReturned(Box<Job<NewReturned, Kept>>),
     Returned(Box<Job<ReturnedChange, u64>>),
+    Records(Box<RecordWork>),
     Batch(Box<BatchCommand>),
     Close(Job<(), ()>),
 }
@@ -219,6 +221,7 @@ macro_rules! each_job {
             Command::Hook($job) => $body,
             Command::KeepReturned($job) => $body,
             Command::Returned($job) => $body,
+            Command::Records($job) => $body,
             Command::Batch($job) => $body,
             Command::Close($job) => $body,
         }
@@ -291,6 +294,7 @@ impl Command {
             Command::Hook(job) => run!(job, work.hook(&job.request)),
             Command::KeepReturned(job) => run!(job, work.keep_returned(&job.request)),
             Command::Returned(job) => run!(job, work.change_returned(&job.request)),
+            Command::Records(job) => job.apply(work)?,
             Command::Batch(job) => job.apply(work)?,
             Command::Close(_) => {}
         }

@@ -21,6 +21,7 @@ mod maintain;
 mod open;
 mod operate;
 mod reader;
+mod records;
 mod report;
 mod returned;
 mod schema;

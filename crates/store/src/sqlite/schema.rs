@@ -16,6 +16,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0050_returned", include_str!("migrations/0050_returned.sql")),
     ("0010_digests", include_str!("migrations/0010_digests.sql")),
     ("0060_tls_reports", include_str!("migrations/0060_tls_reports.sql")),
+    ("0070_records", include_str!("migrations/0070_records.sql")),
 ];
 
 /// Version this program writes.

@@ -1,0 +1,14 @@
+-- What is remembered as one JSON body each: incidents, their history, results of checks, snapshots, alerts, audit, sessions.
+CREATE TABLE record(
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind    TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    open    INTEGER NOT NULL,
+    at      INTEGER NOT NULL,        -- Unix milliseconds
+    version INTEGER NOT NULL,
+    body    TEXT NOT NULL            -- JSON, the shape is its owner's affair
+);
+CREATE INDEX record_kind ON record(kind, id);
+CREATE INDEX record_name ON record(kind, name, id);
+CREATE INDEX record_at ON record(kind, at);
+CREATE UNIQUE INDEX record_open ON record(kind, name) WHERE open = 1;
