@@ -11,6 +11,7 @@ mod cli;
 mod config;
 mod http;
 mod limits;
+mod monitor;
 mod oauth;
 mod presets;
 mod returned;

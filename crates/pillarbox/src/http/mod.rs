@@ -96,6 +96,8 @@ pub struct App {
     pub hooks: crate::webhook::Hooks,
     /// What is worth telling somebody.
     pub alerts: crate::alert::Alerts,
+    /// Scheduled checks and jobs.
+    pub monitor: crate::monitor::Monitor,
 }
 
 /// The handlers' state.

@@ -162,6 +162,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     tasks.spawn(crate::webhook::run(app.clone(), closing.clone()));
     tasks.spawn(alignment::run(app.clone(), net, closing.clone()));
     tasks.spawn(watch_credentials(relay.clone(), app.clock.clone(), closing.clone()));
+    tasks.spawn(crate::monitor::run(app.clone(), closing.clone()));
 
     let facts = report::Facts {
         config,
@@ -207,6 +208,7 @@ pub fn app(
         checks: http::api::checks::Checks::new(config.clone(), clock.clone()),
         hooks: crate::webhook::Hooks::new(config.clone(), clock.clone()),
         alerts: crate::alert::Alerts::new(clock.clone()),
+        monitor: crate::monitor::Monitor::default(),
         clock,
         domains: domains::of(config),
         hostname: config.hostname.clone(),

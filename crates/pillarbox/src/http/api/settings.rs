@@ -53,6 +53,7 @@ async fn changed(app: &Shared) -> Result<(), Problem> {
     if let Some(relay) = &app.relay {
         // What this very change made wrong has been refused before; older problems are in the log since the start.
         relay.reload().await?;
+        app.monitor.changed.notify_one();
     }
     Ok(())
 }
