@@ -110,10 +110,12 @@ impl Door {
         match found.filter(|sender| !sender.record.disabled && sender.may_connect_from(peer)) {
             Some(sender) => {
                 shared.gate.right(peer, "");
+                shared.metrics.authenticated("http", true);
                 Ok(sender)
             }
             None => {
                 shared.gate.wrong(peer, "", shared.now_ms());
+                shared.metrics.authenticated("http", false);
                 Err(Refusal::new(RefusalKind::Unauthorized, 535, "5.7.8 API key is not valid"))
             }
         }
@@ -126,6 +128,15 @@ impl Door {
 
     /// Takes a message: durable when this returns `Ok`.
     pub async fn submit(&self, submission: Submission) -> Result<Receipt, Refusal> {
+        let began_us = self.shared.net.clock.mono_us();
+        let result = self.take(submission, began_us).await;
+        if let Err(refusal) = &result {
+            self.shared.metrics.refused(&refusal.kind);
+        }
+        result
+    }
+
+    async fn take(&self, submission: Submission, began_us: u64) -> Result<Receipt, Refusal> {
         self.ready()?;
         let shared = &self.shared;
         let now_ms = shared.now_ms();
@@ -160,8 +171,10 @@ impl Door {
         let mut noted = Noted::of(&new_recipients);
         let folds = about.map_or_else(Vec::new, |about| about.folds(&new_recipients));
         let new = NewMessage { idempotency, folds, ..NewMessage::plain(message, content, new_recipients, shared.run) };
+        let (stream, octets) = (new.message.stream.clone(), new.content.len());
         match admission.commit(new).await? {
             Accepted::Committed(committed) => {
+                shared.metrics.accepted(&stream, octets, shared.net.clock.mono_us().saturating_sub(began_us));
                 noted.extend(intake::folded(&committed));
                 Ok(Receipt { id: committed.id(), recipients, noted, committed: Some(committed) })
             }

@@ -195,6 +195,10 @@ impl Admission {
         }
         let committed = committed.is_some();
         for group in self.groups.drain(..).filter(|group| !group.recipients.is_empty()) {
+            if committed {
+                let key = &group.lane.key;
+                self.shared.metrics.took_in(&key.route, &key.stream, group.recipients.len());
+            }
             if committed && group.leased {
                 let claim = Claim { message: self.message.clone(), lane: group.lane, recipients: group.recipients };
                 self.shared.admit(Job { claim, content: content.clone() });

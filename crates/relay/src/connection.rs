@@ -211,6 +211,7 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
     };
     match result {
         Ok(Opened { mut connection, demand, named, watch, turn }) => {
+            shared.metrics.opened(&route.name);
             let peer = format!("{} [{}]:{}", connection.host(), connection.peer().ip(), connection.peer().port());
             let prelude = connection.take_transcript();
             let note = demand.note(&prelude);
@@ -247,6 +248,7 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
             })
         }
         Err(Trouble::Failed(error)) => {
+            shared.metrics.unopened(&route.name, error.stage);
             failed(shared, destination, &route, *error, started_ms);
             None
         }
@@ -255,6 +257,7 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
             None
         }
         Err(Trouble::Rejected(error, hold)) => {
+            shared.metrics.unopened(&route.name, error.stage);
             held(shared, destination, &route, Some(*error), &hold, started_ms);
             None
         }

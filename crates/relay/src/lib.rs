@@ -24,6 +24,7 @@ pub mod failover;
 pub mod graph;
 mod hop;
 pub mod incident;
+pub mod metrics;
 mod notice;
 pub mod oauth;
 pub mod outlook;

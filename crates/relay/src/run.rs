@@ -17,6 +17,7 @@ use crate::brake::BrakeStatus;
 use crate::config::RelayConfig;
 use crate::directory::Directory;
 use crate::failover::OutStatus;
+use crate::metrics::Metrics;
 use crate::rates::{Level, Rate};
 use crate::route::Route;
 use crate::schedule::{AccountStatus, DestinationStatus, Job};
@@ -220,6 +221,11 @@ impl Relay {
         let changed = crate::stream::hold::set(&*self.shared.store, name, None, self.shared.now_ms()).await?;
         self.reload().await?;
         Ok(changed)
+    }
+
+    /// What was counted since the start.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
     }
 
     /// Links by which recipients leave streams.

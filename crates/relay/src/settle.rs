@@ -37,10 +37,14 @@ pub(crate) struct Settling {
 
 /// Starts to record what happened.
 pub(crate) fn begin(shared: &Arc<Shared>, claim: &Claim, ended: Ended) -> Settling {
-    crate::rates::watch::settled(shared, claim, ended.attempt.as_ref(), &ended.outcomes);
+    let at_ms = shared.now_ms();
+    let provider = crate::rates::watch::settled(shared, claim, ended.attempt.as_ref(), &ended.outcomes);
+    let reason = |rule: &str| Some(shared.rules().rule(rule)?.reason.as_str());
+    let (attempt, outcomes) = (ended.attempt.as_ref(), &ended.outcomes[..]);
+    shared.metrics.settled(claim, attempt, outcomes, provider.as_deref(), at_ms, reason);
     let settlement = Settlement {
         by: shared.run,
-        at_ms: shared.now_ms(),
+        at_ms,
         message: claim.message.id,
         attempt: ended.attempt,
         outcomes: ended.outcomes,

@@ -22,6 +22,7 @@ use crate::credential::Gate;
 use crate::directory::Directory;
 use crate::exchangers::Exchangers;
 use crate::failover::Failover;
+use crate::metrics::Metrics;
 use crate::route::Route;
 use crate::schedule::{Action, ConnectionId, Job, News, Schedule, WindowLimits};
 use crate::stream::pace::{Pace, Slots};
@@ -103,6 +104,8 @@ pub(crate) struct Shared {
     /// Those of them that took mail since.
     pub(crate) forgiven: Mutex<Vec<proto::Address>>,
     pub(crate) rates: Mutex<crate::rates::watch::Watch>,
+    /// What is counted of all this.
+    pub(crate) metrics: Arc<Metrics>,
     /// Routes that trust authorities of their own, by name and version.
     route_nets: Mutex<HashMap<(Arc<str>, i64), Net>>,
 }
@@ -146,6 +149,7 @@ impl Shared {
             struck: Known::default(),
             forgiven: Mutex::default(),
             rates: crate::rates::watch::new(config.rates.window_ms),
+            metrics: Arc::default(),
             backoff: Backoff::new(&config.retry_s),
             schedule: Mutex::new(Schedule::new(window, config.max_connections.max(1))),
             brakes: Mutex::default(),
@@ -208,6 +212,8 @@ impl Shared {
     }
 
     fn use_paces(&self, directory: &Directory) {
+        let (routes, streams) = (directory.routes(), directory.streams());
+        self.metrics.expect(routes.map(|route| &*route.name), streams.map(|stream| &*stream.name));
         let pace = |stream: &Arc<crate::stream::Stream>| {
             Some((stream.name.clone(), Pace::of(&stream.name, stream.record.per_minute?)))
         };

@@ -78,12 +78,14 @@ impl Session {
         match usable {
             Some(sender) => {
                 shared.gate.right(address, name);
+                shared.metrics.authenticated("smtp", true);
                 self.sender = Some(sender.clone());
                 self.proof = Proof::Password;
                 Reply::new(235, "2.7.0 Authenticated")
             }
             None => {
                 shared.gate.wrong(address, name, shared.now_ms());
+                shared.metrics.authenticated("smtp", false);
                 tracing::warn!(%address, user = ?name, mechanism = ?credentials.mechanism, "AUTH failed");
                 Reply::new(535, "5.7.8 Authentication credentials invalid")
             }

@@ -6,6 +6,7 @@
 mod batches;
 mod care;
 mod digest;
+mod figures;
 mod hooks;
 mod intake;
 mod operate;
@@ -51,6 +52,7 @@ pub fn stories() -> Vec<Story> {
         returned::STORIES,
         records::STORIES,
         digest::STORIES,
+        figures::STORIES,
         random::STORIES,
     ]
     .concat()

@@ -17,6 +17,10 @@ pub use batches::Batches;
 use crate::model::*;
 use crate::settings::{Document, Kind, SecretChange};
 
+mod figures;
+
+pub use figures::Figures;
+
 mod hooks;
 
 pub use hooks::Hooks;
@@ -294,10 +298,33 @@ pub trait Streams: Send + Sync {
 
 /// All of it.
 pub trait Store:
-    Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams + Records
+    Intake
+    + Queue
+    + Browse
+    + Settings
+    + Suppressions
+    + Maintain
+    + Hooks
+    + Batches
+    + Returns
+    + Streams
+    + Records
+    + Figures
 {
 }
-impl<T: Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams + Records>
-    Store for T
+impl<
+    T: Intake
+        + Queue
+        + Browse
+        + Settings
+        + Suppressions
+        + Maintain
+        + Hooks
+        + Batches
+        + Returns
+        + Streams
+        + Records
+        + Figures,
+> Store for T
 {
 }

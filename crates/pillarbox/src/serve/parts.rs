@@ -13,7 +13,7 @@ use relay::verp::{ReturnPath, Verp};
 use relay::{Keep, RelayConfig, StreamConfig, TlsReportConfig, TransportConfig};
 use secrecy::ExposeSecret;
 use store::secret::Keyring;
-use store::sqlite::{Options, SqliteStore};
+use store::sqlite::{Options, SqliteStore, Stopwatch};
 use store::{Retention, Store};
 use tokio::sync::Notify;
 
@@ -31,6 +31,8 @@ pub fn store(config: &Config, clock: &Clock) -> Result<(Arc<SqliteStore>, Origin
     let mut options = Options::new(&config.data_dir, Keyring::from_key(key.expose_secret()));
     options.min_free_bytes = config.limits.free_disk;
     options.retention = retention(config);
+    let watch = clock.clone();
+    options.stopwatch = Stopwatch::new(move || watch.mono_us());
     let store = SqliteStore::open(options, clock.now_ms())?;
     Ok((store, origin))
 }

@@ -81,9 +81,15 @@ pub(crate) fn restore(shared: &Shared, rows: Vec<(String, String)>) -> Vec<(Stri
     others
 }
 
-/// A settlement with recipients that a next hop took.
-pub(crate) fn settled(shared: &Shared, claim: &Claim, attempt: Option<&Attempt>, outcomes: &[(u32, Outcome)]) {
-    let Some((attempt, peer)) = attempt.and_then(|attempt| Some((attempt, attempt.peer.as_deref()?))) else { return };
+/// A settlement with recipients that a next hop took; gives that one's provider.
+pub(crate) fn settled(
+    shared: &Shared,
+    claim: &Claim,
+    attempt: Option<&Attempt>,
+    outcomes: &[(u32, Outcome)],
+) -> Option<Arc<str>> {
+    let attempt = attempt?;
+    let peer = attempt.peer.as_deref()?;
     let mut sent = 0;
     // Outcomes are in the order of the recipients.
     let mut recipients = claim.recipients.iter();
@@ -97,7 +103,7 @@ pub(crate) fn settled(shared: &Shared, claim: &Claim, attempt: Option<&Attempt>,
         }
     }
     if sent == 0 {
-        return;
+        return None;
     }
     let now_ms = shared.now_ms();
     let key = &claim.lane.key;
@@ -106,6 +112,7 @@ pub(crate) fn settled(shared: &Shared, claim: &Claim, attempt: Option<&Attempt>,
     let series =
         Series { sender: key.sender.clone(), stream: key.stream.clone(), route: attempt.route.clone(), provider };
     watch.rates.add(&series, Counts { sent, ..Counts::default() }, now_ms, now_ms);
+    series.provider
 }
 
 /// Counts what events say; `upto` is the last event that was looked at.

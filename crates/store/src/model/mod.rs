@@ -2,6 +2,7 @@
 
 mod batch;
 mod digest;
+mod figures;
 mod hook;
 mod id;
 mod incident;
@@ -14,6 +15,7 @@ mod view;
 
 pub use batch::*;
 pub use digest::*;
+pub use figures::*;
 pub use hook::*;
 pub use id::*;
 pub use incident::*;

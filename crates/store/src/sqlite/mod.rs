@@ -16,6 +16,7 @@ mod encode;
 mod event;
 mod events;
 mod fault;
+mod figures;
 mod hooks;
 mod maintain;
 mod open;
@@ -52,6 +53,7 @@ use parking_lot::Mutex;
 
 use self::command::{Command, CommandQueue, Job, Limits};
 pub use self::fault::{FaultPoint, Faults};
+pub use self::figures::Stopwatch;
 use self::reader::ReaderPool;
 use self::shared::Shared;
 use self::writer::{Setup, Writer};
@@ -78,6 +80,8 @@ pub struct Options {
     pub retention: Retention,
     /// Faults to inject, for tests.
     pub faults: Arc<Faults>,
+    /// Times the commits, for those who watch.
+    pub stopwatch: Stopwatch,
 }
 
 impl Options {
@@ -92,6 +96,7 @@ impl Options {
             reader_threads: 2,
             retention: Retention { content_ms: 0, events_ms: i64::MAX, captured_ms: i64::MAX, streams: Arc::default() },
             faults: Arc::default(),
+            stopwatch: Stopwatch::default(),
         }
     }
 }
@@ -123,6 +128,7 @@ impl SqliteStore {
             CommandQueue::new(Limits::default()),
             ReaderPool::start(&database, options.reader_threads)?,
             last_id.0,
+            options.stopwatch,
         ));
         let setup = Setup {
             segment_bytes: options.segment_bytes,

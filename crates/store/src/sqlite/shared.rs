@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::command::CommandQueue;
 use super::fault::Faults;
+use super::figures::{Counted, Stopwatch};
 use super::reader::ReaderPool;
 use super::segment;
 use crate::StoreError;
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     last_id: AtomicI64,
     pins: Mutex<Pins>,
     jobs: AtomicUsize,
+    /// What the writer counts.
+    pub(super) counted: Counted,
     /// Up to where retention has looked and in which hour, by what it looks for.
     pub(super) looked: Mutex<Looked>,
 }
@@ -64,6 +67,7 @@ impl Shared {
         queue: Arc<CommandQueue>,
         readers: ReaderPool,
         last_id: i64,
+        stopwatch: Stopwatch,
     ) -> Self {
         Self {
             dir,
@@ -80,6 +84,7 @@ impl Shared {
             last_id: AtomicI64::new(last_id),
             pins: Mutex::default(),
             jobs: AtomicUsize::new(0),
+            counted: Counted::new(stopwatch),
             looked: Mutex::default(),
         }
     }

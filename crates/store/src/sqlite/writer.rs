@@ -153,7 +153,9 @@ impl Writer {
         if batch.is_empty() {
             return Ok(());
         }
+        let began_us = self.shared.counted.now_us();
         let outcome = self.place(work, &mut batch).and_then(|()| self.transact(work, &mut batch));
+        self.shared.counted.batch(batch.len(), began_us, &outcome);
         match outcome {
             Ok(()) => {
                 answer(batch, &Ok(()));
