@@ -3,6 +3,7 @@
 
 pub mod sample;
 pub mod scope;
+pub mod volume;
 
 pub use sample::Sample;
 pub use scope::{ScopeFound, find};

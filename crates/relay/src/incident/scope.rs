@@ -288,10 +288,13 @@ fn expected(scope: &IncidentScope, reason: &str, rule_scope: Option<Scope>, smar
         (Some(Scope::Recipient), To::Domain(_))
         | (Some(Scope::Message), To::Stream(_) | To::Sender(_))
         | (Some(Scope::Sender), To::Sender(_))
-        | (Some(Scope::Destination), To::Domain(_) | To::Provider(_))
+        | (Some(Scope::Destination), To::Domain(_))
         | (Some(Scope::OurAddress), To::Family(_)) => 0.8,
+        (Some(Scope::Destination), To::Provider(_)) if !smart_host => 0.8,
         // A smart host is its route's one destination.
         (Some(Scope::Destination), To::Route(_)) if smart_host => 0.9,
+        // A provider that is only met as a smart host is that route, unless two routes lead to it.
+        (_, To::Provider(_)) if smart_host => -0.3,
         (None, To::Family(_) | To::Stream(_) | To::Sender(_)) => -0.3,
         _ => 0.0,
     };
