@@ -5,6 +5,7 @@
 #![expect(unreachable_pub, reason = "nothing imports a binary: `pub` says what a module offers to its neighbours")]
 
 mod alert;
+mod audit;
 mod batch;
 mod check;
 mod cli;

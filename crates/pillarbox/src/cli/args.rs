@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::args_access::AuditArgs;
 use super::args_batch::BatchCommand;
 use super::args_bounce::BounceCommand;
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
@@ -153,6 +154,11 @@ pub enum Command {
     /// Check, show and explain the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Show who changed what: settings and operations, newest first.
+    #[command(
+        after_help = "Examples:\n  pillarbox audit --since 24h\n  pillarbox audit --what route/o365\n  pillarbox audit --who ann --action remove --json"
+    )]
+    Audit(AuditArgs),
     /// Show how the server is doing.
     #[command(after_help = "Examples:\n  pillarbox status\n  pillarbox status --json")]
     Status,

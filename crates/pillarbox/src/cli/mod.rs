@@ -3,6 +3,7 @@
 //! Every command that works on data is a request to the HTTP API, whichever way [`client`] finds to it.
 
 pub mod args;
+pub mod args_access;
 pub mod args_batch;
 pub mod args_bounce;
 pub mod args_check;
@@ -20,6 +21,7 @@ pub mod args_streams;
 pub mod args_suppression;
 pub mod args_tlsrpt;
 pub mod args_webhook;
+mod audit;
 mod batch;
 mod batch_bar;
 mod batch_csv;
@@ -209,6 +211,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Bounce(command) => wait(bounce::run(global, command)),
         Command::Batch(command) => wait(batch::run(global, command)),
         Command::Capture(command) => wait(capture::run(global, command)),
+        Command::Audit(args) => wait(audit::run(global, args)),
         Command::Status => wait(status::run(global)),
         Command::Reload => wait(server::reload(global)),
         Command::Login => wait(server::login(global)),

@@ -98,6 +98,8 @@ pub struct App {
     pub alerts: crate::alert::Alerts,
     /// Scheduled checks and jobs.
     pub monitor: crate::monitor::Monitor,
+    /// Who changed what.
+    pub audit: crate::audit::Audit,
 }
 
 /// The handlers' state.
@@ -139,7 +141,9 @@ impl App {
 
 /// The router of the TCP listener.
 pub fn public(app: Shared) -> Router {
-    let api = api::router(&app).layer(from_fn_with_state(app.clone(), auth::by_key));
+    let api = api::router(&app)
+        .layer(from_fn_with_state(app.clone(), crate::audit::watch))
+        .layer(from_fn_with_state(app.clone(), auth::by_key));
     guarded(
         Router::new()
             .nest("/api/v1", api)
@@ -153,7 +157,10 @@ pub fn public(app: Shared) -> Router {
 
 /// The router of the control socket.
 pub fn control(app: Shared) -> Router {
-    let api = api::router(&app).merge(api::local_router()).layer(from_fn(auth::local));
+    let api = api::router(&app)
+        .merge(api::local_router())
+        .layer(from_fn_with_state(app.clone(), crate::audit::watch))
+        .layer(from_fn(auth::local));
     guarded(Router::new().nest("/api/v1", api).merge(health()).with_state(app))
 }
 

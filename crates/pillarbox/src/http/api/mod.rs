@@ -1,6 +1,7 @@
 //! The API, version 1. One file for each kind of thing.
 
 pub mod admin;
+pub mod audit;
 pub mod batches;
 pub mod bounces;
 pub mod captured;
@@ -115,6 +116,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/checks", post(checks::run))
         .route("/tls-reports", get(tls_reports::list))
         .route("/tls-reports/{domain}/send", post(tls_reports::send))
+        .route("/audit", get(audit::list))
         .route("/openapi.json", get(openapi::show))
         .route("/status", get(admin::status))
         .route("/reload", post(admin::reload))

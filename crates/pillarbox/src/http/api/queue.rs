@@ -141,13 +141,16 @@ pub async fn operate(
         _ => return Err(Problem::new(StatusCode::NOT_FOUND, "operations are retry, hold, release and cancel")),
     };
     if wish.dry_run {
+        crate::audit::nothing();
         return preview(&app, wish.selector, &operation).await.map(axum::Json);
     }
     let who = caller.who();
+    let selected = serde_json::to_value(&wish.selector).unwrap_or_default();
     let recipients = match &app.relay {
         Some(relay) => relay.operate(wish.selector, operation, who).await?,
         None => app.store.operate(wish.selector, operation, who, app.clock.now_ms()).await?,
     };
+    crate::audit::tell(serde_json::json!({ "selector": selected, "recipients": recipients }));
     Ok(axum::Json(Operated { recipients, dry_run: false, at_least: false }))
 }
 

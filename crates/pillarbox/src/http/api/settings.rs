@@ -30,7 +30,7 @@ pub fn read<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
     crate::http::json::parse(body.to_string().as_bytes())
 }
 
-/// Writes a record and lets the relay know.
+/// Writes a record, notes it in the audit log and lets the relay know.
 pub async fn write<T: Serialize>(
     app: &Shared,
     kind: Kind,
@@ -39,13 +39,22 @@ pub async fn write<T: Serialize>(
     secret: SecretChange,
 ) -> Result<(), Problem> {
     let body = serde_json::to_value(record).map_err(|error| store::StoreError::Internal(error.to_string()))?;
-    app.store.put_document(kind, name.to_owned(), body, secret, app.clock.now_ms()).await?;
+    let before = body_of(app, kind, name).await?;
+    app.store.put_document(kind, name.to_owned(), body.clone(), secret.clone(), app.clock.now_ms()).await?;
+    app.audit.document(kind, name, before.as_ref(), Some(&body), &secret).await;
     changed(app).await
 }
 
-/// Removes one and lets the relay know.
+async fn body_of(app: &Shared, kind: Kind, name: &str) -> Result<Option<Value>, Problem> {
+    let all = app.store.documents(kind).await?;
+    Ok(all.into_iter().find(|document| document.name == name).map(|document| document.body))
+}
+
+/// Removes one, notes it and lets the relay know.
 pub async fn remove(app: &Shared, kind: Kind, name: &str) -> Result<(), Problem> {
+    let before = body_of(app, kind, name).await?;
     app.store.delete_document(kind, name.to_owned()).await?;
+    app.audit.document(kind, name, before.as_ref(), None, &SecretChange::Keep).await;
     changed(app).await
 }
 

@@ -258,6 +258,7 @@ pub async fn remove(
 ) -> Result<axum::Json<Removed>, Problem> {
     let body = RemoveIn { addresses: vec![text], scope: query.scope, why: query.why };
     let removed = take_out(&app, caller.who(), body).await?;
+    crate::audit::tell(serde_json::json!({ "removed": removed }));
     if removed == 0 {
         return Err(Problem::new(StatusCode::NOT_FOUND, "this address is not suppressed"));
     }
