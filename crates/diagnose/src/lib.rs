@@ -6,5 +6,7 @@
 pub mod check;
 pub mod domain;
 mod finding;
+pub mod journal;
+pub mod lists;
 
 pub use finding::{Judge, Judged};

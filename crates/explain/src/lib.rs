@@ -5,6 +5,7 @@
 
 mod base;
 pub mod credential;
+pub mod delisting;
 mod embedded;
 mod error;
 mod help;

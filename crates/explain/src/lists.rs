@@ -1,16 +1,17 @@
-//! Blocklists, usual DKIM selectors and hosts of parked domains: knowledge as data for the audit of a domain.
+//! Blocklists, usual DKIM selectors and hosts of parked domains: knowledge as data for the audit of a domain. Lists of one's
+//! own come from a file of the same form.
 //!
 //! Only what the lists are and what their answers mean; asking them, and whether to believe them, is the audit's.
 
 use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::embedded;
 
 /// What a list is asked about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ListFor {
     /// IP addresses.
@@ -20,7 +21,7 @@ pub enum ListFor {
 }
 
 /// How many receivers refuse mail because of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Weight {
     /// Many.
@@ -30,7 +31,7 @@ pub enum Weight {
 }
 
 /// What an entry says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ListingKind {
     /// Misbehaviour.
@@ -40,6 +41,19 @@ pub enum ListingKind {
     Policy,
     /// Worth knowing only.
     Minor,
+}
+
+/// How one gets off a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Removal {
+    /// By asking, on its page.
+    #[default]
+    Request,
+    /// By itself, some time after the last trouble; asking helps little or not at all.
+    Expires,
+    /// Only the operator of the network can ask.
+    Provider,
 }
 
 /// What a range of answers means.
@@ -88,6 +102,16 @@ pub struct Blocklist {
     pub used: String,
     /// Where removal is asked for; empty if nowhere.
     pub url: String,
+    /// How one gets off it.
+    #[serde(default)]
+    pub removal: Removal,
+    /// Hours after the last trouble until an entry ends by itself.
+    pub ends_h: Option<u32>,
+    /// What its operator wants to read in a request; a sentence without its full stop.
+    #[serde(default)]
+    pub evidence: String,
+    /// The zone as it is shown, where the one that is asked holds a key.
+    pub shown: Option<String>,
     /// A name that is always listed (lists of domains; for addresses it is 127.0.0.2, RFC 5782 §5).
     pub test_listed: Option<String>,
     /// A name that is never listed (for addresses it is 127.0.0.1).
@@ -122,6 +146,11 @@ pub enum ListAnswer {
 }
 
 impl Blocklist {
+    /// The zone, without a key in it.
+    pub fn shown_zone(&self) -> &str {
+        self.shown.as_deref().unwrap_or(&self.zone)
+    }
+
     /// What an address in the answer means.
     pub fn read(&self, answer: Ipv4Addr) -> ListAnswer {
         let refused = self.refused.iter().chain(&FILE.refused).find(|refused| refused.code == answer);
@@ -194,6 +223,68 @@ pub fn is_parking_host(host: &str) -> bool {
     FILE.parking.hosts.iter().any(ends)
 }
 
+/// A file of one's own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OwnFile {
+    /// Ids of built-in lists that are not asked.
+    without: Vec<String>,
+    list: Vec<Blocklist>,
+}
+
+/// Most lists of a file.
+const MOST_OWN: usize = 100;
+
+/// The built-in lists with those of a file: lists of the same id are replaced, those named in `without` are left out. `Err` says
+/// what is wrong with the file.
+pub fn with_own(text: &str) -> Result<Vec<Blocklist>, String> {
+    let file: OwnFile = toml::from_str(text).map_err(|error| error.to_string())?;
+    if file.list.len() > MOST_OWN {
+        return Err(format!("at most {MOST_OWN} lists"));
+    }
+    let mut all = blocklists().to_vec();
+    if let Some(unknown) = file.without.iter().find(|id| !all.iter().any(|list| list.id == **id)) {
+        return Err(format!("`without` names {unknown}, which is no built-in list"));
+    }
+    all.retain(|list| !file.without.contains(&list.id));
+    for (at, list) in file.list.iter().enumerate() {
+        check(list)?;
+        if file.list[..at].iter().any(|other| other.id == list.id) {
+            return Err(format!("list {}: there are two of this id", list.id));
+        }
+        all.retain(|other| other.id != list.id);
+        all.push(list.clone());
+    }
+    Ok(all)
+}
+
+fn check(list: &Blocklist) -> Result<(), String> {
+    let id = |id: &str| {
+        !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    };
+    let wrong = |what: &str| Err(format!("list {}: {what}", list.id.escape_debug()));
+    if !id(&list.id) {
+        return wrong("an id has 1 to 64 of a-z, 0-9, dot, dash, underscore");
+    }
+    if !proto::policy::dns::is_possible(&list.zone) || !list.zone.contains('.') || list.zone.len() > 150 {
+        return wrong("`zone` is no domain name");
+    }
+    if list.retired.is_none() && list.codes.is_empty() {
+        return wrong("`codes` say what its answers mean: at least one is needed");
+    }
+    if list.of == ListFor::Domain && (list.test_listed.is_none() || list.test_clean.is_none()) {
+        return wrong("a list of domains needs `test_listed` and `test_clean`, or it could never be believed");
+    }
+    if !list.url.is_empty() && !list.url.starts_with("https://") && !list.url.starts_with("http://") {
+        return wrong("`url` is no address of a page");
+    }
+    let texts = [&list.name, &list.used, &list.evidence, &list.note];
+    if list.name.is_empty() || texts.iter().any(|text| text.len() > 500 || text.chars().any(char::is_control)) {
+        return wrong("names and texts have at most 500 octets, without control characters");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,5 +324,33 @@ mod tests {
     fn a_parking_host_is_known_by_whole_labels() {
         assert!(is_parking_host("ns1.sedoparking.com.") && is_parking_host("bodis.com"));
         assert!(!is_parking_host("notbodis.com") && !is_parking_host("ns1.example.com"));
+    }
+
+    #[test]
+    fn lists_of_ones_own_are_added_replace_built_in_ones_and_leave_others_out() {
+        let own = "without = [\"uceprotect-3\"]\n[[list]]\nid = \"ours\"\nname = \"Our list\"\nzone = \"bl.example.net\"\nfor = \"ip\"\n\
+                   weight = \"major\"\nused = \"Used by us\"\nurl = \"\"\ncodes = [{ from = 2, means = \"listed\" }]\n\
+                   [[list]]\nid = \"spamhaus-zen\"\nname = \"Spamhaus ZEN\"\nzone = \"secret.zen.dq.spamhaus.net\"\nshown = \"zen.dq.spamhaus.net\"\n\
+                   for = \"ip\"\nweight = \"major\"\nused = \"x\"\nurl = \"https://check.spamhaus.org/\"\ncodes = [{ from = 2, means = \"spam\" }]\n";
+        let all = with_own(own).unwrap();
+        let find = |id: &str| all.iter().find(|list| list.id == id);
+        assert!(find("ours").is_some() && find("uceprotect-3").is_none());
+        assert_eq!(find("spamhaus-zen").unwrap().shown_zone(), "zen.dq.spamhaus.net");
+        assert_eq!(all.len(), blocklists().len());
+        for (wrong, says) in [
+            ("without = [\"nope\"]", "no built-in list"),
+            (
+                "[[list]]\nid = \"a\"\nname = \"A\"\nzone = \"bl.example.net\"\nfor = \"domain\"\nweight = \"minor\"\nused = \"\"\nurl = \"\"\ncodes = [{ from = 2, means = \"x\" }]",
+                "test_listed",
+            ),
+            (
+                "[[list]]\nid = \"a\"\nname = \"A\"\nzone = \"bl\"\nfor = \"ip\"\nweight = \"minor\"\nused = \"\"\nurl = \"\"\ncodes = [{ from = 2, means = \"x\" }]",
+                "no domain name",
+            ),
+            ("lists = 3", "unknown field"),
+        ] {
+            let error = with_own(wrong).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

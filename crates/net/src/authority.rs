@@ -17,6 +17,25 @@ const MAX_ADDRESSES: usize = 4;
 /// Aliases that are followed from zone to zone.
 const MAX_ALIASES: usize = 3;
 
+/// Why the servers of a name are not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorityError {
+    /// Nothing is known: the resolver had no answer.
+    #[error("the name servers of {name} cannot be found: {reason}")]
+    Unknown {
+        /// Whose servers.
+        name: String,
+        /// What the resolver said.
+        reason: String,
+    },
+    /// There is no zone.
+    #[error("no zone has {0}: is the domain registered?")]
+    NoZone(String),
+    /// An alias that leads nowhere.
+    #[error("the aliases of {0} go on too long or in a circle")]
+    Circle(String),
+}
+
 /// Finds and asks authoritative servers.
 #[derive(Debug, Clone)]
 pub struct Authority {
@@ -59,15 +78,20 @@ impl Authority {
     }
 
     /// Asks every authoritative server for the TXT records at a name. `Err` says why the servers are not known.
-    pub async fn txt(&self, name: &str) -> Result<Survey, String> {
-        let mut survey = self.one_zone(name).await?;
+    pub async fn txt(&self, name: &str) -> Result<Survey, AuthorityError> {
+        self.survey(name, Kind::Txt).await
+    }
+
+    /// Asks every authoritative server for the records of one type at a name.
+    pub async fn survey(&self, name: &str, kind: Kind) -> Result<Survey, AuthorityError> {
+        let mut survey = self.one_zone(name, kind).await?;
         let mut at = name.to_owned();
         let mut seen = BTreeSet::from([name.to_ascii_lowercase()]);
         while let Some((target, by)) = self.alias(&at, &survey).await {
             if survey.aliases.len() >= MAX_ALIASES || !seen.insert(target.clone()) {
-                return Err(format!("the aliases of {name} go on too long or in a circle"));
+                return Err(AuthorityError::Circle(name.to_owned()));
             }
-            let behind = self.one_zone(&target).await?;
+            let behind = self.one_zone(&target, kind).await?;
             // A server that knows neither the record nor the alias stays in the list as one that lacks it.
             survey.said.retain(|said| has_records(&said.answer) || !said.address.is_some_and(|at| by.contains(&at)));
             survey.said.extend(behind.said);
@@ -77,7 +101,7 @@ impl Authority {
         Ok(survey)
     }
 
-    async fn one_zone(&self, name: &str) -> Result<Survey, String> {
+    async fn one_zone(&self, name: &str, kind: Kind) -> Result<Survey, AuthorityError> {
         let (zone, hosts) = self.apex(name).await?;
         let addresses = join_all(hosts.iter().map(|host| self.resolver.addresses(host))).await;
         let mut questions = Vec::new();
@@ -95,7 +119,7 @@ impl Authority {
                 }),
             }
         }
-        let asked = questions.iter().map(|(_, address)| self.ask(*address, name, Kind::Txt));
+        let asked = questions.iter().map(|(_, address)| self.ask(*address, name, kind));
         for ((server, address), answer) in questions.iter().zip(join_all(asked).await) {
             said.push(Said { zone: zone.clone(), server: server.clone(), address: Some(*address), answer });
         }
@@ -131,12 +155,12 @@ impl Authority {
     }
 
     /// The zone of a name and its servers: the nearest name at or above it that has name servers of its own.
-    async fn apex(&self, name: &str) -> Result<(String, Vec<String>), String> {
+    async fn apex(&self, name: &str) -> Result<(String, Vec<String>), AuthorityError> {
         let mut at = name;
         loop {
             let answer = self.resolver.query(at, Kind::Ns).await;
             if let Outcome::Failed(reason) = &answer.outcome {
-                return Err(format!("the name servers of {at} cannot be found: {reason}"));
+                return Err(AuthorityError::Unknown { name: at.to_owned(), reason: reason.clone() });
             }
             // Through an alias the answer is about another name.
             if answer.aliases.is_empty() && !answer.records.is_empty() {
@@ -153,7 +177,7 @@ impl Authority {
             at = match at.split_once('.') {
                 // Nobody publishes keys in a top-level domain.
                 Some((_, above)) if above.contains('.') => above,
-                _ => return Err(format!("no zone has {name}: is the domain registered?")),
+                _ => return Err(AuthorityError::NoZone(name.to_owned())),
             };
         }
     }

@@ -7,12 +7,12 @@ use futures_util::future::join_all;
 use net::{Answer, Net, Outcome, Resolver, lookup::Kind};
 use tokio::sync::OnceCell;
 
-use super::blocklists::Trust;
 use super::notes::Notes;
 use super::plan::{Plan, Section};
-use super::report::{Audit, SCHEMA};
+use super::report::{Audit, Found, SCHEMA, SectionReport};
 use super::{addresses, bimi, blocklists, caa, dane, dkim, dmarc, mx, routes, spf, sts, zone};
 use crate::finding::Judge;
+use crate::lists::Lists;
 
 /// Audits domains, one or many at a time; shared by reference.
 pub struct Auditor {
@@ -23,8 +23,8 @@ pub struct Auditor {
     pub(super) plan: Plan,
     /// Whether the way to the name servers lets signatures through: asked once.
     pub(super) signatures: OnceCell<bool>,
-    /// What became of the test points of each blocklist: asked once.
-    pub(super) trust: Vec<OnceCell<Trust>>,
+    /// Blocklists, their test points asked once.
+    pub(super) lists: Lists,
     random: AtomicU64,
 }
 
@@ -45,9 +45,10 @@ pub(super) enum NameError {
 impl Auditor {
     /// `net.resolver` answers what anybody sees; `validating`, if there is one, checks signatures.
     pub fn new(net: Net, validating: Option<Resolver>, judge: Judge, plan: Plan) -> Self {
-        let trust = explain::lists::blocklists().iter().map(|_| OnceCell::new()).collect();
-        let random = AtomicU64::new(u64::try_from(net.clock.now_ms()).unwrap_or(1) ^ net.clock.mono_us());
-        Self { net, validating, judge, plan, signatures: OnceCell::new(), trust, random }
+        let seed = u64::try_from(net.clock.now_ms()).unwrap_or(1) ^ net.clock.mono_us();
+        let lists = plan.lists.clone().unwrap_or_else(|| explain::lists::blocklists().to_vec());
+        let lists = Lists::new(net.resolver.clone(), lists, label(seed));
+        Self { net, validating, judge, plan, signatures: OnceCell::new(), lists, random: AtomicU64::new(seed) }
     }
 
     /// What is asked for.
@@ -106,6 +107,12 @@ impl Auditor {
         }
     }
 
+    /// Looks at the reverse names of the plan's addresses alone; `name`: of whom reverse names are proposed.
+    pub async fn addresses(&self, name: &str) -> (SectionReport, Vec<Found>) {
+        let notes = addresses::look(Scene { auditor: self, domain: name }).await;
+        notes.judge(&self.judge, &mut Vec::new())
+    }
+
     /// Whether there is anything to look at.
     async fn exists(&self, domain: &str, notes: &mut Notes) -> bool {
         let (soa, mx) = tokio::join!(self.query(domain, Kind::Soa), self.query(domain, Kind::Mx));
@@ -156,9 +163,15 @@ impl Auditor {
 
     /// A label nobody has published. Not secret, only unlikely.
     pub(super) fn random_label(&self) -> String {
-        let n = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed).rotate_left(17);
-        format!("x{:012x}", n & 0xffff_ffff_ffff)
+        label(self.random.fetch_add(STRIDE, Ordering::Relaxed))
     }
+}
+
+const STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A label that nobody has published, made from a number.
+pub fn label(seed: u64) -> String {
+    format!("x{:012x}", seed.wrapping_mul(STRIDE).rotate_left(17) & 0xffff_ffff_ffff)
 }
 
 /// One domain being looked at.

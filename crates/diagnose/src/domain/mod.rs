@@ -24,8 +24,11 @@ mod sts;
 mod text;
 mod zone;
 
-pub use audit::Auditor;
+pub use audit::{Auditor, label};
 pub use many::{MAX_CONCURRENCY, audit_many};
 pub use notes::SIGNS;
 pub use plan::{Guess, OwnKey, Plan, Redirects, Section, SendingRoute, Smtp};
 pub use report::{Audit, Found, Row, SCHEMA, SectionReport, Shown, State};
+
+pub(crate) use text::shown;
+pub(crate) use zone::is_silence;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use explain::lists::Blocklist;
 use serde::Serialize;
 
 /// One part of the audit.
@@ -149,6 +150,8 @@ pub struct Plan {
     pub own_keys: Vec<OwnKey>,
     /// Trying the mail hosts; `None` leaves it out.
     pub smtp: Option<Smtp>,
+    /// Blocklists; `None`: those that are built in.
+    pub lists: Option<Vec<Blocklist>>,
     /// Limit of each wait.
     pub timeout: Duration,
     /// Connections that go elsewhere.
@@ -167,6 +170,7 @@ impl Default for Plan {
             routes: Vec::new(),
             own_keys: Vec::new(),
             smtp: None,
+            lists: None,
             timeout: Duration::from_secs(5),
             redirects: Redirects::new(),
         }

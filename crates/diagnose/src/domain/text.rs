@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use net::lookup::Data;
 
 /// The value of a record as a zone file has it.
-pub(super) fn shown(data: &Data) -> String {
+pub(crate) fn shown(data: &Data) -> String {
     match data {
         Data::A(ip) => ip.to_string(),
         Data::Aaaa(ip) => ip.to_string(),

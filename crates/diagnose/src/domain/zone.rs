@@ -198,7 +198,7 @@ async fn server(scene: Scene<'_>, zone: &str, host: &str, ip: IpAddr) -> (IpAddr
 }
 
 /// No answer of a server, but of the network.
-fn is_silence(problem: &str) -> bool {
+pub(crate) fn is_silence(problem: &str) -> bool {
     const ANSWERS: [&str; 6] = ["REFUSED", "SERVFAIL", "NOTAUTH", "NOTIMP", "FORMERR", "NXDOMAIN"];
     !problem.contains("referral") && !ANSWERS.iter().any(|answer| problem.contains(answer))
 }

@@ -116,7 +116,7 @@ async fn look(authority: &Authority, domain: &str, key: &KeyRecord) -> KeySeen {
     };
     match authority.txt(&name).await {
         Ok(survey) => judge(key, &survey, &mut seen),
-        Err(problem) => seen.problems.push(problem),
+        Err(problem) => seen.problems.push(problem.to_string()),
     }
     seen.published = seen.problems.is_empty();
     seen
