@@ -40,6 +40,12 @@ impl Cidr {
         (length <= bits).then(|| Self { base: masked(address, length), length })
     }
 
+    /// The address, if it is just one.
+    pub fn single(&self) -> Option<IpAddr> {
+        let bits = if self.base.is_ipv4() { 32 } else { 128 };
+        (self.length == bits).then_some(self.base)
+    }
+
     /// Whether the address lies in the block. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

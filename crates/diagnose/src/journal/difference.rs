@@ -177,7 +177,9 @@ fn severity(what: &What, before: &Snapshot, now: &Snapshot, gone: &[String]) -> 
     if vanished || nobody_answers || (!gone.is_empty() && now.is_empty() && what.is_vital()) {
         return Severity::Problem;
     }
-    let newly_broken = now.broken().count() > before.broken().count();
+    // Name servers of a provider are the provider's to mend, and there are others.
+    let theirs = matches!(what, What::SpfOf(_));
+    let newly_broken = !theirs && now.broken().count() > before.broken().count();
     if now.is_half() || newly_broken || (!gone.is_empty() && now.is_empty()) {
         return Severity::Warning;
     }

@@ -108,9 +108,10 @@ impl Snapshot {
         self.answering().all(|view| view.records.is_empty())
     }
 
-    /// Keeps what a server said before while it only just fell silent. True: everything was told by somebody, or is known
-    /// to be broken for a while.
-    pub fn be_patient(&mut self, subject: &str, before: Option<&Snapshot>, patience: &mut Patience) {
+    /// Keeps what a server said before while it only just fell silent. False: one of which nothing was known just failed, so
+    /// that nothing should be concluded yet.
+    pub fn be_patient(&mut self, subject: &str, before: Option<&Snapshot>, patience: &mut Patience) -> bool {
+        let mut sure = true;
         for view in &mut self.servers {
             let key = (format!("{subject} {} {}", self.name, self.kind), view.server.clone(), view.address);
             if view.state == ServerState::Answers {
@@ -127,8 +128,11 @@ impl Snapshot {
             } else if let Some(earlier) = earlier.filter(|earlier| earlier.state == view.state) {
                 // The same trouble in other words is no news.
                 view.reason.clone_from(&earlier.reason);
+            } else if earlier.is_none() && *failures < PATIENCE {
+                sure = false;
             }
         }
+        sure
     }
 
     /// Leaves out addresses of a family that nobody answers on while the same servers answer on the other: that is our own

@@ -38,7 +38,7 @@ pub async fn of_domain(authority: &Authority, domain: &str, selectors: &BTreeSet
     });
     let mut taken: Vec<Taken> = asked.buffered(AT_ONCE).collect().await;
     let spf = taken.iter().find(|(what, _)| *what == What::Spf).and_then(|(_, taken)| taken.as_ref().ok());
-    let mut waiting: VecDeque<String> = spf.map(targets).unwrap_or_default().into();
+    let mut waiting: VecDeque<String> = spf.map(Snapshot::leads_to).unwrap_or_default().into();
     let mut met = BTreeSet::from([domain.to_owned()]);
     while let Some(target) = waiting.pop_front() {
         if met.len() > MAX_INCLUDES || !met.insert(target.clone()) {
@@ -46,7 +46,7 @@ pub async fn of_domain(authority: &Authority, domain: &str, selectors: &BTreeSet
         }
         let what = What::SpfOf(target);
         let found = take(authority, domain, &what).await;
-        waiting.extend(found.as_ref().map(targets).unwrap_or_default());
+        waiting.extend(found.as_ref().map(Snapshot::leads_to).unwrap_or_default());
         taken.push((what, found));
     }
     taken
@@ -104,21 +104,23 @@ fn view(what: &What, said: &Said) -> ServerView {
     }
 }
 
-/// Domains whose policies a record leads to; those with macros differ by message and are left out.
-fn targets(snapshot: &Snapshot) -> Vec<String> {
-    let mut found = Vec::new();
-    for record in snapshot.records() {
-        for term in record.replace("\" \"", "").trim_matches('"').split(' ') {
-            let bare = term.trim_start_matches(['+', '-', '~', '?']).to_ascii_lowercase();
-            let target = bare.strip_prefix("include:").or_else(|| bare.strip_prefix("redirect="));
-            let is_name = |target: &&str| target.contains('.') && proto::policy::dns::is_possible(target);
-            if let Some(target) = target.filter(|target| !target.contains('%')).filter(is_name) {
-                let target = target.trim_end_matches('.').to_owned();
-                if !found.contains(&target) {
-                    found.push(target);
+impl Snapshot {
+    /// Domains whose policies an SPF record leads to; those with macros differ by message and are left out.
+    pub fn leads_to(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for record in self.records() {
+            for term in record.replace("\" \"", "").trim_matches('"').split(' ') {
+                let bare = term.trim_start_matches(['+', '-', '~', '?']).to_ascii_lowercase();
+                let target = bare.strip_prefix("include:").or_else(|| bare.strip_prefix("redirect="));
+                let is_name = |target: &&str| target.contains('.') && proto::policy::dns::is_possible(target);
+                if let Some(target) = target.filter(|target| !target.contains('%')).filter(is_name) {
+                    let target = target.trim_end_matches('.').to_owned();
+                    if !found.contains(&target) {
+                        found.push(target);
+                    }
                 }
             }
         }
+        found
     }
-    found
 }

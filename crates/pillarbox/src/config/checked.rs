@@ -1,6 +1,6 @@
 //! What the configuration means: every setting with its type, defaults filled in, contradictions found.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -57,6 +57,10 @@ pub struct Config {
     pub dns_servers: Vec<SocketAddr>,
     /// Longest wait for a name server.
     pub dns_timeout: Duration,
+    /// Public addresses that mail leaves from, beside those of the machine.
+    pub dns_addresses: Vec<IpAddr>,
+    /// File with blocklists of one's own.
+    pub blocklists: Option<PathBuf>,
     /// Whom to trust.
     pub roots: Roots,
     /// Networks that webhooks may call though they are not public.
@@ -306,6 +310,8 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         },
         dns_servers: top.sockets("dns.servers"),
         dns_timeout: top.duration("dns.timeout"),
+        dns_addresses: top.networks("dns.addresses").iter().filter_map(Cidr::single).collect(),
+        blocklists: top.path("dns.blocklists"),
         roots: top.roots(),
         webhook_networks: top.networks("webhooks.networks"),
         log: Log { json: top.text("log.format").as_deref() == Some("json"), level: top.log_level() },

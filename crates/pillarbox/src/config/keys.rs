@@ -339,6 +339,18 @@ pub const KEYS: &[Key] = &[
     key("dns.servers", Shape::Servers, "[]", "Name servers to ask; none: those of the system."),
     key("dns.timeout", Shape::Duration(1, 60), "\"5s\"", "Longest wait for an answer."),
     key(
+        "dns.addresses",
+        Shape::Networks,
+        "[]",
+        "Public addresses that mail of this machine leaves from, single ones, where they are not its own (address translation): their reverse names and blocklists are watched, and SPF is compared with them.",
+    ),
+    key(
+        "dns.blocklists",
+        Shape::Path,
+        "",
+        "File with blocklists of one's own, and names of built-in ones that are not asked; see `blocklists.md` in the manual.",
+    ),
+    key(
         "tls.roots",
         Shape::Text,
         "\"system\"",

@@ -100,6 +100,8 @@ pub struct App {
     pub monitor: crate::monitor::Monitor,
     /// Who changed what.
     pub audit: crate::audit::Audit,
+    /// What checks of the DNS share.
+    pub dns: crate::monitor::dns::DnsWatch,
 }
 
 /// The handlers' state.

@@ -5,8 +5,11 @@
 //! results are kept and compared, and a change is what alerts. Nothing here knows HTTP.
 
 pub mod check;
+pub mod dns;
 pub mod jobs;
+pub mod journal;
 pub mod kinds;
+pub mod lists;
 pub mod schedule;
 mod sync;
 

@@ -96,12 +96,33 @@ fn subject(route: &str, domain: &str) -> String {
     format!("route {route} from {domain}")
 }
 
+/// What is wrong with mail from a domain by its routes, as resolvers see its records now.
+pub async fn of_domain(app: &Shared, net: &Net, domain: &str) -> Result<Vec<String>, store::StoreError> {
+    let Some(relay) = &app.relay else { return Ok(Vec::new()) };
+    let keys = own_keys(app).await?;
+    let routes = relay.writers().remove(domain).unwrap_or_default();
+    Ok(judged(app, net, &keys, domain, &routes).await.into_iter().flat_map(|(_, lines)| lines).collect())
+}
+
 /// Looks at one domain, and notes what is wrong with each of its routes.
 async fn look(app: &Shared, net: &Net, keys: &[OwnKey], domain: &str, routes: &[Arc<Route>]) {
+    for (route, lines) in judged(app, net, keys, domain, routes).await {
+        app.domains.note(&subject(&route, domain), lines);
+    }
+}
+
+/// What is wrong with each of the routes.
+async fn judged(
+    app: &Shared,
+    net: &Net,
+    keys: &[OwnKey],
+    domain: &str,
+    routes: &[Arc<Route>],
+) -> Vec<(Arc<str>, Vec<String>)> {
     let plan = Plan {
         sections: [Section::Spf, Section::Dmarc].into(),
         guess: Guess::Few,
-        routes: routes.iter().flat_map(|route| sending(route, &app.hostname)).collect(),
+        routes: routes.iter().flat_map(|route| sending(route, &app.hostname, &app.dns.addresses)).collect(),
         own_keys: keys.to_vec(),
         ..Plan::default()
     };
@@ -111,28 +132,26 @@ async fn look(app: &Shared, net: &Net, keys: &[OwnKey], domain: &str, routes: &[
         let below = domain.strip_suffix(key.domain.as_str()).is_some_and(|rest| rest.ends_with('.'));
         key.domain == domain || key.subdomains && below
     });
-    for route in routes {
-        app.domains.note(&subject(&route.name, domain), lines(&audit, route, signed));
-    }
+    routes.iter().map(|route| (route.name.clone(), lines(&audit, route, signed, &app.dns.addresses))).collect()
 }
 
 /// A route as the audit knows it: one for each address that it leaves from.
-fn sending(route: &Route, hostname: &str) -> Vec<SendingRoute> {
+fn sending(route: &Route, hostname: &str, outside: &[IpAddr]) -> Vec<SendingRoute> {
     let one = |source| SendingRoute {
         name: route.name.to_string(),
         host: route.record.host.clone().filter(|_| route.record.kind == RouteKind::Smarthost),
         source,
         helo: Some(route.record.helo.clone().unwrap_or_else(|| hostname.to_owned())),
     };
-    let addresses = sources(route);
+    let addresses = sources(route, outside);
     match addresses.is_empty() {
         true => vec![one(None)],
         false => addresses.into_iter().map(|address| one(Some(address))).collect(),
     }
 }
 
-/// The public addresses that an MX route leaves from.
-fn sources(route: &Route) -> Vec<IpAddr> {
+/// The public addresses that an MX route leaves from. `outside`: those that private ones are translated to.
+pub fn sources(route: &Route, outside: &[IpAddr]) -> Vec<IpAddr> {
     if route.record.kind != RouteKind::Mx {
         return Vec::new();
     }
@@ -141,16 +160,20 @@ fn sources(route: &Route) -> Vec<IpAddr> {
     if all.is_empty() {
         all = usual_sources();
     }
-    // What the outside sees of private ones is translated.
+    // What the outside sees of private ones is translated, to what only the operator knows.
+    let translated = all.is_empty() || all.iter().any(|address| !net::address::is_public(*address));
     all.retain(|address| net::address::is_public(*address));
+    if translated {
+        all.extend_from_slice(outside);
+    }
     all.truncate(ADDRESSES);
     all
 }
 
 /// What is wrong with a route, a sentence or more with what to do each. A signature of ours passes by every route, so
 /// only a domain without one depends on SPF.
-fn lines(audit: &Audit, route: &Route, signed: bool) -> Vec<String> {
-    let own: Vec<String> = sources(route).iter().map(ToString::to_string).collect();
+fn lines(audit: &Audit, route: &Route, signed: bool, outside: &[IpAddr]) -> Vec<String> {
+    let own: Vec<String> = sources(route, outside).iter().map(ToString::to_string).collect();
     let of_route = |found: &&Found| {
         let value = |name: &str| found.values.get(name).map(String::as_str);
         value("route") == Some(&*route.name) || value("ip").is_some_and(|ip| own.iter().any(|one| one == ip))
@@ -180,7 +203,7 @@ fn sentence(found: &Found, domain: &str, route: &Route) -> String {
 }
 
 /// The keys that sign here.
-async fn own_keys(app: &Shared) -> Result<Vec<OwnKey>, store::StoreError> {
+pub async fn own_keys(app: &Shared) -> Result<Vec<OwnKey>, store::StoreError> {
     let mut keys = Vec::new();
     for document in app.store.documents(Kind::Domain).await? {
         let Ok(record) = settings::record::<DomainRecord>(&document) else { continue };

@@ -209,6 +209,7 @@ pub fn app(
         alerts: crate::alert::Alerts::new(clock.clone()),
         monitor: crate::monitor::Monitor::default(),
         audit: crate::audit::Audit::new(store.clone(), clock.clone()),
+        dns: crate::monitor::dns::DnsWatch::new(config.clone(), clock.clone()),
         clock,
         store,
         domains: domains::of(config),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::CheckKind;
+use super::journal::{JournalKind, ReverseKind};
+use super::lists::ListsKind;
 
 /// All of them.
 pub(super) fn builtin() -> Vec<Arc<dyn CheckKind>> {
-    Vec::new()
+    vec![Arc::new(JournalKind), Arc::new(ReverseKind), Arc::new(ListsKind::default())]
 }
