@@ -16,6 +16,7 @@ use crate::brake::Hold;
 use crate::config::Keep;
 use crate::connection::Worker;
 use crate::divert;
+use crate::incident::watch::Place;
 use crate::schedule::{Job, Sign};
 use crate::settle::{self, Ended};
 use crate::signin;
@@ -251,7 +252,8 @@ async fn record(worker: &mut Worker, claim: &Claim, ended: Ended) {
     if let Some(mut before) = worker.settling.take() {
         before.done().await;
     }
-    worker.settling = Some(settle::begin(&worker.shared, claim, ended));
+    let place = Place { destination: Some(&worker.destination), prelude: worker.prelude.as_ref() };
+    worker.settling = Some(settle::begin(&worker.shared, claim, ended, place));
 }
 
 fn each(claim: &Claim, outcome: impl Fn(u32) -> Outcome) -> Vec<(u32, Outcome)> {

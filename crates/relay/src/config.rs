@@ -76,6 +76,8 @@ pub struct RelayConfig {
     pub suppression: crate::suppress::policy::Policy,
     /// Which rates of bounces and complaints warn and stop.
     pub rates: crate::rates::RateConfig,
+    /// When failures are an incident.
+    pub incidents: crate::incident::Opening,
     /// What receiving domains may demand of the transport.
     pub transport: TransportConfig,
     /// Makes return paths of our own; without it next hops get what the sender gave.
@@ -119,6 +121,7 @@ impl Default for RelayConfig {
             shutdown_s: 60,
             suppression: crate::suppress::policy::Policy::default(),
             rates: crate::rates::RateConfig::default(),
+            incidents: crate::incident::Opening::default(),
             transport: TransportConfig::default(),
             bounce: None,
             return_path: ReturnPath::default(),

@@ -18,6 +18,7 @@ use crate::attempt::{self, Next};
 use crate::brake::Hold;
 use crate::dispatch::{destination_of, route_of};
 use crate::hop::Hop;
+use crate::incident::watch::Place;
 use crate::route::{Route, RouteKind};
 use crate::schedule::{ConnectionId, Handed, Job, Sign, Ticket};
 use crate::settle::{self, Settling};
@@ -313,7 +314,8 @@ fn failed(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, error: Co
         };
         let mut ended = settle::all_failed(shared, &job.claim, attempt, error.stage, &error.failure);
         crate::divert::hasten(shared, destination, route, &job.claim, &mut ended);
-        settle::spawn(shared, &job.claim, ended);
+        let place = Place { destination: Some(destination), prelude: None };
+        settle::spawn_at(shared, &job.claim, ended, place);
     }
     shared.perform(actions);
     shared.tick_wake.notify_one();

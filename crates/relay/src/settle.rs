@@ -10,6 +10,7 @@ use proto::DeliveryNotify;
 use proto::transcript::{Failure, Stage};
 use store::{Attempt, Claim, Lane, LeasedRecipient, Outcome, Pending, Settlement, StoreError};
 
+use crate::incident::watch::{self, Place};
 use crate::route::{Route, RouteKind};
 use crate::shared::Shared;
 use crate::verdict::{Judgement, Peer, Verdict, judge};
@@ -36,12 +37,13 @@ pub(crate) struct Settling {
 }
 
 /// Starts to record what happened.
-pub(crate) fn begin(shared: &Arc<Shared>, claim: &Claim, ended: Ended) -> Settling {
+pub(crate) fn begin(shared: &Arc<Shared>, claim: &Claim, ended: Ended, place: Place<'_>) -> Settling {
     let at_ms = shared.now_ms();
     let provider = crate::rates::watch::settled(shared, claim, ended.attempt.as_ref(), &ended.outcomes);
     let reason = |rule: &str| Some(shared.rules().rule(rule)?.reason.as_str());
     let (attempt, outcomes) = (ended.attempt.as_ref(), &ended.outcomes[..]);
     shared.metrics.settled(claim, attempt, outcomes, provider.as_deref(), at_ms, reason);
+    watch::settled(shared, claim, attempt, outcomes, place);
     let settlement = Settlement {
         by: shared.run,
         at_ms,
@@ -94,7 +96,12 @@ impl Settling {
 
 /// Records what happened in a task of its own.
 pub(crate) fn spawn(shared: &Arc<Shared>, claim: &Claim, ended: Ended) {
-    let mut settling = begin(shared, claim, ended);
+    spawn_at(shared, claim, ended, Place::default());
+}
+
+/// The same of an attempt whose next hop is known.
+pub(crate) fn spawn_at(shared: &Arc<Shared>, claim: &Claim, ended: Ended, place: Place<'_>) {
+    let mut settling = begin(shared, claim, ended, place);
     shared.tasks.spawn(async move {
         settling.done().await;
     });

@@ -106,6 +106,8 @@ pub(crate) struct Shared {
     pub(crate) rates: Mutex<crate::rates::watch::Watch>,
     /// What is counted of all this.
     pub(crate) metrics: Arc<Metrics>,
+    /// What attempts tell of incidents.
+    pub(crate) watch: crate::incident::watch::Watch,
     /// Routes that trust authorities of their own, by name and version.
     route_nets: Mutex<HashMap<(Arc<str>, i64), Net>>,
 }
@@ -150,6 +152,7 @@ impl Shared {
             forgiven: Mutex::default(),
             rates: crate::rates::watch::new(config.rates.window_ms),
             metrics: Arc::default(),
+            watch: crate::incident::watch::Watch::new(config.incidents),
             backoff: Backoff::new(&config.retry_s),
             schedule: Mutex::new(Schedule::new(window, config.max_connections.max(1))),
             brakes: Mutex::default(),

@@ -1,9 +1,44 @@
 //! Incidents, as far as the relay sees them: what attempts tell, whom trouble touches, what is unusual. Who keeps incidents,
 //! diagnoses and alerts is above.
 
+pub mod evidence;
 pub mod sample;
 pub mod scope;
 pub mod volume;
+pub(crate) mod watch;
 
+pub use evidence::{Followed, Opening, Suspicion, Tally};
 pub use sample::Sample;
 pub use scope::{ScopeFound, find};
+
+use store::IncidentScope;
+
+use crate::run::Relay;
+
+impl Relay {
+    /// Incidents that there is enough evidence for. What concerns one that is followed is not among them.
+    pub fn suspicions(&self) -> Vec<Suspicion> {
+        let shared = self.shared();
+        shared.watch.suspicions(shared.now_ms())
+    }
+
+    /// From now on these incidents are open: their failures are counted.
+    pub fn follow_incidents(&self, open: Vec<Followed>) {
+        self.shared().watch.follow(open);
+    }
+
+    /// What was counted for them since the last time.
+    pub fn incident_tallies(&self) -> Vec<Tally> {
+        self.shared().watch.tallies()
+    }
+
+    /// An incident is over: what it was opened for is no evidence for the next one.
+    pub fn forget_evidence(&self, scope: &IncidentScope, reason: &str) {
+        self.shared().watch.forget(scope, reason);
+    }
+
+    /// Waits until something is seen that is an incident at once. Cancel-safe; one waits at a time.
+    pub async fn incident_bell(&self) {
+        self.shared().watch.bell.notified().await;
+    }
+}
