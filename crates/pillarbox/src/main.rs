@@ -12,6 +12,7 @@ mod cli;
 mod config;
 mod http;
 mod limits;
+mod metrics;
 mod monitor;
 mod oauth;
 mod presets;

@@ -173,7 +173,7 @@ impl Admission {
         self.place(&result);
         result.map_err(|error| {
             if !matches!(error, StoreError::Full | StoreError::Overloaded) {
-                tracing::error!(%error, message = %self.message.id, "message could not be stored");
+                tracing::error!(%error, message_id = %self.message.id, "message could not be stored");
             }
             error.into()
         })

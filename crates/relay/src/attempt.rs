@@ -222,7 +222,7 @@ fn suited(worker: &Worker, claim: &Claim, content: Bytes) -> Result<(Bytes, bool
     match message::down_convert(&content) {
         Ok(converted) => Ok((converted.into(), false)),
         Err(error) => {
-            tracing::info!(message = %claim.message.id, %error, "message cannot be given a form that the next hop takes");
+            tracing::info!(message_id = %claim.message.id, %error, "message cannot be given a form that the next hop takes");
             let extension = if long { "BINARYMIME" } else { "8BITMIME" };
             Err(Failure::MissingExtension { extension: extension.into() })
         }
@@ -240,7 +240,7 @@ fn has_long_line(content: &[u8]) -> bool {
 }
 
 async fn not_readable(worker: &mut Worker, claim: &Claim, error: &StoreError) {
-    tracing::error!(message = %claim.message.id, %error, "content cannot be read");
+    tracing::error!(message_id = %claim.message.id, %error, "content cannot be read");
     let due_ms = worker.shared.now_ms() + STORE_PAUSE_MS;
     // A damaged message was held by the store itself: the settlement then finds nothing leased and changes nothing.
     let outcomes = each(claim, |_| Outcome::Returned { due_ms });

@@ -94,7 +94,7 @@ async fn round(shared: &Arc<Shared>, cursor: &mut Option<i64>, saved: &mut i64) 
         match tell(shared, group).await {
             Ok(()) => {}
             Err(Trouble::Nowhere(why)) => {
-                tracing::warn!(message = %group[0].message, %why, "sender cannot be told what became of a message");
+                tracing::warn!(message_id = %group[0].message, %why, "sender cannot be told what became of a message");
             }
             Err(Trouble::Store(error)) => return Err(error),
         }
@@ -124,7 +124,7 @@ async fn tell(shared: &Arc<Shared>, group: &[Event]) -> Result<(), Trouble> {
     let view = shared.store.message(group[0].message, 1_000).await?;
     let Some(to) = view.message.reverse_path.0.clone() else {
         if *view.message.sender == *SENDER && matches!(kind, EventKind::Failed | EventKind::Expired) {
-            tracing::warn!(message = %view.message.id, "a notice could not be delivered either");
+            tracing::warn!(message_id = %view.message.id, "a notice could not be delivered either");
         }
         return Ok(());
     };

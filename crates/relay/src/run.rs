@@ -228,6 +228,16 @@ impl Relay {
         &self.shared.metrics
     }
 
+    /// Returns if the schedule can be had; blocks for ever if somebody keeps it.
+    pub fn lives(&self) {
+        drop(self.shared.schedule.lock());
+    }
+
+    /// Nothing new is taken up any more.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.is_stopping()
+    }
+
     /// Links by which recipients leave streams.
     pub fn links(&self) -> Arc<Links> {
         self.shared.links.clone()

@@ -71,13 +71,13 @@ impl Settling {
             match result {
                 Ok(_) => break true,
                 Err(error @ (StoreError::Invalid(_) | StoreError::NotFound | StoreError::Damaged(_))) => {
-                    tracing::error!(%error, message = %self.settlement.message, "outcome was refused by the store");
+                    tracing::error!(%error, message_id = %self.settlement.message, "outcome was refused by the store");
                     break true;
                 }
                 // Too late: the next start takes the lease back.
                 Err(StoreError::Closed) => break false,
                 Err(error) => {
-                    tracing::warn!(%error, message = %self.settlement.message, "outcome is not recorded yet");
+                    tracing::warn!(%error, message_id = %self.settlement.message, "outcome is not recorded yet");
                     tokio::select! {
                         () = tokio::time::sleep(AGAIN) => {}
                         () = self.shared.deadline.cancelled() => break false,

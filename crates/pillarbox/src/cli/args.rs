@@ -162,6 +162,23 @@ pub enum Command {
     /// Show how the server is doing.
     #[command(after_help = "Examples:\n  pillarbox status\n  pillarbox status --json")]
     Status,
+    /// Say whether the server would take mail: for health checks of containers.
+    #[command(
+        after_help = "Examples:\n  pillarbox health\n  pillarbox health --timeout 2 --json\n  HEALTHCHECK CMD [\"pillarbox\", \"health\"]\n\nExit codes: 0 a message would be accepted, 1 not now, 3 nobody answers."
+    )]
+    Health {
+        /// Seconds to wait for an answer.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300), value_name = "SECONDS")]
+        timeout: u64,
+    },
+    /// Show what the log says, or change it until the next reload or start.
+    #[command(
+        after_help = "Examples:\n  pillarbox log-level\n  pillarbox log-level debug\n  pillarbox log-level info,relay=debug,net=trace"
+    )]
+    LogLevel {
+        /// `error`, `warn`, `info`, `debug`, `trace`, or a filter by parts of the program.
+        level: Option<String>,
+    },
     /// Read certificates, senders, routes and rules again.
     #[command(after_help = "Examples:\n  pillarbox reload")]
     Reload,

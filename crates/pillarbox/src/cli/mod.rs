@@ -62,6 +62,7 @@ mod explain_program;
 mod explain_report;
 mod explain_time;
 mod explain_trace;
+mod health;
 mod help;
 mod inlets;
 mod mailboxes;
@@ -214,6 +215,8 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Audit(args) => wait(audit::run(global, args)),
         Command::Status => wait(status::run(global)),
         Command::Reload => wait(server::reload(global)),
+        Command::Health { timeout } => wait(health::run(global, timeout)),
+        Command::LogLevel { level } => wait(health::log_level(global, level.as_deref())),
         Command::Login => wait(server::login(global)),
         Command::Backup { directory } => wait(server::backup(global, &directory)),
         Command::Verify { deep } => wait(server::verify(global, deep)),

@@ -65,6 +65,8 @@ pub struct Config {
     pub roots: Roots,
     /// Networks that webhooks may call though they are not public.
     pub webhook_networks: Vec<Cidr>,
+    /// Who may look at figures.
+    pub metrics: Metrics,
     /// Logging.
     pub log: Log,
     /// Streams that differ from the default.
@@ -229,6 +231,23 @@ pub struct Log {
     pub level: String,
 }
 
+/// Who may look at figures, besides this machine and administrators.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metrics {
+    /// Networks that need no token.
+    pub networks: Vec<Cidr>,
+    /// A file with the token.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Whether another configuration differs in nothing but what a reload takes up.
+    pub fn but_for_reload(&self, other: &Self) -> bool {
+        let level = Log { level: other.log.level.clone(), ..self.log.clone() };
+        Self { log: level, ..self.clone() } == *other
+    }
+}
+
 /// A named class of mail.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stream {
@@ -314,6 +333,7 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         blocklists: top.path("dns.blocklists"),
         roots: top.roots(),
         webhook_networks: top.networks("webhooks.networks"),
+        metrics: Metrics { networks: top.networks("metrics.networks"), token_file: top.path("metrics.token_file") },
         log: Log { json: top.text("log.format").as_deref() == Some("json"), level: top.log_level() },
         streams: streams(raw, base, top.problems),
         client: Client { server: top.text("client.server"), key_file: top.path("client.key_file") },

@@ -93,6 +93,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("dns", "Name servers."),
     ("tls", "Whom to trust when delivering."),
     ("webhooks", "Whom to tell of events by HTTP is set with `pillarbox webhook`; here is what holds for all of them."),
+    (
+        "metrics",
+        "Who may look at `/metrics` besides programs on this machine, the control socket and administrators' API keys. See metrics.md.",
+    ),
     ("log", "What the program says while it runs."),
     ("stream", "One `[[stream]]` for each named class of mail that differs from the default."),
     ("client", "How the commands `send` and `sendmail` reach the server when they may not open its control socket."),
@@ -362,12 +366,19 @@ pub const KEYS: &[Key] = &[
         "[]",
         "Networks that every webhook may call though they are not public: those of one's own applications. A webhook may have its own.",
     ),
+    key("metrics.networks", Shape::Networks, "[]", "Networks that may look at `/metrics` without a token."),
+    key(
+        "metrics.token_file",
+        Shape::Path,
+        "",
+        "File with a token: whoever sends it (`Authorization: Bearer`) may look at `/metrics`. Read at each request.",
+    ),
     key("log.format", Shape::Choice(&["text", "json"]), "\"text\"", "`text` for people, `json` for collectors."),
     key(
         "log.level",
         Shape::Text,
         "\"info\"",
-        "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,relay=debug`.",
+        "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,relay=debug`. Read again on SIGHUP. `RUST_LOG` wins over it.",
     ),
     key("stream.name", Shape::Name, "", "As messages name it."),
     key(

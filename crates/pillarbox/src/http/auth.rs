@@ -88,7 +88,8 @@ fn peer(request: &Request) -> IpAddr {
     info.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(Client(peer))| peer.ip().to_canonical())
 }
 
-async fn authenticate(app: &Shared, header: Option<HeaderValue>, peer: IpAddr) -> Result<Caller, Problem> {
+/// Whose API key this is.
+pub async fn authenticate(app: &Shared, header: Option<HeaderValue>, peer: IpAddr) -> Result<Caller, Problem> {
     let unauthorized = || Problem::new(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer` with an API key");
     let value = header.ok_or_else(unauthorized)?;
     let (scheme, key) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(unauthorized)?;

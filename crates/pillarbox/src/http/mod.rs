@@ -8,6 +8,7 @@ pub mod auth;
 pub mod body;
 pub mod finding;
 pub mod forecast;
+pub mod health;
 pub mod inlet;
 pub mod json;
 pub mod listener;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -94,6 +95,12 @@ pub struct App {
     pub logins: Logins,
     /// Whom to tell of events by HTTP.
     pub hooks: crate::webhook::Hooks,
+    /// Figures, for whoever looks at them.
+    pub metrics: crate::metrics::Desk,
+    /// All listeners are served.
+    pub serving: std::sync::atomic::AtomicBool,
+    /// Nothing more is taken: the server stops.
+    pub draining: std::sync::atomic::AtomicBool,
     /// What is worth telling somebody.
     pub alerts: crate::alert::Alerts,
     /// Scheduled checks and jobs.
@@ -152,7 +159,8 @@ pub fn public(app: Shared) -> Router {
             .merge(ui::router(&app))
             .merge(inlet::router())
             .merge(unsubscribe::router())
-            .merge(health())
+            .merge(health::router())
+            .route("/metrics", get(crate::metrics::access::public))
             .with_state(app),
     )
 }
@@ -163,18 +171,13 @@ pub fn control(app: Shared) -> Router {
         .merge(api::local_router())
         .layer(from_fn_with_state(app.clone(), crate::audit::watch))
         .layer(from_fn(auth::local));
-    guarded(Router::new().nest("/api/v1", api).merge(health()).with_state(app))
-}
-
-fn health() -> Router<Shared> {
-    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
-}
-
-/// 200 while a message would be accepted.
-async fn ready(State(app): State<Shared>) -> Result<&'static str, Problem> {
-    app.store.ready()?;
-    app.relay()?.door().ready()?;
-    Ok("ready\n")
+    guarded(
+        Router::new()
+            .nest("/api/v1", api)
+            .merge(health::router())
+            .route("/metrics", get(crate::metrics::access::local))
+            .with_state(app),
+    )
 }
 
 /// Ends a request that takes too long; a batch may take longer.

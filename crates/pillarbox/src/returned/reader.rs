@@ -348,7 +348,7 @@ impl Reader<'_> {
         let (message, n, why) = (report.message, report.n, report.why.clone());
         let reported = self.app.store.report(report).await?;
         if matches!(reported, Reported::Recorded(_)) {
-            tracing::info!(%message, ?n, source = %self.mail.source, what, why = why.as_deref().unwrap_or_default(), "heard of a message later");
+            tracing::info!(message_id = %message, ?n, source = %self.mail.source, what, why = why.as_deref().unwrap_or_default(), "heard of a message later");
         }
         Ok(reported)
     }

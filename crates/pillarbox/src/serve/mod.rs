@@ -16,6 +16,7 @@ use std::future::IntoFuture;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -46,6 +47,9 @@ use crate::returned::reader;
 /// Name of the control socket in the data directory.
 pub const CONTROL: &str = "control.sock";
 
+/// Longest wait for the log when the process ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What has to be let go of in the end.
 struct Running {
     store: Arc<dyn Store>,
@@ -63,6 +67,7 @@ pub async fn run(loaded: Loaded, named: Option<PathBuf>) -> Result<()> {
     let mut signals = Signals::new()?;
     let running = start(&loaded).await?;
     notify::notify("READY=1");
+    notify::keep_watchdog(&running.tasks, &running.closing, running.relay.clone());
     loop {
         tokio::select! {
             stop = signals.next() => match stop {
@@ -74,9 +79,13 @@ pub async fn run(loaded: Loaded, named: Option<PathBuf>) -> Result<()> {
     }
     notify::notify("STOPPING=1");
     tokio::select! {
-        () = stop(running, loaded.config.shutdown) => Ok(()),
+        () = stop(running, loaded.config.shutdown) => {
+            logging::flush(LAST_WORDS);
+            Ok(())
+        }
         _ = signals.stop() => {
             tracing::warn!("stopped at once: what was in flight goes on at the next start");
+            logging::flush(LAST_WORDS);
             std::process::exit(1)
         }
     }
@@ -177,6 +186,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
         senders: relay.status().senders,
         problems: &problems,
     };
+    app.serving.store(true, Ordering::SeqCst);
     // Nobody may be reading; that is no reason not to serve.
     let mut out = anstream::stdout().lock();
     let _ = write!(out, "{}\nready\n", report::text(&facts)).and_then(|()| out.flush());
@@ -206,6 +216,9 @@ pub fn app(
         rules_dir: config.rules_dir.clone(),
         checks: http::api::checks::Checks::new(config.clone(), clock.clone()),
         hooks: crate::webhook::Hooks::new(config.clone(), clock.clone()),
+        metrics: crate::metrics::Desk::new(config, &clock),
+        serving: false.into(),
+        draining: false.into(),
         alerts: crate::alert::Alerts::new(clock.clone()),
         monitor: crate::monitor::Monitor::default(),
         audit: crate::audit::Audit::new(store.clone(), clock.clone()),
@@ -315,8 +328,18 @@ async fn reload(running: &Running, loaded: &Loaded, named: Option<&Path>) {
     if let Err(error) = running.app.reload_rules() {
         tracing::error!("{error}");
     }
-    match config::load(named) {
-        Ok(fresh) if fresh.config == loaded.config => {}
+    let fresh = config::load(named);
+    // Also what was changed by hand meanwhile is as the file says again.
+    if let Ok(fresh) = &fresh {
+        let level = logging::effective(&fresh.config.log.level);
+        if level != logging::level()
+            && let Err(error) = logging::set(&level)
+        {
+            tracing::error!(%error, "the log's level stays as it was");
+        }
+    }
+    match fresh {
+        Ok(fresh) if fresh.config.but_for_reload(&loaded.config) => {}
         Ok(_) => tracing::warn!("the configuration file has changed: it takes effect at the next start"),
         Err(error) => tracing::error!("the configuration file is wrong and would stop the next start:\n{error}"),
     }
@@ -325,6 +348,7 @@ async fn reload(running: &Running, loaded: &Loaded, named: Option<&Path>) {
 
 async fn stop(running: Running, patience: Duration) {
     tracing::info!("stopping: finishing what is in flight");
+    running.app.draining.store(true, Ordering::SeqCst);
     running.closing.cancel();
     running.tasks.close();
     // A client that keeps an HTTP request open must not keep the server open.

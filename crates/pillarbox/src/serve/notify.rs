@@ -2,6 +2,12 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay::Relay;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Sends a state such as `READY=1` if somebody asked for it.
 pub fn notify(state: &str) {
@@ -15,4 +21,36 @@ pub fn notify(state: &str) {
     if let Err(error) = sent {
         tracing::debug!(%error, "the service manager could not be told");
     }
+}
+
+/// How often the watchdog wants to hear of this process, if it does (`WATCHDOG_USEC`, for this process or for any).
+fn watchdog() -> Option<Duration> {
+    let given = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let ours = given("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    given("WATCHDOG_USEC").filter(|us| ours && *us > 0).map(Duration::from_micros)
+}
+
+/// Tells the watchdog that the process lives, until the server stops.
+///
+/// It lives while tasks run and nobody keeps the schedule's lock: what a restart would mend. A full disk or a store that
+/// cannot write is no reason to be killed.
+pub fn keep_watchdog(tasks: &TaskTracker, closing: &CancellationToken, relay: Arc<Relay>) {
+    let Some(within) = watchdog() else { return };
+    let closing = closing.clone();
+    tasks.spawn(async move {
+        while !closing.is_cancelled() {
+            let relay = relay.clone();
+            // On a thread that may block: one that waits for ever is the sign.
+            let lives = tokio::task::spawn_blocking(move || relay.lives());
+            if matches!(tokio::time::timeout(within / 2, lives).await, Ok(Ok(()))) {
+                notify("WATCHDOG=1");
+            } else {
+                tracing::error!("the schedule does not answer: the watchdog is not told that all is well");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(within / 3) => {}
+                () = closing.cancelled() => {}
+            }
+        }
+    });
 }

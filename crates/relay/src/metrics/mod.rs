@@ -7,6 +7,7 @@
 mod cell;
 mod family;
 mod figure;
+mod levels;
 mod record;
 
 pub use cell::{Counter, Histogram};

@@ -84,7 +84,7 @@ pub(crate) async fn leave_out(shared: &Arc<Shared>, job: &mut Job) {
     let stopped = match stops(shared, addresses, &job.claim.lane.key.stream).await {
         Ok(stopped) => stopped,
         Err(error) => {
-            tracing::warn!(%error, message = %job.claim.message.id, "cannot ask who is suppressed");
+            tracing::warn!(%error, message_id = %job.claim.message.id, "cannot ask who is suppressed");
             return;
         }
     };

@@ -79,7 +79,7 @@ pub(super) fn content(connection: &Connection, shared: &Arc<Shared>, id: Message
         Err(Unreadable::Gone) => Err(StoreError::NotFound),
         Err(Unreadable::Error(error)) => Err(error),
         Err(Unreadable::Damaged(why)) => {
-            tracing::error!(message = %id, why, "a stored message is damaged and was set aside");
+            tracing::error!(message_id = %id, why, "a stored message is damaged and was set aside");
             // The verb carries no time: the event gets the time of the message's latest event.
             let at_ms = connection
                 .query_row(

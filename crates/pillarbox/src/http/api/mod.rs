@@ -8,6 +8,7 @@ pub mod captured;
 pub mod checks;
 pub mod compose;
 pub mod domains;
+pub mod figures;
 pub mod guard;
 pub mod inlets;
 pub mod input;
@@ -37,7 +38,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post, put};
 
-use super::{Shared, body};
+use super::{Shared, body, health};
 
 /// Everything under `/api/v1`, without authentication.
 pub fn router(app: &Shared) -> Router<Shared> {
@@ -120,6 +121,9 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/openapi.json", get(openapi::show))
         .route("/status", get(admin::status))
         .route("/reload", post(admin::reload))
+        .route("/health", get(health::show))
+        .route("/metrics", get(figures::show))
+        .route("/log-level", get(figures::log_level).put(figures::set_log_level))
 }
 
 /// What only the control socket offers: it names paths on the server's disk, or takes long.

@@ -1,0 +1,65 @@
+//! What goes up and down in a relay: its window, its memory, its connections, what it keeps away from.
+
+use super::figure::{Figure, Kind, Value};
+use crate::run::Relay;
+
+/// Most destinations and routes that are told apart.
+const MOST: usize = 200;
+
+impl Relay {
+    /// How it is now.
+    pub fn levels(&self) -> Vec<Figure> {
+        let shared = self.shared();
+        let (window, connections) = {
+            let schedule = shared.schedule.lock();
+            (schedule.window().recipients(), schedule.connections())
+        };
+        let (out, by_fallback) = {
+            let failover = shared.failover.lock();
+            (failover.overview(), failover.delivered)
+        };
+        let brakes = shared.brakes.lock().overview();
+        let mut braked = Figure::new(
+            Kind::Gauge,
+            "pillarbox_credential_brake",
+            "Rejections in a row of a route's credential; nothing is sent by the route meanwhile.",
+        );
+        for brake in brakes.iter().take(MOST) {
+            braked = braked.with(vec![("route", brake.route.clone())], Value::Level(f64::from(brake.rejections)));
+        }
+        let mut down = std::collections::BTreeMap::<String, u64>::new();
+        for one in &out {
+            *down.entry(crate::dispatch::route_of(&one.name).to_owned()).or_default() += 1;
+        }
+        let mut failing = Figure::new(
+            Kind::Gauge,
+            "pillarbox_destinations_out",
+            "Destinations where nothing works, whose mail goes by fallback routes.",
+        );
+        for (route, count) in down.into_iter().take(MOST) {
+            failing = failing.with(vec![("route", route)], Value::Level(count as f64));
+        }
+        vec![
+            Figure::level("pillarbox_window_recipients", "Recipients in memory.", window as f64),
+            Figure::level(
+                "pillarbox_window_bytes",
+                "Contents in memory, waiting for delivery.",
+                shared.contents.used() as f64,
+            ),
+            Figure::level("pillarbox_receiving_bytes", "Contents being received.", shared.receiving.used() as f64),
+            Figure::level(
+                "pillarbox_connections",
+                "Connections to next hops, open or opening.",
+                f64::from(connections),
+            ),
+            Figure::level(
+                "pillarbox_suppressed_addresses",
+                "Addresses that get no mail.",
+                shared.suppressed.len() as f64,
+            ),
+            Figure::count("pillarbox_by_fallback", "Messages that fallback routes took.", by_fallback),
+            braked,
+            failing,
+        ]
+    }
+}
