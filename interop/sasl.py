@@ -3,49 +3,26 @@
 All know the user of `peers`, and take OAuth tokens (Dovecot only) that begin with `good-`.
 """
 
-import http.server
-import json
 import os
 import pwd
 import socket
 import subprocess
-import threading
 import time
 import urllib.parse
 
 import peers
 from common import Process
+from web import Web
 
 USER, PASSWORD = peers.USER, peers.PASSWORD
 SCOPE = "mail.send"
 
 
-class TokenInfo:
+def token_info(_method, path, _headers, _body):
     """What Dovecot asks about a token."""
-
-    def __init__(self):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                query = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)
-                token = query.get("access_token", [""])[0]
-                good = token.startswith("good-")
-                body = json.dumps({"email": USER, "scope": SCOPE, "active": True} if good else {"error": "invalid_token"}).encode()
-                self.send_response(200 if good else 401)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *arguments):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
+    token = urllib.parse.parse_qs(urllib.parse.urlparse(path).query).get("access_token", [""])[0]
+    good = token.startswith("good-")
+    return (200, {"email": USER, "scope": SCOPE, "active": True}) if good else (401, {"error": "invalid_token"})
 
 
 def wait_socket(path, server, patience=30):
@@ -77,7 +54,7 @@ class Dovecot(AuthPostfix):
     MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2")
 
     def sasl(self):
-        self.tokens = TokenInfo()
+        self.tokens = Web(token_info)
         place = self.dir / "auth-socket"
         (self.dir / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
         (self.dir / "oauth2").write_text(

@@ -6,18 +6,15 @@ import concurrent.futures
 import email
 import email.policy
 import gzip
-import http.server
 import ipaddress
 import json
 import os
 import pathlib
 import re
 import smtplib
-import ssl
 import subprocess
 import sys
 import tarfile
-import threading
 import unittest
 
 import relay
@@ -25,6 +22,7 @@ from common import CACHE, Catch, Place
 from dns_zones import Zones
 from peers import Hop, Postfix
 from relay import binary
+from web import Receiver
 
 SUITE = CACHE / "pyspf" / "rfc7208-tests.yml"
 PYTHON = CACHE / "python"
@@ -256,37 +254,6 @@ def tls_report(octets):
     return report
 
 
-class Receiver:
-    """An HTTPS server that keeps what is posted."""
-
-    def __init__(self, place):
-        self.posts, self.news = [], threading.Condition()
-        receiver = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                with receiver.news:
-                    receiver.posts.append((self.path, dict(self.headers), body))
-                    receiver.news.notify_all()
-                self.send_response(201)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(place.cert, place.key)
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
 class TlsReports(unittest.TestCase):
     """Mail to a Postfix with TLS and to a server without; the reports about both reach an HTTPS server and a mailbox behind Postfix."""
 
@@ -298,7 +265,7 @@ class TlsReports(unittest.TestCase):
         cls.addClassCleanup(cls.catch.stop)
         cls.postfix = Postfix(cls.place, Hop(cls.catch.port))
         cls.addClassCleanup(cls.postfix.stop)
-        cls.receiver = Receiver(cls.place)
+        cls.receiver = Receiver(cls.place, status=201)
         cls.addClassCleanup(cls.receiver.stop)
         record = f"v=TLSRPTv1; rua=https://localhost:{cls.receiver.port}/tls/in,mailto:tls%2Breports@one.test"
         cls.zones = Zones({"localhost": [{"A": "127.0.0.1"}],
@@ -327,13 +294,11 @@ class TlsReports(unittest.TestCase):
 
     def send(self, domain):
         """Sends the report of today so far; gives what was posted, and the mail."""
-        seen = len(self.receiver.posts)
+        seen = len(self.receiver.told)
         sent = json.loads(self.relay.cli("tlsrpt", "send", domain, "--json"))
         self.assertEqual((len(sent["sent_to"]), sent["problems"]), (2, []))
-        with self.receiver.news:
-            self.receiver.news.wait_for(lambda: len(self.receiver.posts) > seen, 15)
-        path, headers, body = self.receiver.posts[seen]
-        self.assertEqual((path, headers["Content-Type"], headers["Host"]),
+        path, headers, body = self.receiver.wait(seen + 1)[seen]
+        self.assertEqual((path, headers["content-type"], headers["host"]),
                          ("/tls/in", "application/tlsrpt+gzip", f"localhost:{self.receiver.port}"))
         report = tls_report(body)
         subject = f"Report Domain: {domain} Submitter: shop.test Report-ID: <{report['report-id']}>"

@@ -2,12 +2,10 @@
 polled for bounces and reports, with IDLE, with a restart in the middle, by password, STARTTLS and OAuth."""
 
 import gzip
-import http.server
 import imaplib
 import json
 import os
 import smtplib
-import threading
 import time
 import unittest
 import urllib.parse
@@ -17,6 +15,7 @@ import oauth
 import peers
 import relay
 from common import CACHE, HOST, Catch, Place, Process, free_port, message, need, run, wait_banner
+from web import Web
 
 FROM = "app@shop.test"
 USER, PASSWORD = "bounces@shop.test", "mailbox-secret"
@@ -162,33 +161,16 @@ class Refuser(Catch):
                 say("554 no valid recipients" if verb == b"DATA" else "250 ok")
 
 
-class Introspection:
+def introspection(identity):
     """What Dovecot asks: passes the question on to the identity provider, in the form that one understands."""
 
-    def __init__(self, identity):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                token = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query).get("access_token", [""])[0]
-                form = urllib.parse.urlencode({"token": token, "client_id": "host", "client_secret": "host-secret-0123456789-0123456789"})
-                with urllib.request.urlopen(f"{identity.url}/token/introspection", form.encode(), timeout=10) as answer:
-                    active = json.load(answer).get("active") is True
-                body = json.dumps({"active": active, "email": USER}).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+    def answer(_method, path, _headers, _body):
+        token = urllib.parse.parse_qs(urllib.parse.urlparse(path).query).get("access_token", [""])[0]
+        form = urllib.parse.urlencode({"token": token, "client_id": "host", "client_secret": "host-secret-0123456789-0123456789"})
+        with urllib.request.urlopen(f"{identity.url}/token/introspection", form.encode(), timeout=10) as reply:
+            return 200, {"active": json.load(reply).get("active") is True, "email": USER}
 
-            def log_message(self, *arguments):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
+    return Web(answer)
 
 
 class Story(unittest.TestCase):
@@ -367,7 +349,7 @@ class PolledMailbox(Story):
             raise RuntimeError("oidc-provider is missing; run interop/install")
         self.identity = oauth.Identity(self.place)
         self.addCleanup(self.identity.stop)
-        bridge = Introspection(self.identity)
+        bridge = introspection(self.identity)
         self.addCleanup(bridge.stop)
         self.start(introspection=f"http://127.0.0.1:{bridge.port}/?access_token=")
         secret = self.place.path / "client-secret"

@@ -1,60 +1,19 @@
 """Webhooks against a receiver with TLS: signatures by the library of Standard Webhooks and by the lines in the manual."""
 
-import http.server
 import json
 import pathlib
 import re
-import ssl
 import subprocess
 import sys
-import threading
 import unittest
 import urllib.request
 
 from common import CACHE, REPOSITORY, Place, Process, free_port, need, run
 from relay import binary
+from web import Receiver
 
 sys.path.insert(0, str(CACHE / "python"))
 import standardwebhooks  # noqa: E402
-
-
-class Receiver:
-    """Keeps what it is told and takes all of it."""
-
-    def __init__(self, place):
-        self.told, self.news = [], threading.Condition()
-        receiver = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["content-length"]))
-                with receiver.news:
-                    receiver.told.append(({k.lower(): v for k, v in self.headers.items()}, body))
-                    receiver.news.notify_all()
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(place.cert, place.key)
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        self.url = f"https://localhost:{self.server.server_address[1]}/hook"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def wait(self, count, patience=30):
-        with self.news:
-            if not self.news.wait_for(lambda: len(self.told) >= count, patience):
-                raise AssertionError(f"{len(self.told)} of {count} requests came")
-            return list(self.told)
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 class Webhooks(unittest.TestCase):
@@ -87,7 +46,7 @@ class Webhooks(unittest.TestCase):
         return json.loads(run(binary(), *arguments, "--json", "--config", self.config))
 
     def test_signatures_hold_by_every_account(self):
-        first = self.cli("webhook", "add", "shop", self.receiver.url)["new_secret"]
+        first = self.cli("webhook", "add", "shop", f"{self.receiver.base}/hook")["new_secret"]
         self.assertTrue(self.cli("webhook", "test", "shop")["taken"])
         message = {"from": "app@shop.test", "to": ["ann@one.test", "b\u00fccher@two.test"], "subject": "Gr\u00fc\u00dfe", "text": "t",
                    "metadata": {"name": "\u0416\u2028</script>"}}
@@ -99,7 +58,7 @@ class Webhooks(unittest.TestCase):
         second = self.cli("webhook", "rotate-secret", "shop")["new_secret"]
         self.assertTrue(self.cli("webhook", "test", "shop")["taken"])
         rotated = self.receiver.wait(6)[-1]
-        self.assertEqual([1, 2], [len(h["webhook-signature"].split()) for h, _ in (told[0], rotated)])
+        self.assertEqual([1, 2], [len(h["webhook-signature"].split()) for _, h, _ in (told[0], rotated)])
 
         manual = (REPOSITORY / "docs" / "manual" / "webhooks.md").read_text()
         python = {}
@@ -114,9 +73,9 @@ class Webhooks(unittest.TestCase):
             standardwebhooks.Webhook(secret).verify(body, headers)
 
         other = "whsec_" + "A" * 32
-        cases = [(first, h, b, True) for h, b in told]
-        cases += [(first, *rotated, True), (second, *rotated, True), (second, *told[0], False), (other, *told[0], False)]
-        headers, body = told[1]
+        cases = [(first, h, b, True) for _, h, b in told]
+        cases += [(first, *rotated[1:], True), (second, *rotated[1:], True), (second, *told[0][1:], False), (other, *told[0][1:], False)]
+        _, headers, body = told[1]
         cases.append((first, headers, body + b" ", False))
         cases.append((first, {**headers, "webhook-id": headers["webhook-id"] + "0"}, body, False))
         old = {**headers, "webhook-timestamp": str(int(headers["webhook-timestamp"]) - 400)}
@@ -133,7 +92,7 @@ class Webhooks(unittest.TestCase):
         said = subprocess.run(["node", script], input=given.encode(), stdout=subprocess.PIPE, check=True, timeout=60).stdout.decode().split("\n")
         self.assertEqual([good for *_, good in cases], [line == "good" for line in said[: len(cases)]], said)
 
-        bodies = [json.loads(body) for _, body in told[1:]]
+        bodies = [json.loads(body) for _, _, body in told[1:]]
         self.assertEqual({"ann@one.test", "b\u00fccher@two.test"}, {b["data"]["recipient"]["address"] for b in bodies})
         self.assertTrue(all(b["data"]["message"]["metadata"] == message["metadata"] for b in bodies))
 
