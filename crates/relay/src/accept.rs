@@ -15,6 +15,8 @@ use crate::admission::{Admission, Noted};
 use crate::batch::BatchPart;
 use crate::directory::Directory;
 use crate::domain::seal;
+use crate::incident::intake::Slip;
+use crate::incident::signins::SignInBy;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::sender::Sender;
 use crate::shared::Shared;
@@ -110,11 +112,13 @@ impl Door {
         match found.filter(|sender| !sender.record.disabled && sender.may_connect_from(peer)) {
             Some(sender) => {
                 shared.gate.right(peer, "");
+                shared.sign_ins.right(peer, "", shared.now_ms());
                 shared.metrics.authenticated("http", true);
                 Ok(sender)
             }
             None => {
                 shared.gate.wrong(peer, "", shared.now_ms());
+                shared.sign_ins.wrong(peer, "", SignInBy::ApiKey, false, shared.now_ms());
                 shared.metrics.authenticated("http", false);
                 Err(Refusal::new(RefusalKind::Unauthorized, 535, "5.7.8 API key is not valid"))
             }
@@ -147,6 +151,7 @@ impl Door {
         let directory = shared.directory();
         let record = directory.stream_record(&stream);
         let link = intake::link(shared, record, &stream, &scan, &submission)?;
+        refuse_paused(&directory, &submission.sender)?;
         submission.sender.take_from_rate(now_ms).map_err(too_fast)?;
         let stopped = suppress::stopped(shared, &submission.envelope.recipients, &stream).await?;
         let id = shared.store.next_id(now_ms);
@@ -164,6 +169,7 @@ impl Door {
             fingerprint,
             answer: id.to_string(),
         });
+        let slip = Slip::of(&submission.envelope.recipients);
         let (new_recipients, admission) =
             Admission::plan(shared, &directory, &message, &content, submission.envelope.recipients, stopped)?;
         let writer = crate::pairs::writer(scan.from(&submission.content), &message.reverse_path);
@@ -172,9 +178,11 @@ impl Door {
         let folds = about.map_or_else(Vec::new, |about| about.folds(&new_recipients));
         let new = NewMessage { idempotency, folds, ..NewMessage::plain(message, content, new_recipients, shared.run) };
         let (stream, octets) = (new.message.stream.clone(), new.content.len());
+        let (sender, from) = (&submission.sender.name, submission.origin.address);
         match admission.commit(new).await? {
             Accepted::Committed(committed) => {
                 shared.metrics.accepted(&stream, octets, shared.net.clock.mono_us().saturating_sub(began_us));
+                shared.intake.note(sender, &stream, from, &slip, now_ms);
                 noted.extend(intake::folded(&committed));
                 Ok(Receipt { id: committed.id(), recipients, noted, committed: Some(committed) })
             }
@@ -191,6 +199,18 @@ impl Door {
             }
         }
     }
+}
+
+/// Seconds after which mail of a paused sender may be offered again.
+const PAUSED_S: u32 = 300;
+
+/// The refusal of new mail of a sender that is paused so, by what is known of it now.
+pub(crate) fn refuse_paused(directory: &Directory, sender: &Sender) -> Result<(), Refusal> {
+    if !directory.sender(&sender.name).is_some_and(|now| now.is_refusing()) {
+        return Ok(());
+    }
+    let text = format!("4.7.1 Sending of {} is paused, its administrator knows why; keep the mail", sender.name);
+    Err(Refusal::new(RefusalKind::RateLimited { retry_after_s: PAUSED_S }, 450, text))
 }
 
 fn too_fast(seconds: u32) -> Refusal {

@@ -239,7 +239,8 @@ struct Times<'a> {
 impl<'a> Times<'a> {
     fn of(shared: &'a Shared, directory: &'a Directory, message: &'a Message) -> Self {
         let record = directory.stream_record(&message.stream);
-        let stops = record.off().map(Start::Suppressed).or_else(|| record.hold().map(Start::Held));
+        let paused = || directory.sender(&message.sender).and_then(|sender| sender.record.hold());
+        let stops = record.off().map(Start::Suppressed).or_else(|| record.hold().or_else(paused).map(Start::Held));
         let pace = record.per_minute.map(|per_minute| Pace::of(&message.stream, per_minute));
         Self { shared, message, record, stops, pace, first_ms: None, late: Vec::new() }
     }

@@ -47,17 +47,20 @@ pub(crate) fn dispatch(shared: &Arc<Shared>, job: Job) {
     }
 }
 
-/// A job that its stream lets go on. Mail of a stream that is paused or off is held; what a paced stream has too much of in
+/// A job that its stream lets go on. Mail of a stream that is paused or off, or of a paused sender, is held; what a paced stream has too much of in
 /// memory waits in the store until its turn.
 fn stream_lets(shared: &Arc<Shared>, job: Job) -> Option<Job> {
     let directory = shared.directory();
-    let Some(stream) = directory.stream(&job.claim.message.stream) else { return Some(job) };
-    if let Some(why) = stream.record.stops() {
+    let stream = directory.stream(&job.claim.message.stream);
+    let paused = || directory.sender(&job.claim.message.sender).and_then(|sender| sender.record.hold());
+    if let Some(why) = stream.and_then(|stream| stream.record.stops()).or_else(paused) {
         let outcomes = job.claim.recipients.iter().map(|r| (r.n, Outcome::Held { why: why.clone() })).collect();
         settle::spawn(shared, &job.claim, Ended { attempt: None, outcomes, capture: false });
         return None;
     }
-    let Some(per_minute) = stream.record.per_minute else { return Some(job) };
+    let Some((stream, per_minute)) = stream.and_then(|stream| Some((stream, stream.record.per_minute?))) else {
+        return Some(job);
+    };
     if !shared.schedule.lock().has_enough(&stream.name) {
         return Some(job);
     }

@@ -43,6 +43,44 @@ pub struct SenderRecord {
     /// Refuses everything while true.
     #[serde(default)]
     pub disabled: bool,
+    /// What is done by itself when far more comes than uses to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_on_spike: Option<OnPause>,
+    /// Its mail is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PausedSender>,
+}
+
+/// What becomes of new mail of a paused sender. Its queued mail is held in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnPause {
+    /// It is accepted and held: nothing is lost if the alarm was a false one, and the disk may fill if it was not.
+    Hold,
+    /// It is refused for the time being, 450 4.7.1 or HTTP 429: a program that keeps its mail and tries again loses nothing.
+    Refuse,
+}
+
+/// Since when, why and how a sender is paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PausedSender {
+    /// Unix milliseconds.
+    pub since_ms: i64,
+    /// For people: who did it, or what was noticed.
+    pub why: String,
+    /// What becomes of new mail.
+    pub new_mail: OnPause,
+}
+
+/// How the reason begins why mail of a paused sender is held.
+pub const SENDER_PAUSED: &str = "sender paused";
+
+impl SenderRecord {
+    /// Why its mail is held, if it is.
+    pub fn hold(&self) -> Option<String> {
+        self.paused.as_ref().map(|paused| format!("{SENDER_PAUSED}: {}", paused.why))
+    }
 }
 
 /// One API key of a sender.
@@ -94,6 +132,11 @@ impl Sender {
     /// Whether the sender may use this address in MAIL FROM or From.
     pub fn may_use(&self, address: &Address) -> bool {
         self.any_from || self.record.allowed_from.iter().any(|pattern| pattern_matches(pattern, address))
+    }
+
+    /// Its new mail is refused for the time being.
+    pub fn is_refusing(&self) -> bool {
+        self.record.paused.as_ref().is_some_and(|paused| paused.new_mail == OnPause::Refuse)
     }
 
     /// Takes one message from the rate limit, or says after how many seconds there is one.

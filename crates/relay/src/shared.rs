@@ -104,6 +104,10 @@ pub(crate) struct Shared {
     /// Those of them that took mail since.
     pub(crate) forgiven: Mutex<Vec<proto::Address>>,
     pub(crate) rates: Mutex<crate::rates::watch::Watch>,
+    /// What comes in, for those who watch the volume.
+    pub(crate) intake: Arc<crate::incident::intake::Intake>,
+    /// Failed sign-ins of clients.
+    pub(crate) sign_ins: Arc<crate::incident::signins::SignIns>,
     /// What is counted of all this.
     pub(crate) metrics: Arc<Metrics>,
     /// What attempts tell of incidents.
@@ -151,6 +155,8 @@ impl Shared {
             struck: Known::default(),
             forgiven: Mutex::default(),
             rates: crate::rates::watch::new(config.rates.window_ms),
+            intake: Arc::default(),
+            sign_ins: Arc::default(),
             metrics: Arc::default(),
             watch: crate::incident::watch::Watch::new(config.incidents),
             backoff: Backoff::new(&config.retry_s),

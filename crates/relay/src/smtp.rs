@@ -13,8 +13,9 @@ use proto::smtp::server::{Content, SessionFacts};
 use proto::{Envelope, MailParameters, Recipient, ReversePath};
 use store::{Committed, Origin};
 
-use crate::accept::{Door, Receipt, Submission, may_not_use};
+use crate::accept::{Door, Receipt, Submission, may_not_use, refuse_paused};
 use crate::budget::Share;
+use crate::incident::signins::SignInBy;
 use crate::sender::Sender;
 
 /// Longest HELO name that is kept.
@@ -78,6 +79,7 @@ impl Session {
         match usable {
             Some(sender) => {
                 shared.gate.right(address, name);
+                shared.sign_ins.right(address, name, shared.now_ms());
                 shared.metrics.authenticated("smtp", true);
                 self.sender = Some(sender.clone());
                 self.proof = Proof::Password;
@@ -85,6 +87,7 @@ impl Session {
             }
             None => {
                 shared.gate.wrong(address, name, shared.now_ms());
+                shared.sign_ins.wrong(address, name, SignInBy::Smtp, sender.is_some(), shared.now_ms());
                 shared.metrics.authenticated("smtp", false);
                 tracing::warn!(%address, user = ?name, mechanism = ?credentials.mechanism, "AUTH failed");
                 Reply::new(535, "5.7.8 Authentication credentials invalid")
@@ -167,6 +170,9 @@ impl Service for Session {
             return Reply::new(530, "5.7.0 Authentication required");
         };
         if let Err(refusal) = self.door.ready() {
+            return refusal.reply;
+        }
+        if let Err(refusal) = refuse_paused(&self.door.shared.directory(), sender) {
             return refusal.reply;
         }
         if let (Some(size), Some(limit)) = (parameters.size, sender.record.max_size)

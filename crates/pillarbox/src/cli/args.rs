@@ -85,6 +85,12 @@ pub enum Command {
     /// Show the rates of bounces and complaints. Exit code 1 if one is above a threshold.
     #[command(after_help = "Examples:\n  pillarbox rates\n  pillarbox rates --json")]
     Rates,
+    /// Show how much senders and streams send, and what they use to. Exit code 1 if one sends far more.
+    #[command(after_help = "Examples:\n  pillarbox volume\n  pillarbox volume --json")]
+    Volume,
+    /// Show who could not sign in here in the last day, from where, and how often.
+    #[command(after_help = "Examples:\n  pillarbox failed-sign-ins\n  pillarbox failed-sign-ins --json")]
+    FailedSignIns,
     /// Who may submit.
     #[command(subcommand)]
     Sender(SenderCommand),

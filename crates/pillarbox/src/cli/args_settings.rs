@@ -75,9 +75,53 @@ pub enum SenderCommand {
         #[arg(long, conflicts_with = "from")]
         remove: bool,
     },
+    /// Hold a sender's queued mail, and hold or refuse its new mail, until `sender resume`.
+    #[command(
+        after_help = "Examples:\n  pillarbox sender pause shop\n  pillarbox sender pause shop --new-mail refuse --why 'key was stolen'\n\nRefused is with 450 4.7.1, or HTTP 429: a program that keeps its mail and tries again loses nothing."
+    )]
+    Pause {
+        /// Name.
+        name: String,
+        /// Reason, shown with the held mail.
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+        /// What becomes of new mail.
+        #[arg(long, value_enum, default_value = "hold")]
+        new_mail: OnPauseArg,
+    },
+    /// Let a paused sender go on, with what was held by the pause.
+    #[command(
+        after_help = "Examples:\n  pillarbox sender resume shop\n  pillarbox sender resume shop --false-alarm\n\nCancel mail that is not yours before: `pillarbox queue cancel --sender shop`."
+    )]
+    Resume {
+        /// Name.
+        name: String,
+        /// All that came was the sender's own: as much is less of a surprise the next time.
+        #[arg(long)]
+        false_alarm: bool,
+    },
     /// API keys.
     #[command(subcommand)]
     Key(KeyCommand),
+}
+
+/// What becomes of new mail of a paused sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnPauseArg {
+    /// It is accepted and held.
+    Hold,
+    /// It is refused for the time being.
+    Refuse,
+}
+
+impl OnPauseArg {
+    /// As the API says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Refuse => "refuse",
+        }
+    }
 }
 
 /// Commands on API keys.
@@ -126,6 +170,9 @@ pub struct SenderOptions {
     /// Refuses everything.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub disabled: Option<bool>,
+    /// Pause it by itself when it sends far more than it uses to; says what becomes of new mail then.
+    #[arg(long, value_enum)]
+    pub pause_on_spike: Option<OnPauseArg>,
 }
 
 /// What can be removed from a sender.
@@ -141,6 +188,8 @@ pub enum SenderClear {
     MaxSize,
     /// Stream.
     Stream,
+    /// No pause by itself.
+    PauseOnSpike,
 }
 
 pub(super) const SOURCE_HELP: &str =

@@ -95,6 +95,7 @@ mod stdio;
 mod streams;
 mod suppression;
 mod tlsrpt;
+mod volume;
 mod webhooks;
 
 use std::process::ExitCode;
@@ -201,6 +202,8 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Queue(command) => wait(queue::run(global, command)),
         Command::Suppression(command) => wait(suppression::run(global, command)),
         Command::Rates => wait(rates::run(global)),
+        Command::Volume => wait(volume::run(global)),
+        Command::FailedSignIns => wait(volume::failed_sign_ins(global)),
         Command::Sender(command) => wait(senders::run(global, command)),
         Command::Stream(command) => wait(streams::run(global, command)),
         Command::Preferences(command) => wait(preferences::run(global, command)),

@@ -13,6 +13,7 @@ use super::secret;
 use crate::config::values::{show_size, size};
 use crate::http::api::senders::SenderOut;
 use crate::http::views::Page;
+use crate::volume::on_pause_word;
 
 /// Does what was asked.
 pub async fn run(global: &Global, command: SenderCommand) -> Result<(), Fault> {
@@ -56,6 +57,14 @@ pub async fn run(global: &Global, command: SenderCommand) -> Result<(), Fault> {
             done(global, &format!("sender {name} removed"))
         }
         SenderCommand::Password { name, from, remove } => password(global, &client, &name, from, remove).await,
+        SenderCommand::Pause { name, why, new_mail } => {
+            let body = json!({ "why": why, "new_mail": new_mail.as_str() });
+            show(global, client.send(Method::POST, &format!("{}/pause", path(&name)), body).await?)
+        }
+        SenderCommand::Resume { name, false_alarm } => {
+            let body = json!({ "false_alarm": false_alarm });
+            show(global, client.send(Method::POST, &format!("{}/resume", path(&name)), body).await?)
+        }
         SenderCommand::Key(KeyCommand::Add { name }) => {
             made(global, client.send(Method::POST, &format!("{}/keys", path(&name)), json!({})).await?)
         }
@@ -94,6 +103,7 @@ fn cleared(what: SenderClear) -> &'static str {
         SenderClear::Rate => "messages_per_minute",
         SenderClear::MaxSize => "max_size",
         SenderClear::Stream => "stream",
+        SenderClear::PauseOnSpike => "pause_on_spike",
     }
 }
 
@@ -117,6 +127,9 @@ fn fields(options: &SenderOptions) -> Result<Map<String, Value>, Fault> {
     }
     if let Some(stream) = &options.stream {
         body.insert("stream".into(), stream.clone().into());
+    }
+    if let Some(on_pause) = options.pause_on_spike {
+        body.insert("pause_on_spike".into(), on_pause.as_str().into());
     }
     for (name, flag) in [("admin", options.admin), ("disabled", options.disabled)] {
         if let Some(flag) = flag {
@@ -142,7 +155,8 @@ fn list(global: &Global, value: Value) -> Result<(), Fault> {
             (!one.trusted_addresses.is_empty()).then(|| "address".to_owned()),
         ];
         let how = how.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        let state = [one.disabled.then_some("disabled"), one.admin.then_some("admin")];
+        let paused = one.paused.is_some().then_some("paused");
+        let state = [one.disabled.then_some("disabled"), paused, one.admin.then_some("admin")];
         vec![
             one.name.clone(),
             how,
@@ -170,6 +184,14 @@ fn show(global: &Global, value: Value) -> Result<(), Fault> {
         ("largest message", one.max_size.map(show_size).unwrap_or_default()),
         ("stream", one.stream.clone().unwrap_or_default()),
         ("admin", if one.admin { "yes".into() } else { String::new() }),
+        ("pause on a spike", one.pause_on_spike.map(|on| format!("{} new mail", on_pause_word(on))).unwrap_or_default()),
+        (
+            "paused",
+            one.paused
+                .as_ref()
+                .map(|paused| format!("since {}: {}; new mail: {}", short_time(&paused.since), paused.why, on_pause_word(paused.new_mail)))
+                .unwrap_or_default(),
+        ),
         ("disabled", if one.disabled { "yes".into() } else { String::new() }),
         ("changed", short_time(&one.updated)),
     ])

@@ -156,5 +156,7 @@ fn local_record() -> SenderRecord {
         stream: None,
         admin: false,
         disabled: false,
+        pause_on_spike: None,
+        paused: None,
     }
 }

@@ -107,6 +107,8 @@ pub struct App {
     pub monitor: crate::monitor::Monitor,
     /// Who changed what.
     pub audit: crate::audit::Audit,
+    /// How much comes in.
+    pub volumes: crate::volume::Volumes,
     /// What checks of the DNS share.
     pub dns: crate::monitor::dns::DnsWatch,
 }

@@ -172,6 +172,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     tasks.spawn(alignment::run(app.clone(), net, closing.clone()));
     tasks.spawn(watch_credentials(relay.clone(), app.clock.clone(), closing.clone()));
     tasks.spawn(crate::monitor::run(app.clone(), closing.clone()));
+    tasks.spawn(crate::volume::run(app.clone(), closing.clone()));
 
     let facts = report::Facts {
         config,
@@ -222,6 +223,7 @@ pub fn app(
         alerts: crate::alert::Alerts::new(clock.clone()),
         monitor: crate::monitor::Monitor::default(),
         audit: crate::audit::Audit::new(store.clone(), clock.clone()),
+        volumes: crate::volume::Volumes::default(),
         dns: crate::monitor::dns::DnsWatch::new(config.clone(), clock.clone()),
         clock,
         store,

@@ -2,8 +2,10 @@
 //! diagnoses and alerts is above.
 
 pub mod evidence;
+pub mod intake;
 pub mod sample;
 pub mod scope;
+pub mod signins;
 pub mod volume;
 pub(crate) mod watch;
 

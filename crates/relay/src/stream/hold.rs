@@ -1,4 +1,4 @@
-//! Paused streams and streams that are off: their queued mail is held, and goes on when they do.
+//! Paused streams and senders, and streams that are off: their queued mail is held, and goes on when they do.
 //!
 //! The document is written first; what follows from it is done by a task that compares documents with the queue, at the
 //! start and after each change. So a crash in between is made good by the next start.
@@ -11,10 +11,44 @@ use store::{GroupBy, Operation, Selector, State, Store, StoreError};
 
 use super::{OFF, PAUSED, Paused, StreamRecord};
 use crate::run;
+use crate::sender::SENDER_PAUSED;
 use crate::shared::Shared;
 
-/// Streams whose held mail is looked at.
-const STREAMS: u32 = 1_000;
+/// Streams, and senders, whose held mail is looked at.
+const LOOKED_AT: u32 = 1_000;
+
+/// Whose mail it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    Stream(Arc<str>),
+    Sender(Arc<str>),
+}
+
+impl Whose {
+    fn selector(&self) -> Selector {
+        match self {
+            Self::Stream(name) => Selector { stream: Some(name.to_string()), ..Selector::default() },
+            Self::Sender(name) => Selector { sender: Some(name.to_string()), ..Selector::default() },
+        }
+    }
+
+    /// How the reasons begin that mail is held for.
+    fn reasons(&self) -> &'static [&'static str] {
+        match self {
+            Self::Stream(_) => &[PAUSED, OFF],
+            Self::Sender(_) => &[SENDER_PAUSED],
+        }
+    }
+}
+
+impl std::fmt::Display for Whose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stream(name) => write!(f, "stream {name}"),
+            Self::Sender(name) => write!(f, "sender {name}"),
+        }
+    }
+}
 /// Pause after the store could not do something.
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -43,15 +77,15 @@ pub async fn set(store: &dyn Store, name: &str, paused: Option<Paused>, now_ms: 
 /// Keeps the queue as the documents say until the relay stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
     // What an earlier run held is known by its reason.
-    let mut stopped: Option<HashSet<Arc<str>>> = None;
+    let mut stopped: Option<HashSet<Whose>> = None;
     while !shared.is_stopping() {
         let wanted = wanted(&shared);
         let result = follow(&shared, &wanted, stopped.as_ref()).await;
         match result {
-            Ok(()) => stopped = Some(wanted.into_iter().map(|(name, _)| name).collect()),
+            Ok(()) => stopped = Some(wanted.into_iter().map(|(whose, _)| whose).collect()),
             Err(StoreError::Closed) => return,
             Err(error) => {
-                tracing::warn!(%error, "mail of paused streams is not held or released yet");
+                tracing::warn!(%error, "mail of paused streams and senders is not held or released yet");
                 tokio::select! {
                     () = tokio::time::sleep(AGAIN) => continue,
                     () = shared.stopping.cancelled() => return,
@@ -65,50 +99,53 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Streams whose mail does not go on, and why.
-fn wanted(shared: &Shared) -> Vec<(Arc<str>, String)> {
+/// Whose mail does not go on, and why.
+fn wanted(shared: &Shared) -> Vec<(Whose, String)> {
     let directory = shared.directory();
-    let stops = directory.streams().filter_map(|stream| Some((stream.name.clone(), stream.record.stops()?)));
-    stops.collect()
+    let streams = directory.streams();
+    let streams = streams.filter_map(|stream| Some((Whose::Stream(stream.name.clone()), stream.record.stops()?)));
+    let senders = directory.senders();
+    let senders = senders.filter_map(|sender| Some((Whose::Sender(sender.name.clone()), sender.record.hold()?)));
+    streams.chain(senders).collect()
+}
+
+/// Whose mail is held now.
+async fn held(shared: &Shared) -> Result<Vec<Whose>, StoreError> {
+    let mut all = Vec::new();
+    for (by, whose) in [(GroupBy::Stream, Whose::Stream as fn(_) -> _), (GroupBy::Sender, Whose::Sender)] {
+        let counts = shared.store.counts(by, LOOKED_AT).await?;
+        all.extend(counts.into_iter().filter(|count| count.held > 0).map(|count| whose(count.group.into())));
+    }
+    Ok(all)
 }
 
 async fn follow(
     shared: &Arc<Shared>,
-    wanted: &[(Arc<str>, String)],
-    before: Option<&HashSet<Arc<str>>>,
+    wanted: &[(Whose, String)],
+    before: Option<&HashSet<Whose>>,
 ) -> Result<(), StoreError> {
-    for (name, why) in wanted {
-        if before.is_some_and(|before| before.contains(name)) {
+    for (whose, why) in wanted {
+        if before.is_some_and(|before| before.contains(whose)) {
             continue;
         }
-        tracing::warn!(stream = %name, %why, "mail of this stream is held");
-        let selector = Selector { stream: Some(name.to_string()), ..Selector::default() };
-        run::operate(shared.clone(), selector, Operation::Hold(why.clone()), String::new()).await?;
+        tracing::warn!(%whose, %why, "mail is held");
+        run::operate(shared.clone(), whose.selector(), Operation::Hold(why.clone()), String::new()).await?;
     }
-    let goes = |name: &str| !wanted.iter().any(|(stopped, _)| **stopped == *name);
-    let candidates: Vec<String> = match before {
-        Some(before) => before.iter().map(ToString::to_string).collect(),
-        None => {
-            let counts = shared.store.counts(GroupBy::Stream, STREAMS).await?;
-            counts.into_iter().filter(|count| count.held > 0).map(|count| count.group).collect()
-        }
+    let candidates: Vec<Whose> = match before {
+        Some(before) => before.iter().cloned().collect(),
+        None => held(shared).await?,
     };
-    for name in candidates.into_iter().filter(|name| goes(name)) {
-        for why in [PAUSED, OFF] {
-            let selector = Selector {
-                stream: Some(name.clone()),
-                state: Some(State::Held),
-                why: Some(why.to_owned()),
-                ..Selector::default()
-            };
-            let who = format!("stream {name} goes on");
-            let released = run::operate(shared.clone(), selector, Operation::Release, who).await?;
+    for whose in candidates.into_iter().filter(|whose| !wanted.iter().any(|(stopped, _)| stopped == whose)) {
+        for why in whose.reasons() {
+            let selector = Selector { state: Some(State::Held), why: Some((*why).to_owned()), ..whose.selector() };
+            let released =
+                run::operate(shared.clone(), selector, Operation::Release, format!("{whose} goes on")).await?;
             if released > 0 {
-                tracing::info!(stream = %name, released, "mail of this stream goes on");
+                tracing::info!(%whose, released, "mail goes on");
             }
         }
         // A hold that was noted on mail in somebody's hands is taken back with it.
-        let selector = Selector { stream: Some(name.clone()), state: Some(State::Leased), ..Selector::default() };
+        let selector = Selector { state: Some(State::Leased), ..whose.selector() };
         shared.store.operate(selector, Operation::Release, String::new(), shared.now_ms()).await?;
     }
     Ok(())

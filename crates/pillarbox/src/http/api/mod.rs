@@ -31,6 +31,7 @@ pub mod streams;
 pub mod suppressions;
 pub mod tls_reports;
 pub mod unknown;
+pub mod volume;
 pub mod webhooks;
 
 use axum::Router;
@@ -67,6 +68,8 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/senders/{name}", get(senders::show).patch(senders::change).delete(senders::remove))
         .route("/senders/{name}/password", put(senders::set_password).delete(senders::clear_password))
         .route("/senders/{name}/keys", post(senders::add_key))
+        .route("/senders/{name}/pause", post(senders::pause))
+        .route("/senders/{name}/resume", post(senders::resume))
         .route("/senders/{name}/keys/{prefix}", delete(senders::revoke_key))
         .route("/routes", get(routes::list).post(routes::add))
         .route("/routes/{name}", get(routes::show).patch(routes::change).delete(routes::remove))
@@ -104,6 +107,8 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/suppressions/export", get(suppressions::export))
         .route("/suppressions/{address}", get(suppressions::show).delete(suppressions::remove))
         .route("/rates", get(rates::list))
+        .route("/volume", get(volume::list))
+        .route("/failed-sign-ins", get(volume::failed_sign_ins))
         .route("/streams", get(streams::list).post(streams::add))
         .route("/streams/{name}", get(streams::show).patch(streams::change).delete(streams::remove))
         .route("/streams/{name}/pause", post(streams::pause))

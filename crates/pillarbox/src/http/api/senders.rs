@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use relay::credential::{hash_password, new_api_key, new_password};
-use relay::sender::SenderRecord;
+use relay::sender::{OnPause, SenderRecord};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,6 +15,7 @@ use crate::http::json::Json;
 use crate::http::problem::Problem;
 use crate::http::views::Page;
 use crate::http::{Shared, time};
+use crate::volume::pause;
 
 /// Shortest password that people may choose.
 const SHORTEST_PASSWORD: usize = 10;
@@ -44,6 +45,10 @@ pub struct SenderOut {
     pub admin: bool,
     /// Refuses everything.
     pub disabled: bool,
+    /// What is done by itself when far more comes than uses to: `hold` or `refuse` new mail. Queued mail is held in any case.
+    pub pause_on_spike: Option<OnPause>,
+    /// Since when and why its mail is held.
+    pub paused: Option<SenderPausedOut>,
     /// Last change, RFC 3339.
     pub updated: String,
     /// A password that was made just now; shown once.
@@ -52,6 +57,17 @@ pub struct SenderOut {
     /// An API key that was made just now; shown once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_api_key: Option<String>,
+}
+
+/// A pause as it is shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SenderPausedOut {
+    /// RFC 3339.
+    pub since: String,
+    /// Who did it, or what was noticed.
+    pub why: String,
+    /// What becomes of new mail.
+    pub new_mail: OnPause,
 }
 
 /// An API key as it is shown.
@@ -78,6 +94,12 @@ fn shown(name: &str, record: &SenderRecord, updated_ms: i64) -> SenderOut {
         stream: record.stream.clone(),
         admin: record.admin,
         disabled: record.disabled,
+        pause_on_spike: record.pause_on_spike,
+        paused: record.paused.as_ref().map(|paused| SenderPausedOut {
+            since: time::show(paused.since_ms),
+            why: paused.why.clone(),
+            new_mail: paused.new_mail,
+        }),
         updated: time::show(updated_ms),
         new_password: None,
         new_api_key: None,
@@ -250,6 +272,54 @@ pub async fn revoke_key(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// How a sender is paused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SenderPauseIn {
+    /// Reason, shown with the held mail.
+    why: Option<String>,
+    /// What becomes of new mail; without it, it is held.
+    new_mail: Option<OnPause>,
+}
+
+/// Longest reason of a pause, characters.
+const MOST_WHY: usize = 200;
+
+/// Holds a sender's queued mail, and holds or refuses its new mail.
+pub async fn pause(
+    State(app): State<Shared>,
+    Admin(caller): Admin,
+    Path(name): Path<String>,
+    Json(body): Json<SenderPauseIn>,
+) -> Result<axum::Json<SenderOut>, Problem> {
+    let why = body.why.unwrap_or_else(|| format!("by {}", caller.who()));
+    if why.is_empty() || why.chars().count() > MOST_WHY || why.contains(char::is_control) {
+        return Err(Problem::field("/why", format!("has 1 to {MOST_WHY} characters in one line")));
+    }
+    pause::pause(&app, &name, why, body.new_mail.unwrap_or(OnPause::Hold)).await?;
+    document(&settings::find(&app, Kind::Sender, &name).await?).map(axum::Json)
+}
+
+/// How a sender goes on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SenderResumeIn {
+    /// What came was its own: next time as much is less of a surprise.
+    false_alarm: bool,
+}
+
+/// Lets a paused sender go on, with what was held.
+pub async fn resume(
+    State(app): State<Shared>,
+    _: Admin,
+    Path(name): Path<String>,
+    Json(body): Json<SenderResumeIn>,
+) -> Result<axum::Json<SenderOut>, Problem> {
+    let judged = if body.false_alarm { pause::Judged::FalseAlarm } else { pause::Judged::Unknown };
+    pause::resume(&app, &name, judged).await?;
+    document(&settings::find(&app, Kind::Sender, &name).await?).map(axum::Json)
+}
+
 async fn update(
     app: &Shared,
     name: &str,
@@ -299,7 +369,7 @@ async fn hashed(password: &SecretString) -> Result<String, Problem> {
 }
 
 fn refuse_secrets(body: &serde_json::Map<String, Value>) -> Result<(), Problem> {
-    match ["password_hash", "api_keys"].iter().find(|field| body.contains_key(**field)) {
+    match ["password_hash", "api_keys", "paused"].iter().find(|field| body.contains_key(**field)) {
         Some(field) => Err(Problem::field(format!("/{field}"), "is changed by its own request")),
         None => Ok(()),
     }
