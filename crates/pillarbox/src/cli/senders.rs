@@ -184,12 +184,22 @@ fn show(global: &Global, value: Value) -> Result<(), Fault> {
         ("largest message", one.max_size.map(show_size).unwrap_or_default()),
         ("stream", one.stream.clone().unwrap_or_default()),
         ("admin", if one.admin { "yes".into() } else { String::new() }),
-        ("pause on a spike", one.pause_on_spike.map(|on| format!("{} new mail", on_pause_word(on))).unwrap_or_default()),
+        (
+            "pause on a spike",
+            one.pause_on_spike.map(|on| format!("{} new mail", on_pause_word(on))).unwrap_or_default(),
+        ),
         (
             "paused",
             one.paused
                 .as_ref()
-                .map(|paused| format!("since {}: {}; new mail: {}", short_time(&paused.since), paused.why, on_pause_word(paused.new_mail)))
+                .map(|paused| {
+                    format!(
+                        "since {}: {}; new mail: {}",
+                        short_time(&paused.since),
+                        paused.why,
+                        on_pause_word(paused.new_mail)
+                    )
+                })
                 .unwrap_or_default(),
         ),
         ("disabled", if one.disabled { "yes".into() } else { String::new() }),

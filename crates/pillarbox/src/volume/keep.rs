@@ -104,7 +104,11 @@ async fn keep_known(app: &Shared, relay: &Relay, now_ms: i64) -> Result<(), Stor
     let door = relay.door();
     relay.intake().keep(|name| door.sender(name).is_some());
     for (sender, known) in relay.intake().changed() {
-        let set = |(begun_ms, members, octets): (i64, u32, Vec<u8>)| KeptSet { begun_ms, members, bits: BASE64.encode(octets) };
+        let set = |(begun_ms, members, octets): (i64, u32, Vec<u8>)| KeptSet {
+            begun_ms,
+            members,
+            bits: BASE64.encode(octets),
+        };
         // The older set alone may be dropped for its length: it only makes strangers of people for a while.
         let mut sets = known.kept().map(set);
         if sets.iter().map(|set| set.bits.len()).sum::<usize>() > store::MOST_RECORD_BODY - 1_000 {

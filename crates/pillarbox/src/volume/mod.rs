@@ -255,9 +255,8 @@ pub async fn run(app: Shared, closing: CancellationToken) {
 
 async fn tell(app: &Shared, told: Vec<Told>) {
     // A stream that is above the usual because of one of its senders needs no alert of its own.
-    let sender_alarmed = app.volumes.lines.lock().iter().any(|(whose, line)| {
-        matches!(whose, Whose::Sender(_)) && line.spike.is_some()
-    });
+    let sender_alarmed =
+        app.volumes.lines.lock().iter().any(|(whose, line)| matches!(whose, Whose::Sender(_)) && line.spike.is_some());
     for Told { whose, news, lately } in told {
         match (news, &whose) {
             (VolumeNews::Spike(_), Whose::Stream(_)) if sender_alarmed => {}

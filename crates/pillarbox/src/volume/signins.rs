@@ -99,7 +99,10 @@ fn found(list: &[FailedSignIns], now_ms: i64) -> Vec<Alert> {
         ));
     }
     for (one, n) in &lately {
-        if one.right_ms.is_some_and(|at| at >= from_ms && at >= one.last_ms) && one.times >= GUESSED && one.by == SignInBy::Smtp {
+        if one.right_ms.is_some_and(|at| at >= from_ms && at >= one.last_ms)
+            && one.times >= GUESSED
+            && one.by == SignInBy::Smtp
+        {
             let name = &one.name;
             alerts.push(alert(
                 format!("auth-incoming:guessed:{name}"),

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn strangers_make_it_critical_and_the_words_say_what_to_do() {
-        let spike = Spike { at_ms: 0, count: Count::Recipients, window: Window::Burst, seen: 900, usual: 12, limit: 60 };
+        let spike =
+            Spike { at_ms: 0, count: Count::Recipients, window: Window::Burst, seen: 900, usual: 12, limit: 60 };
         let lately = CameIn {
             came: Came { recipients: 900, new: 880 },
             messages: 900,
@@ -107,7 +108,11 @@ mod tests {
         let whose = Whose::Sender("shop".into());
         let critical = alert(&whose, &spike, &lately, Some(OnPause::Refuse));
         assert_eq!((critical.severity, critical.key.as_str()), (Severity::Critical, "volume:sender:shop"));
-        assert!(critical.text.contains("stolen credential") && critical.text.contains("is paused"), "{}", critical.text);
+        assert!(
+            critical.text.contains("stolen credential") && critical.text.contains("is paused"),
+            "{}",
+            critical.text
+        );
         assert!(critical.about.iter().any(|(_, value)| value == "203.0.113.9 (900)"));
         let known = CameIn { came: Came { recipients: 900, new: 3 }, ..lately };
         let problem = alert(&whose, &spike, &known, None);
