@@ -7,6 +7,7 @@ mod batches;
 mod care;
 mod digest;
 mod figures;
+mod held;
 mod hooks;
 mod intake;
 mod operate;
@@ -46,6 +47,7 @@ pub fn stories() -> Vec<Story> {
         intake::STORIES,
         queue::STORIES,
         operate::STORIES,
+        held::STORIES,
         care::STORIES,
         hooks::STORIES,
         suppress::STORIES,

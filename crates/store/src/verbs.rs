@@ -118,13 +118,22 @@ pub trait Queue: Send + Sync {
     fn expire(&self, now_ms: i64, max: u32) -> Pending<u32>;
     /// Applies an operator's wish to all selected recipients that are not final; gives their number. Leased ones get it when
     /// they are settled, unless they are delivered or failed by then. `who` goes into the events.
+    ///
+    /// A hold that is nobody's (`who` is empty) does not take the place of one that was noted before; a retry that is nobody's
+    /// leaves mail alone that is not to be sent yet.
     fn operate(&self, selector: Selector, operation: Operation, who: String, now_ms: i64) -> Pending<u64>;
+    /// Releases at most `most` recipients (1 to 10,000) that are held for a reason that begins with `why`, oldest first; gives
+    /// their number. What was held that way did not age: a message whose time is over, or nearly, gets a day more, unless
+    /// somebody asked for its end. Mail that is not to be sent yet goes on waiting for its time.
+    fn let_go(&self, why: String, most: u32, who: String, now_ms: i64) -> Pending<u64>;
 }
 
 /// Looking.
 pub trait Browse: Send + Sync {
     /// Recipients that match, oldest message first, after the cursor, at most `limit` (1 to 1,000). Without a state: the non-final ones.
     fn recipients(&self, selector: Selector, after: Option<RecipientId>, limit: u32) -> Pending<Vec<RecipientView>>;
+    /// How many recipients are held for a reason that begins so.
+    fn count_held(&self, why: String) -> Pending<u64>;
     /// A message with at most `limit` recipients.
     fn message(&self, id: MessageId, limit: u32) -> Pending<MessageView>;
     /// Recipients by their names, at most 1,000; those that do not exist (any more) are left out.

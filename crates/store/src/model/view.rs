@@ -64,6 +64,8 @@ pub struct Selector {
     pub sender: Option<String>,
     /// Stream.
     pub stream: Option<String>,
+    /// Domain of the envelope's sender.
+    pub sender_domain: Option<String>,
     /// State.
     pub state: Option<State>,
     /// Id of the rule that explains the last failure. Finds recipients that are waiting or held.

@@ -38,6 +38,16 @@ pub(super) fn recipients(
     Ok(views)
 }
 
+/// Recipients held for a reason that begins so.
+pub(super) fn count_held(connection: &Connection, why: &str) -> Result<u64, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) FROM lane INDEXED BY lane_held CROSS JOIN recipient r INDEXED BY recipient_rest ON r.lane = lane.id
+         WHERE lane.held > 0 AND r.state = 2 AND substr(r.why, 1, length(?1)) = ?1",
+    )?;
+    let count: i64 = statement.query_row([why], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
 /// Recipients by their names.
 pub(super) fn named(connection: &Connection, names: &[RecipientId]) -> Result<Vec<RecipientView>, Fault> {
     let _snapshot = Snapshot::start(connection)?;

@@ -76,7 +76,17 @@ pub(super) struct OperateRequest {
     pub(super) ids: Vec<RecipientId>,
     pub(super) state: Option<State>,
     pub(super) wish: Wish,
+    pub(super) aging: Aging,
     pub(super) now_ms: i64,
+}
+
+/// Whether the time counts in which a recipient was held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aging {
+    /// It grew older.
+    Counts,
+    /// It did not.
+    Stood,
 }
 
 /// A document to write.

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::command::OperateRequest;
+use super::command::{Aging, OperateRequest};
 use super::encode::{self, Wish};
 use super::event::AttemptColumn;
 use super::fault::Fault;
@@ -15,6 +15,9 @@ const FURTHEST_MS: i64 = 30 * 86_400_000;
 /// An expired message that was never attempted waits this much longer: a clock that jumped ahead must not end mail that
 /// nobody tried to deliver.
 const GRACE_MS: i64 = 3_600_000;
+
+/// What a message that was held without growing older has left at least, milliseconds.
+const LEFT_MS: i64 = 86_400_000;
 
 /// A recipient that is not final.
 struct OpenRow {
@@ -149,7 +152,7 @@ impl Work<'_> {
                 open = self.load_message(id.message)?;
             }
             let Some(message) = &mut open else { continue };
-            if self.operate_one(message, &mut row, &request.wish, request.now_ms)? {
+            if self.operate_one(message, &mut row, request)? {
                 self.save_open(&row)?;
                 changed += 1;
             }
@@ -165,14 +168,17 @@ impl Work<'_> {
         &mut self,
         message: &mut MessageRow,
         row: &mut OpenRow,
-        wish: &Wish,
-        at_ms: i64,
+        request: &OperateRequest,
     ) -> Result<bool, Fault> {
+        let (wish, at_ms) = (&request.wish, request.now_ms);
         if row.state == State::Leased {
             return Ok(self.wish(row, wish));
         }
         let (kind, to, words) = match (&wish.operation, row.state) {
             (Operation::Retry, State::Waiting) => {
+                if wish.who.is_empty() && self.not_before(message.id)?.is_some_and(|from| from > at_ms) {
+                    return Ok(false);
+                }
                 row.due = Some(at_ms.min(message.expires));
                 self.lane_changed(row.lane, 0, 0, at_ms);
                 return Ok(true);
@@ -182,7 +188,16 @@ impl Work<'_> {
             (Operation::Cancel, _) => (EventKind::Canceled, State::Canceled, wish.who.clone()),
             _ => return Ok(false),
         };
+        if request.aging == Aging::Stood && to == State::Waiting {
+            self.prolong(message, at_ms)?;
+        }
         self.change_state(message, row, to, at_ms);
+        if request.aging == Aging::Stood
+            && to == State::Waiting
+            && let Some(from) = self.not_before(message.id)?.filter(|from| *from > at_ms)
+        {
+            row.due = Some(from.min(message.expires));
+        }
         if let Operation::Hold(why) = &wish.operation {
             row.why = Some(why.clone());
             message.parked = Some(message.expires);
@@ -190,6 +205,24 @@ impl Work<'_> {
         let detail = Self::why_detail(&words)?;
         self.event(message, at_ms, Some(row.id.n), kind, AttemptColumn::None, detail.as_deref())?;
         Ok(true)
+    }
+
+    /// Before when a message is not to be sent.
+    fn not_before(&self, message: MessageId) -> Result<Option<i64>, Fault> {
+        let mut statement = self.connection.prepare_cached("SELECT not_before FROM message WHERE id = ?1")?;
+        Ok(statement.query_row([message.0], |row| row.get(0))?)
+    }
+
+    /// A message was held and did not grow older meanwhile.
+    fn prolong(&self, message: &mut MessageRow, at_ms: i64) -> Result<(), Fault> {
+        let expires = at_ms.saturating_add(LEFT_MS);
+        if message.expires >= expires || has_deadline(self, message.id)? {
+            return Ok(());
+        }
+        message.expires = expires;
+        let mut statement = self.connection.prepare_cached("UPDATE message SET expires = ?2 WHERE id = ?1")?;
+        statement.execute(params![message.id.0, expires])?;
+        Ok(())
     }
 
     /// Notes a wish on a leased row. A release only takes back a hold; a cancel is not taken back.
@@ -207,6 +240,7 @@ impl Work<'_> {
                 held
             }
             Operation::Retry if noted.is_some() => false,
+            Operation::Hold(_) if wish.who.is_empty() && matches!(noted, Some(Operation::Hold(_))) => false,
             _ => {
                 row.wish = Some(wish.clone());
                 true

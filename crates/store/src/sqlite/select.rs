@@ -84,6 +84,8 @@ pub(super) fn select(
         _ if selector.recipient.is_some() => {
             Some(at_rest(connection, "recipient_address", "true", selector, after, limit)?)
         }
+        // Lanes do not know it.
+        _ if selector.sender_domain.is_some() => None,
         None if lane_conditions(selector).1.is_empty() => None,
         _ => by_lanes(connection, selector, after, limit)?,
     };
@@ -139,6 +141,11 @@ fn row_conditions(selector: &Selector, sql: &mut String, values: &mut Vec<Value>
         sql.push_str(" AND substr(r.why, 1, ?) = ?");
         values.push(Value::Integer(why.chars().count() as i64));
         values.push(Value::Text(why.clone()));
+    }
+    if let Some(domain) = &selector.sender_domain {
+        sql.push_str(" AND EXISTS (SELECT 1 FROM message s WHERE s.id = r.message AND substr(s.reverse_path, ?) = ?)");
+        values.push(Value::Integer(-(domain.chars().count() as i64 + 1)));
+        values.push(Value::Text(format!("@{}", domain.to_lowercase())));
     }
     let (lanes, lane_values) = lane_conditions(selector);
     if !lane_values.is_empty() {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proto::Address;
 use secrecy::ExposeSecret;
 
-use super::command::{AcceptRequest, Command, Job, OperateRequest, PutRequest, SealedChange, SettleRequest, Upkeep};
+use super::command::{AcceptRequest, Aging, Command, Job, OperateRequest, PutRequest, SealedChange, SettleRequest, Upkeep};
 use super::encode::Wish;
 use super::suppress::UnsuppressRequest;
 use super::{
@@ -22,6 +22,8 @@ use crate::{Pending, StoreError};
 
 /// Recipients an operation changes in one transaction: some milliseconds, then others have their turn.
 const STEP: usize = 500;
+/// Recipients released with one call.
+const MOST_AT_ONCE: u32 = 10_000;
 
 impl Intake for SqliteStore {
     fn accept(&self, new: NewMessage) -> Pending<Accepted> {
@@ -125,7 +127,8 @@ impl Queue for SqliteStore {
                 };
                 let Some(last) = ids.last().copied() else { return Ok(changed) };
                 let whole = ids.len() < STEP;
-                let request = OperateRequest { ids, state: selector.state, wish: wish.clone(), now_ms };
+                let (state, wish) = (selector.state, wish.clone());
+                let request = OperateRequest { ids, state, wish, aging: Aging::Counts, now_ms };
                 let (job, pending) = Job::new(request);
                 shared.queue.push(Command::Operate(Box::new(job)));
                 changed += pending.wait()?;
@@ -133,6 +136,34 @@ impl Queue for SqliteStore {
                     return Ok(changed);
                 }
                 after = Some(last);
+            }
+        })
+    }
+
+    fn let_go(&self, why: String, most: u32, who: String, now_ms: i64) -> Pending<u64> {
+        let selector = Selector { state: Some(State::Held), why: Some(why), ..Selector::default() };
+        let mut left = most.clamp(1, MOST_AT_ONCE) as usize;
+        self.job("let go", move |connection, shared| {
+            let wish = Wish { operation: Operation::Release, who };
+            let mut changed = 0;
+            loop {
+                let step = left.min(STEP);
+                let ids = {
+                    let _snapshot = browse::Snapshot::start(connection)?;
+                    select::select(connection, &selector, None, step)?
+                };
+                left -= ids.len();
+                let last = ids.len() < step || left == 0;
+                if !ids.is_empty() {
+                    let (state, wish) = (selector.state, wish.clone());
+                    let request = OperateRequest { ids, state, wish, aging: Aging::Stood, now_ms };
+                    let (job, pending) = Job::new(request);
+                    shared.queue.push(Command::Operate(Box::new(job)));
+                    changed += pending.wait()?;
+                }
+                if last {
+                    return Ok(changed);
+                }
             }
         })
     }
@@ -144,6 +175,10 @@ impl Browse for SqliteStore {
             return Pending::ready(Err(error));
         }
         self.shared.readers.ask(move |connection| Ok(browse::recipients(connection, &selector, after, limit)?))
+    }
+
+    fn count_held(&self, why: String) -> Pending<u64> {
+        self.shared.readers.ask(move |connection| Ok(browse::count_held(connection, &why)?))
     }
 
     fn message(&self, id: MessageId, limit: u32) -> Pending<MessageView> {
