@@ -12,6 +12,7 @@ use store::{
 };
 
 use crate::accept::no_route;
+use crate::brake;
 use crate::budget::Held;
 use crate::deadline;
 use crate::directory::Directory;
@@ -111,6 +112,13 @@ impl Admission {
             });
             let n = placed.len() as u32;
             let start = times.start(n, stopped.next().flatten());
+            let start = match start {
+                Some(Start::Suppressed(_) | Start::Held(_)) => start,
+                start => {
+                    let braked = brake::gate::at_door(shared, route, &groups[at].lane.key.domain, message);
+                    braked.map(Start::Held).or(start)
+                }
+            };
             if start.is_none() {
                 let (address, parameters) = (recipient.address.clone(), recipient.parameters.clone());
                 groups[at].recipients.push(LeasedRecipient { n, address, parameters, attempts: 0, unknown_via: None });

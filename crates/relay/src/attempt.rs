@@ -12,7 +12,7 @@ use proto::{DeliveryNotify, MailParameters, ReversePath};
 use store::{Attempt, Claim, LeasedRecipient, Outcome, StoreError};
 
 use crate::accept::MAX_LINE;
-use crate::brake::Hold;
+use crate::brake::auth::Hold;
 use crate::config::Keep;
 use crate::connection::Worker;
 use crate::divert;
@@ -323,6 +323,10 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
                 let mut judgement = settle::judged(&shared, &worker.route.name, peer, stage, &failure);
                 if matches!(judgement.sign, Sign::Slow(_) | Sign::Hold(_)) {
                     sign = judgement.sign;
+                }
+                if matches!(judgement.sign, Sign::Hold(_)) {
+                    let cause = || judgement.cause.clone();
+                    crate::brake::noticed(&shared, &worker.route, &worker.destination, cause);
                 }
                 if is_unknown(&delivery, at) {
                     judgement.cause.unknown_via = Some(worker.route.name.clone());

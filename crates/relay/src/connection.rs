@@ -6,16 +6,17 @@
 
 pub(crate) mod open;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use net::client::ConnectError;
-use proto::transcript::Transcript;
+use proto::transcript::{Fact, Transcript};
 use store::{Attempt, Claim};
 use tokio::sync::Notify;
 
 use self::open::{Errand, Opened};
 use crate::attempt::{self, Next};
-use crate::brake::Hold;
+use crate::brake::auth::Hold;
 use crate::dispatch::{destination_of, route_of};
 use crate::hop::Hop;
 use crate::incident::watch::Place;
@@ -215,6 +216,9 @@ async fn open(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
             shared.metrics.opened(&route.name);
             let peer = format!("{} [{}]:{}", connection.host(), connection.peer().ip(), connection.peer().port());
             let prelude = connection.take_transcript();
+            if let Some(local) = local_address(&prelude) {
+                shared.keeper.learn(&route, local);
+            }
             let note = demand.note(&prelude);
             let witness = watch.and_then(|watch| {
                 let ledger = shared.tls_reports.as_ref()?;
@@ -301,11 +305,20 @@ async fn has_moved(shared: &Shared, route: &Route, errand: &Errand, destination:
     }
 }
 
+/// The address that a connection came from.
+fn local_address(transcript: &Transcript) -> Option<IpAddr> {
+    transcript.steps.iter().rev().find_map(|step| match &step.fact {
+        Some(Fact::Connected { local, .. }) => Some(local.ip()),
+        _ => None,
+    })
+}
+
 fn failed(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, error: ConnectError, started_ms: i64) {
     let now_ms = shared.now_ms();
     let (jobs, actions) = shared.schedule.lock().failed(destination, now_ms);
     tracing::warn!(%destination, stage = ?error.stage, failure = ?error.failure, messages = jobs.len(), "no connection");
     shared.failover.lock().failed(destination, now_ms);
+    crate::brake::noticed(shared, route, destination, || crate::brake::probe::cause_of(shared, route, &error));
     for job in jobs {
         let attempt = Attempt {
             took_ms: u32::try_from(now_ms - started_ms).unwrap_or(0),

@@ -33,7 +33,8 @@ type Lookup = (Arc<str>, Arc<str>, Wanted, Other);
 /// Schedules a job, or ends it where it is if it cannot be scheduled. Recipients that may have it by some route already
 /// stay with that route, unless their stream allows duplicates.
 pub(crate) fn dispatch(shared: &Arc<Shared>, job: Job) {
-    let Some(mut job) = stream_lets(shared, job) else { return };
+    let Some(job) = stream_lets(shared, job) else { return };
+    let Some(mut job) = crate::brake::gate::lets(shared, job) else { return };
     let may_have_it = job.claim.recipients.iter().any(|recipient| recipient.unknown_via.is_some());
     if !may_have_it || shared.allows_duplicates(&job.claim.message.stream) {
         return send(shared, job, None);
@@ -136,13 +137,20 @@ fn add(shared: &Arc<Shared>, destination: &Arc<str>, route: &Route, job: Job, ot
     {
         return by(shared, fallback, job, Other::Never);
     }
+    if let Some(why) = crate::brake::gate::stop(shared, route, destination, &job) {
+        return crate::brake::gate::hold(shared, &job, &why);
+    }
     if route.record.kind.has_account()
         && let Some(hold) = crate::signin::hold_of(shared, route)
     {
         return crate::signin::put_off(shared, job, &hold);
     }
     let (action, news) = {
+        let ramp = if shared.keeper.is_on() { shared.keeper.ramp(route, destination) } else { None };
         let mut schedule = shared.schedule.lock();
+        if let Some((since_ms, ramp)) = ramp {
+            schedule.begin_slowly(destination, route.limits(destination), ramp, since_ms);
+        }
         let action = schedule.add(destination, route.limits(destination), job, shared.now_ms());
         (action, schedule.take_news())
     };

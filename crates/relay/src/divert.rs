@@ -18,17 +18,20 @@ use crate::shared::Shared;
 
 /// How often outages are looked at.
 const EVERY: Duration = Duration::from_secs(1);
-/// In the events of what an outage makes due.
-const WHO: &str = "failover";
 
 /// The route that takes a job for a destination of `route` instead, if that is out and another works.
 pub(crate) fn fallback(shared: &Shared, destination: &Arc<str>, route: &Route, job: &Job) -> Option<Arc<Route>> {
     let now_ms = shared.now_ms();
     let after_ms = route.failover_after_ms();
-    let way = shared.failover.lock().way(destination, after_ms, now_ms);
-    let spent = || is_spent(shared, route, destination, job.claim.lane.key.priority, after_ms);
-    if way == Way::Probe || way == Way::Own && !spent() {
+    if shared.keeper.passes(job.claim.message.id) {
         return None;
+    }
+    if shared.keeper.next_hop(route, Some(destination)).is_none() {
+        let way = shared.failover.lock().way(destination, after_ms, now_ms);
+        let spent = || is_spent(shared, route, destination, job.claim.lane.key.priority, after_ms);
+        if way == Way::Probe || way == Way::Own && !spent() {
+            return None;
+        }
     }
     let found = stand_in(shared, route, &job.claim, now_ms)?;
     shared.failover.lock().divert(destination);
@@ -42,6 +45,9 @@ fn stand_in(shared: &Shared, route: &Route, claim: &Claim, now_ms: i64) -> Optio
     let chance = (claim.message.id.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
     order(&route.record.fallback, chance).into_iter().find_map(|name| {
         let other = directory.route(name).filter(|other| other.name != route.name)?;
+        if shared.keeper.next_hop(other, Some(&other.name)).is_some() {
+            return None;
+        }
         let works = match other.record.kind {
             RouteKind::Smarthost | RouteKind::Graph => {
                 !shared.failover.lock().is_out(&other.name, after_ms, now_ms)
@@ -61,9 +67,9 @@ pub(crate) fn hasten(shared: &Shared, destination: &str, route: &Route, claim: &
         return;
     }
     let now_ms = shared.now_ms();
-    if !shared.failover.lock().stays_out(destination, route.failover_after_ms(), now_ms)
-        || stand_in(shared, route, claim, now_ms).is_none()
-    {
+    let out = shared.keeper.next_hop(route, Some(destination)).is_some()
+        || shared.failover.lock().stays_out(destination, route.failover_after_ms(), now_ms);
+    if !out || stand_in(shared, route, claim, now_ms).is_none() {
         return;
     }
     for (_, outcome) in &mut ended.outcomes {
@@ -148,7 +154,7 @@ async fn outages(shared: &Arc<Shared>) {
             // What was put off for later need not wait: its next attempt goes by the fallback.
             let waiting =
                 Selector { route: Some(route.name.to_string()), state: Some(State::Waiting), ..Selector::default() };
-            match shared.store.operate(waiting, Operation::Retry, WHO.into(), shared.now_ms()).await {
+            match shared.store.operate(waiting, Operation::Retry, String::new(), shared.now_ms()).await {
                 Ok(_) => shared.due_at(i64::MIN),
                 Err(error) => tracing::warn!(%error, "what waits for a route that does not work waits on"),
             }

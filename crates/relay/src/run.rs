@@ -76,7 +76,7 @@ pub struct Status {
     pub destinations: Vec<DestinationStatus>,
     /// What accounts with limits have used of them.
     pub accounts: Vec<AccountStatus>,
-    /// Routes whose credential was rejected.
+    /// What stands still: brakes of incidents, and sign-ins that were rejected.
     pub brakes: Vec<BrakeStatus>,
     /// Destinations where nothing works, whose mail goes by fallback routes.
     pub out: Vec<OutStatus>,
@@ -107,6 +107,7 @@ impl Relay {
         };
         let links = Links::open(&*store, config.public_url.as_deref(), net.clock.now_ms()).await?;
         let shared = Arc::new(Shared::new(config, store, net, run, directory, tls_reports, links));
+        let saved = crate::brake::restore(&shared, saved);
         usage::restore(&shared, crate::rates::watch::restore(&shared, saved));
         crate::rates::watch::begin(&shared).await?;
         shared.tasks.spawn(claims(shared.clone()));
@@ -120,6 +121,7 @@ impl Relay {
         shared.tasks.spawn(crate::suppress::follow::run(shared.clone()));
         shared.tasks.spawn(crate::rates::watch::run(shared.clone()));
         shared.tasks.spawn(crate::stream::hold::run(shared.clone()));
+        shared.tasks.spawn(crate::brake::run(shared.clone()));
         shared.tasks.spawn(crate::digest::run(shared.clone()));
         shared.tasks.spawn(crate::deadline::expire(shared.clone()));
         shared.tasks.spawn(crate::deadline::foresee(shared.clone()));
@@ -182,6 +184,10 @@ impl Relay {
 
     /// Does what an operator wants, also to what is in memory; gives the number of recipients.
     pub async fn operate(&self, selector: Selector, operation: Operation, who: String) -> Result<u64, StoreError> {
+        if matches!(operation, Operation::Retry | Operation::Release) {
+            crate::brake::hasten(&self.shared);
+        }
+        let operation = crate::brake::operators_words(operation);
         // A task of its own: an operator who goes away must not take along what was just taken out of memory.
         let task = self.shared.tasks.spawn(operate(self.shared.clone(), spelled(selector), operation, who));
         task.await.unwrap_or(Err(StoreError::Closed))
@@ -248,6 +254,7 @@ impl Relay {
         self.shared.tick_wake.notify_one();
         self.shared.expiry_wake.notify_one();
         self.shared.digest_wake.notify_one();
+        self.shared.keeper.wake.notify_one();
         self.shared.due_at(i64::MIN);
         self.shared.claim_wake.notify_one();
     }
@@ -272,7 +279,7 @@ impl Relay {
             connections: schedule.connections(),
             destinations,
             accounts,
-            brakes: self.shared.brakes.lock().overview(),
+            brakes: self.brakes(),
             out,
             by_fallback,
             senders,
@@ -364,9 +371,14 @@ fn concerns(selector: &Selector, claim: &Claim) -> bool {
         && is(&selector.route, &key.route)
         && is(&selector.sender, &key.sender)
         && is(&selector.stream, &key.stream)
+        && selector.sender_domain.as_ref().is_none_or(|wanted| is_from(claim, wanted))
         && selector.recipient.as_ref().is_none_or(recipient)
         && selector.batch.is_none_or(|batch| claim.message.details.row.is_some_and(|row| row.batch == batch))
         && selector.state.is_none_or(|state| matches!(state, State::Leased | State::Waiting))
+}
+
+fn is_from(claim: &Claim, domain: &str) -> bool {
+    claim.message.reverse_path.0.as_ref().is_some_and(|address| address.domain().eq_ignore_ascii_case(domain))
 }
 
 /// Gives jobs back as soon as the store can take them: they are in nobody's hands any more.

@@ -37,7 +37,8 @@ pub(crate) struct Settling {
 }
 
 /// Starts to record what happened.
-pub(crate) fn begin(shared: &Arc<Shared>, claim: &Claim, ended: Ended, place: Place<'_>) -> Settling {
+pub(crate) fn begin(shared: &Arc<Shared>, claim: &Claim, mut ended: Ended, place: Place<'_>) -> Settling {
+    crate::brake::gate::settled(shared, claim, &mut ended);
     let at_ms = shared.now_ms();
     let provider = crate::rates::watch::settled(shared, claim, ended.attempt.as_ref(), &ended.outcomes);
     let reason = |rule: &str| Some(shared.rules().rule(rule)?.reason.as_str());

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept::DEFAULT_STREAM;
 use crate::backoff::Backoff;
-use crate::brake::Brakes;
+use crate::brake::auth::Brakes;
 use crate::budget::Budget;
 use crate::config::RelayConfig;
 use crate::credential::Gate;
@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) brakes: Mutex<Brakes>,
     /// A sign-in ended: those that wait for their turn may ask again.
     pub(crate) brake_news: Notify,
+    /// The brakes of incidents.
+    pub(crate) keeper: crate::brake::Keeper,
     /// Content that waits in memory for delivery.
     pub(crate) contents: Arc<Budget>,
     /// Content that is being received.
@@ -163,6 +165,7 @@ impl Shared {
             schedule: Mutex::new(Schedule::new(window, config.max_connections.max(1))),
             brakes: Mutex::default(),
             brake_news: Notify::new(),
+            keeper: crate::brake::Keeper::default(),
             contents: Budget::new(config.window_octets),
             receiving: Budget::new(config.memory_in_flight),
             exchangers: Exchangers::new(net.clone(), config.hostname.clone(), validating, policies.clone()),
@@ -230,7 +233,7 @@ impl Shared {
     }
 
     /// Puts a new directory in place. What waited for a route's credential, and only for that, is due when the route changed.
-    pub(crate) async fn renew_directory(&self, directory: Directory) {
+    pub(crate) async fn renew_directory(self: &Arc<Self>, directory: Directory) {
         self.replace_directory(directory);
         self.settings_changed.notify_one();
         self.pairs.stir();
@@ -239,6 +242,7 @@ impl Shared {
             self.brakes.lock().changed(|name| directory.route(name).map(|route| route.version))
         };
         self.brake_news.notify_waiters();
+        crate::brake::settings_changed(self);
         for route in freed {
             tracing::info!(%route, "the route has changed: its mail goes on");
             let selector =

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use store::settings::{Kind, SecretChange};
 use store::{Attempt, Outcome};
 
-use crate::brake::{Hold, Leave, is_rejection};
+use crate::brake::auth::{Hold, Leave, is_rejection};
 use crate::connection::Worker;
 use crate::connection::open::{Errand, Opened, error_at, graph_place, open_graph, open_route};
 use crate::route::{Route, RouteKind};
@@ -45,18 +45,33 @@ impl Turn {
         let (name, version) = (&self.route.name, self.route.version);
         if self.shared.brakes.lock().accepted(name, version, self.shared.now_ms()) {
             tracing::info!(route = %name, "the credential is accepted again: mail goes on");
+            crate::brake::accepted(&self.shared, name);
         }
     }
 
     fn rejected(mut self, failure: &Failure) -> Hold {
         self.said = true;
-        rejection(&self.shared, &self.route, failure)
+        rejection(&self.shared, &self.route, failure, Leaves::Asked)
     }
 }
 
-fn rejection(shared: &Shared, route: &Route, failure: &Failure) -> Hold {
+/// Whether a sign-in had leave, or was a probe beside all others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    Asked,
+    Probed,
+}
+
+fn rejection(shared: &Arc<Shared>, route: &Route, failure: &Failure, leave: Leaves) -> Hold {
     let (name, now_ms) = (&route.name, shared.now_ms());
-    let hold = shared.brakes.lock().rejected(name, route.version, failure, now_ms);
+    let hold = match leave {
+        Leaves::Asked => shared.brakes.lock().rejected(name, route.version, failure, now_ms),
+        Leaves::Probed => shared.brakes.lock().disproven(name, route.version, failure, now_ms),
+    };
+    if leave == Leaves::Asked {
+        let cause = settle::judged(shared, name, Peer::default(), Stage::Auth, failure).cause;
+        crate::brake::rejected(shared, name, cause);
+    }
     let minutes = (hold.until_ms - now_ms) / 60_000;
     tracing::warn!(route = %name, minutes, ?failure, "the credential is rejected: nobody signs in for a while");
     hold
@@ -71,7 +86,7 @@ impl Drop for Turn {
     }
 }
 
-fn signs_in(route: &Route) -> bool {
+pub(crate) fn signs_in(route: &Route) -> bool {
     route.record.kind.has_account() && route.record.username.is_some()
 }
 
@@ -136,7 +151,7 @@ pub(crate) fn told(worker: &mut Worker, delivery: &Delivery) -> Option<Hold> {
         Some(failure) if is_rejection(Stage::Auth, failure) => Some(match worker.turn.take() {
             Some(turn) => turn.rejected(failure),
             None => {
-                let hold = rejection(&worker.shared, &worker.route, failure);
+                let hold = rejection(&worker.shared, &worker.route, failure, Leaves::Asked);
                 worker.shared.brake_news.notify_waiters();
                 hold
             }
@@ -164,6 +179,37 @@ pub(crate) async fn prove(
     let secret = token.or(route.secrets.password.as_ref());
     open_route(shared, route, &Errand::nobody(), &route.name, auth(route, secret)).await?.connection.quit().await;
     Ok(())
+}
+
+/// Signs in with what the route has and leaves, whoever else must not: the probe of a brake. What it finds holds for all.
+pub(crate) async fn probe(shared: &Arc<Shared>, route: &Arc<Route>) -> Result<(), Box<ConnectError>> {
+    let result = match route.record.kind {
+        RouteKind::Graph => match shared.config.tokens.as_ref() {
+            Some(tokens) => match tokens.token(route).await {
+                Ok(token) => prove(shared, route, Some(&token.secret)).await,
+                Err(failure) => Err(error_at(shared, Stage::Auth, failure)),
+            },
+            None => Err(error_at(shared, Stage::Auth, without_source())),
+        },
+        _ => match with_credential(shared, route, &Errand::nobody(), &route.name).await {
+            Ok(opened) => {
+                opened.connection.quit().await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        },
+    };
+    match &result {
+        Ok(()) => {
+            shared.brakes.lock().proven(&route.name, route.version, shared.now_ms());
+        }
+        Err(error) if is_rejection(error.stage, &error.failure) => {
+            rejection(shared, route, &error.failure, Leaves::Probed);
+        }
+        Err(_) => {}
+    }
+    shared.brake_news.notify_waiters();
+    result
 }
 
 /// With the password; where it has just been replaced and does not work, with the one before.

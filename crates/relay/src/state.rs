@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use net::tls::Learnt;
 
-use crate::brake::BrakeStatus;
+use crate::brake::SignInStatus;
 use crate::dispatch::route_of;
 use crate::failover::OutStatus;
 use crate::route::{Route, RouteKind};
@@ -24,7 +24,7 @@ pub struct RouteState {
     /// As it is in use.
     pub route: Arc<Route>,
     /// Its credential was rejected.
-    pub brake: Option<BrakeStatus>,
+    pub brake: Option<SignInStatus>,
     /// Its destinations where nothing works.
     pub out: Vec<OutStatus>,
     /// Its destinations with mail or connections, most mail first.

@@ -122,10 +122,9 @@ pub trait Queue: Send + Sync {
     /// A hold that is nobody's (`who` is empty) does not take the place of one that was noted before; a retry that is nobody's
     /// leaves mail alone that is not to be sent yet.
     fn operate(&self, selector: Selector, operation: Operation, who: String, now_ms: i64) -> Pending<u64>;
-    /// Releases at most `most` recipients (1 to 10,000) that are held for a reason that begins with `why`, oldest first; gives
-    /// their number. What was held that way did not age: a message whose time is over, or nearly, gets a day more, unless
+    /// Releases at most `most` (1 to 10,000) of the selected recipients that are held, oldest first; gives their number. What was held that way did not age: a message whose time is over, or nearly, gets a day more, unless
     /// somebody asked for its end. Mail that is not to be sent yet goes on waiting for its time.
-    fn let_go(&self, why: String, most: u32, who: String, now_ms: i64) -> Pending<u64>;
+    fn let_go(&self, selector: Selector, most: u32, who: String, now_ms: i64) -> Pending<u64>;
 }
 
 /// Looking.

@@ -87,17 +87,40 @@ fn at(ms: i64) -> String {
     short_time(&time::show(ms))
 }
 
+/// What a brake does, and until when.
+fn braked(brake: &BrakeStatus) -> String {
+    let failure = brake.failure.as_ref().map(words::failure);
+    let Some(incident) = &brake.incident else {
+        return format!(
+            "Route {} is rejected when it signs in ({} in a row); next try {}: {}",
+            brake.route,
+            brake.rejections,
+            at(brake.until_ms),
+            failure.unwrap_or_default()
+        );
+    };
+    let why = failure.or_else(|| brake.why.clone()).unwrap_or_default();
+    let waiting = plural(brake.waiting, "recipient");
+    match brake.released {
+        Some(released) => format!(
+            "Brake on {} comes off ({incident}): {} let go, {waiting} left",
+            brake.scope,
+            plural(released, "recipient")
+        ),
+        None => format!(
+            "Brake on {} since {} ({incident}): {waiting} held; next probe {}: {why}",
+            brake.scope,
+            at(brake.since_ms),
+            at(brake.until_ms)
+        ),
+    }
+}
+
 /// What somebody should look at, most pressing first.
 fn troubles(status: &StatusOut) -> Vec<String> {
     let mut lines = Vec::new();
     for brake in status.figure::<Vec<BrakeStatus>>("brakes") {
-        let why = words::failure(&brake.failure);
-        lines.push(format!(
-            "Route {} is rejected when it signs in ({} in a row); next try {}: {why}",
-            brake.route,
-            brake.rejections,
-            at(brake.until_ms)
-        ));
+        lines.push(braked(&brake));
     }
     for out in status.figure::<Vec<OutStatus>>("out") {
         lines.push(format!(

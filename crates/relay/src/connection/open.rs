@@ -230,7 +230,8 @@ fn client_settings(shared: &Shared, route: &Route, destination: &str) -> Result<
     let mut settings = ClientSettings::new(route.record.helo.clone().unwrap_or_else(|| shared.config.hostname.clone()));
     settings.source = route.record.source_address;
     if !route.record.sources.is_empty() {
-        settings.sources = sources::choose(&route.record.sources, destination, &settings.helo);
+        let usable = shared.keeper.usable(&route.record.sources);
+        settings.sources = sources::choose(&usable, destination, &settings.helo);
         if settings.sources.is_empty() {
             let reason = format!("none of the source addresses of route {} is this machine's", route.name);
             return Err(Failure::Local { reason });

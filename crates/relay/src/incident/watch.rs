@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::Sample;
 use super::evidence::{Evidence, Failed, Followed, Opening, Suspicion, Tally};
-use crate::brake::is_rejection;
+use crate::brake::auth::is_rejection;
 use crate::shared::Shared;
 
 /// Kinds of failures of one settlement that are looked at.

@@ -176,7 +176,7 @@ impl<W> Destination<W> {
 
     /// Connections it may have now.
     pub(super) fn allowed(&self, now_ms: i64) -> u32 {
-        let shaped = self.shape.connections(self.limits.connections.max(1));
+        let shaped = self.shape.connections(self.limits.connections.max(1), now_ms);
         // It refused more than it has.
         if self.crowd.is_pausing(now_ms) { shaped.min(self.established.max(1)) } else { shaped }
     }
@@ -249,7 +249,8 @@ impl<W> Destination<W> {
     ///
     /// After a failure one connection probes alone until it is established, so an outage ends without a stampede.
     pub(super) fn wants_connection(&self, now_ms: i64) -> bool {
-        let allowed = if self.pause.is_set() { 1 } else { self.shape.connections(self.limits.connections.max(1)) };
+        let allowed =
+            if self.pause.is_set() { 1 } else { self.shape.connections(self.limits.connections.max(1), now_ms) };
         let opening = self.open.saturating_sub(self.established);
         let waits = self.pause.is_pausing(now_ms) || self.crowd.is_pausing(now_ms);
         !waits && self.open < allowed && self.queued() > opening as usize

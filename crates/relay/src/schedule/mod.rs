@@ -14,6 +14,7 @@ pub mod limit;
 mod meters;
 mod paced;
 mod pause;
+pub mod ramp;
 mod shape;
 #[cfg(test)]
 mod simulation;
@@ -32,6 +33,7 @@ use destination::{Destination, Turn};
 use limit::Room;
 pub use meters::{Account, AccountStatus, Accounts, Meters, Permissions, SavedAccount, Ticket};
 use paced::Paces;
+use ramp::Ramp;
 pub use shape::Sign;
 pub use status::{DestinationStatus, InMemory};
 pub use window::{Window, WindowLimits};
@@ -264,6 +266,25 @@ impl<W> Schedule<W> {
         self.tick(now_ms)
     }
 
+    /// The same for some destinations.
+    pub fn resume_of(&mut self, concerns: impl Fn(&str) -> bool, now_ms: i64) -> Vec<Action<W>> {
+        for (name, destination) in &mut self.destinations {
+            if concerns(name) {
+                destination.pause.end_wait(now_ms);
+                destination.crowd.end_wait(now_ms);
+                destination.shape.end_wait(now_ms);
+                self.paused.insert((now_ms, name.clone()));
+            }
+        }
+        self.tick(now_ms)
+    }
+
+    /// A destination that stood still gets mail slowly at first, since this time. What is known of that is not begun anew.
+    pub fn begin_slowly(&mut self, name: &Arc<str>, limits: Limits, ramp: Ramp, since_ms: i64) {
+        let destination = self.destinations.entry(name.clone()).or_insert_with(|| Destination::new(limits));
+        destination.shape.begin_slowly(ramp, since_ms);
+    }
+
     /// When [`Schedule::tick`] or [`Schedule::overdue`] has something to do, Unix milliseconds.
     pub fn next_tick_ms(&self) -> Option<i64> {
         let tick = self.paused.first().map(|(until, _)| *until);
@@ -289,6 +310,12 @@ impl<W> Schedule<W> {
     /// Removes all jobs queued for one destination; their recipients are still counted in the window.
     pub fn evict_from(&mut self, name: &str) -> Vec<Job> {
         self.destinations.get_mut(name).map_or_else(Vec::new, |destination| destination.evict(&mut |_| true))
+    }
+
+    /// Removes all jobs queued for some destinations; their recipients are still counted in the window.
+    pub fn evict_from_all(&mut self, concerns: impl Fn(&str) -> bool) -> Vec<Job> {
+        let concerned = self.destinations.iter_mut().filter(|(name, _)| concerns(name));
+        concerned.flat_map(|(_, destination)| destination.evict(&mut |_| true)).collect()
     }
 
     /// Wakes or opens as many connections as there is work for: several may have waited for the same.

@@ -4,6 +4,7 @@
 //! increase, multiplicative decrease). A hold lets one message through after growing pauses. Pure: time is an argument.
 
 use super::forecast::Slowed;
+use super::ramp::Ramp;
 
 /// Least rate, messages a millisecond: one a minute.
 const LEAST: f64 = 1.0 / 60_000.0;
@@ -57,9 +58,24 @@ struct Hold {
     probing_ms: Option<i64>,
 }
 
+/// It stood still, and starts again.
+#[derive(Debug)]
+struct Rising {
+    ramp: Ramp,
+    since_ms: i64,
+    next_ms: i64,
+}
+
+impl Rising {
+    fn rate(&self, now_ms: i64) -> Option<f64> {
+        self.ramp.rate(now_ms - self.since_ms)
+    }
+}
+
 /// The treatment of one destination.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
+    rising: Option<Rising>,
     slow: Option<Slow>,
     hold: Option<Hold>,
     /// Messages since `measured_ms`, and messages a millisecond before.
@@ -81,6 +97,11 @@ impl Shape {
             let gap = (1.0 / slow.rate).clamp(1.0, 60_000.0) as i64;
             slow.next_ms = slow.next_ms.max(now_ms - BURST_MS) + gap;
         }
+        self.rising = self.rising.take().filter(|rising| rising.rate(now_ms).is_some());
+        if let Some(rising) = &mut self.rising {
+            let gap = rising.rate(now_ms).map_or(1, |rate| (1_000.0 / rate).max(1.0) as i64);
+            rising.next_ms = rising.next_ms.max(now_ms - BURST_MS) + gap;
+        }
         if let Some(hold) = &mut self.hold {
             hold.probing_ms = Some(now_ms);
         }
@@ -94,11 +115,22 @@ impl Shape {
             _ => Some(hold.until_ms).filter(|until| *until > now_ms),
         });
         let slow = self.slow.as_ref().map(|slow| slow.next_ms).filter(|next| *next > now_ms);
-        held.max(slow)
+        let rising = self.rising.as_ref().filter(|rising| rising.rate(now_ms).is_some());
+        let rising = rising.map(|rising| rising.next_ms).filter(|next| *next > now_ms);
+        held.max(slow).max(rising)
+    }
+
+    /// It stood still, and starts again along this ramp.
+    pub(super) fn begin_slowly(&mut self, ramp: Ramp, since_ms: i64) {
+        if self.rising.as_ref().is_none_or(|known| known.since_ms != since_ms) {
+            self.rising = Some(Rising { ramp, since_ms, next_ms: since_ms });
+        }
     }
 
     /// Most connections.
-    pub(super) fn connections(&self, most: u32) -> u32 {
+    pub(super) fn connections(&self, most: u32, now_ms: i64) -> u32 {
+        let rising = self.rising.as_ref().filter(|rising| rising.rate(now_ms).is_some());
+        let most = rising.map_or(most, |rising| most.min(rising.ramp.connections(now_ms - rising.since_ms).max(1)));
         match (&self.hold, &self.slow) {
             (Some(_), _) => 1,
             (None, Some(slow)) => most.min(slow.connections.max(1.0) as u32),
@@ -191,6 +223,7 @@ impl Shape {
     pub(super) fn is_active(&self, now_ms: i64) -> bool {
         self.hold.as_ref().is_some_and(|hold| now_ms < hold.until_ms)
             || self.slow.as_ref().is_some_and(|slow| now_ms < slow.complained_ms.saturating_add(MEMORY_MS))
+            || self.rising.as_ref().is_some_and(|rising| rising.rate(now_ms).is_some())
     }
 
     /// Until when it is held, Unix milliseconds.
@@ -240,7 +273,7 @@ mod tests {
         assert_eq!(send(&mut shape, 0, 10_000, Sign::Taken), 1_000);
         shape.heed(Sign::Slow(0), 8, 10_000);
         shape.heed(Sign::Slow(30_000), 8, 10_100);
-        assert_eq!((shape.connections(20), shape.slowed_to()), (4, Some(3_000)));
+        assert_eq!((shape.connections(20, 0), shape.slowed_to()), (4, Some(3_000)));
         assert_eq!(shape.wait(10_100), Some(40_100));
         let sent = send(&mut shape, 10_100, 50_100, Sign::Other);
         assert!((480..=510).contains(&sent), "{sent} in 10 s at 50 a second");
@@ -255,7 +288,7 @@ mod tests {
         let later = send(&mut shape, 20_000, 70_000, Sign::Taken) / 5;
         assert!(first < later && later < 1_000, "{first} {later}");
         send(&mut shape, 70_000, 600_000, Sign::Taken);
-        assert_eq!((shape.slowed_to(), shape.connections(20)), (None, 20));
+        assert_eq!((shape.slowed_to(), shape.connections(20, 0)), (None, 20));
     }
 
     #[test]
@@ -272,12 +305,12 @@ mod tests {
         let mut shape = Shape::default();
         let probes = send(&mut shape, 0, 7_200_000, Sign::Hold(0));
         assert!((5..=10).contains(&probes), "{probes} in two hours");
-        assert_eq!(shape.connections(20), 1);
+        assert_eq!(shape.connections(20, 0), 1);
         shape.end_wait(7_200_000);
         assert_eq!(shape.wait(7_200_000), None);
         shape.hand_out(7_200_000);
         assert!(shape.wait(7_200_001).is_some(), "one probe at a time");
         shape.heed(Sign::Taken, 1, 7_200_100);
-        assert_eq!((shape.wait(7_200_100), shape.connections(20)), (None, 20));
+        assert_eq!((shape.wait(7_200_100), shape.connections(20, 0)), (None, 20));
     }
 }

@@ -9,6 +9,9 @@ mod rig;
 
 mod batches;
 mod brake;
+mod brakes;
+mod brakes_life;
+mod brakes_scopes;
 mod connections;
 mod content;
 mod exchangers;

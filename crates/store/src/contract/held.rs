@@ -19,7 +19,8 @@ fn held(scene: &Scene, why: &str) -> MessageId {
 }
 
 fn go(scene: &Scene, most: u32) -> u64 {
-    scene.store.let_go("incident i-7:".into(), most, "incident i-7".into(), scene.now).wait().unwrap()
+    let selector = Selector { why: Some("incident i-7:".into()), ..Selector::default() };
+    scene.store.let_go(selector, most, "incident i-7".into(), scene.now).wait().unwrap()
 }
 
 fn let_go(scene: &mut Scene) {

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use proto::Address;
 use secrecy::ExposeSecret;
 
-use super::command::{AcceptRequest, Aging, Command, Job, OperateRequest, PutRequest, SealedChange, SettleRequest, Upkeep};
+use super::command::{
+    AcceptRequest, Aging, Command, Job, OperateRequest, PutRequest, SealedChange, SettleRequest, Upkeep,
+};
 use super::encode::Wish;
 use super::suppress::UnsuppressRequest;
 use super::{
@@ -140,8 +142,11 @@ impl Queue for SqliteStore {
         })
     }
 
-    fn let_go(&self, why: String, most: u32, who: String, now_ms: i64) -> Pending<u64> {
-        let selector = Selector { state: Some(State::Held), why: Some(why), ..Selector::default() };
+    fn let_go(&self, selector: Selector, most: u32, who: String, now_ms: i64) -> Pending<u64> {
+        if let Err(error) = select::check(&selector, true) {
+            return Pending::ready(Err(error));
+        }
+        let selector = Selector { state: Some(State::Held), ..selector };
         let mut left = most.clamp(1, MOST_AT_ONCE) as usize;
         self.job("let go", move |connection, shared| {
             let wish = Wish { operation: Operation::Release, who };

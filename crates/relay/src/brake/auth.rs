@@ -37,13 +37,15 @@ pub struct Hold {
     pub failure: Failure,
 }
 
-/// A brake that is on, as status pages show it.
+/// A sign-in that is stopped, as status pages show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BrakeStatus {
+pub struct SignInStatus {
     /// Route.
     pub route: String,
     /// Next probe, Unix milliseconds.
     pub until_ms: i64,
+    /// Since when, Unix milliseconds.
+    pub since_ms: i64,
     /// Rejections in a row.
     pub rejections: u32,
     /// The last one.
@@ -54,6 +56,8 @@ pub struct BrakeStatus {
 struct Brake {
     /// Of the route's settings: what was learned of another version counts no more.
     version: i64,
+    /// When the first of the rejections came.
+    since_ms: i64,
     /// When the credential was last accepted.
     proven_ms: Option<i64>,
     /// Sign-ins under way.
@@ -99,11 +103,31 @@ impl Brakes {
         if let Some(hold) = brake.hold.as_ref().filter(|hold| now_ms < hold.until_ms) {
             return hold.clone();
         }
+        if brake.rejections == 0 {
+            brake.since_ms = now_ms;
+        }
         let at = (brake.rejections as usize).min(PAUSES_MS.len() - 1);
         brake.rejections = brake.rejections.saturating_add(1);
         let hold = Hold { until_ms: now_ms + PAUSES_MS[at], failure: failure.clone() };
         brake.hold = Some(hold.clone());
         hold
+    }
+
+    /// A sign-in beside all others, without leave, was accepted: gives whether a brake was on.
+    pub fn proven(&mut self, route: &Arc<str>, version: i64, now_ms: i64) -> bool {
+        self.of(route, version).running += 1;
+        self.accepted(route, version, now_ms)
+    }
+
+    /// A sign-in beside all others, without leave, was rejected.
+    pub fn disproven(&mut self, route: &Arc<str>, version: i64, failure: &Failure, now_ms: i64) -> Hold {
+        let brake = self.of(route, version);
+        brake.running += 1;
+        // It was a probe: what it found counts though nobody was to sign in now.
+        if let Some(hold) = &mut brake.hold {
+            hold.until_ms = hold.until_ms.min(now_ms);
+        }
+        self.rejected(route, version, failure, now_ms)
     }
 
     /// The sign-in ended before the server said anything about the credential.
@@ -126,6 +150,13 @@ impl Brakes {
         }
     }
 
+    /// The same for one route: nothing is known of its credential any more.
+    pub fn release_of(&mut self, route: &str, now_ms: i64) {
+        if let Some(hold) = self.0.get_mut(route).and_then(|brake| brake.hold.as_mut()) {
+            hold.until_ms = hold.until_ms.min(now_ms);
+        }
+    }
+
     /// Settings changed: brakes of routes that are not `current` any more are forgotten. Gives those that were on.
     pub fn changed(&mut self, current: impl Fn(&str) -> Option<i64>) -> Vec<Arc<str>> {
         let mut freed = Vec::new();
@@ -140,15 +171,16 @@ impl Brakes {
     }
 
     /// The brakes that are on, by route.
-    pub fn overview(&self) -> Vec<BrakeStatus> {
+    pub fn overview(&self) -> Vec<SignInStatus> {
         let mut all: Vec<_> = self
             .0
             .iter()
             .filter_map(|(route, brake)| {
                 let hold = brake.hold.as_ref()?;
-                Some(BrakeStatus {
+                Some(SignInStatus {
                     route: route.to_string(),
                     until_ms: hold.until_ms,
+                    since_ms: brake.since_ms,
                     rejections: brake.rejections,
                     failure: hold.failure.clone(),
                 })
