@@ -17,6 +17,7 @@ use crate::budget::Held;
 use crate::deadline;
 use crate::directory::Directory;
 use crate::refusal::Refusal;
+use crate::route::Route;
 use crate::schedule::Job;
 use crate::shared::Shared;
 use crate::stream::StreamRecord;
@@ -93,15 +94,26 @@ impl Admission {
         stopped: Vec<Option<String>>,
     ) -> Result<(Vec<NewRecipient>, Self), Refusal> {
         let sender_domain = message.reverse_path.0.as_ref().map_or("", |address| address.domain());
+        let by_rule = |domain: &str| directory.route_for(sender_domain, domain, &message.stream);
+        Self::plan_by(shared, directory, message, content, (recipients, stopped), by_rule)
+    }
+
+    /// The same where something else than the rules says by which route a domain's mail leaves.
+    pub(crate) fn plan_by<'a>(
+        shared: &Arc<Shared>,
+        directory: &'a Directory,
+        message: &Arc<Message>,
+        content: &Bytes,
+        (recipients, stopped): (Vec<Recipient>, Vec<Option<String>>),
+        route_of: impl Fn(&str) -> Option<&'a Arc<Route>>,
+    ) -> Result<(Vec<NewRecipient>, Self), Refusal> {
         let mut groups: Vec<Group> = Vec::with_capacity(1);
         let mut placed: Vec<(Recipient, usize, Option<Start>)> = Vec::with_capacity(recipients.len());
         let mut times = Times::of(shared, directory, message);
         let mut stopped = stopped.into_iter();
         for recipient in recipients {
             let domain = recipient.address.domain();
-            let route = directory
-                .route_for(sender_domain, domain, &message.stream)
-                .ok_or_else(|| no_route(directory, &recipient.address))?;
+            let route = route_of(domain).ok_or_else(|| no_route(directory, &recipient.address))?;
             let known = groups
                 .iter()
                 .rposition(|group| *group.lane.key.domain == *domain && group.lane.key.route == route.name);

@@ -247,3 +247,16 @@ impl Directory {
             .find_map(|(_, rule)| self.routes.get(rule.route.as_str()))
     }
 }
+
+#[cfg(test)]
+impl Directory {
+    /// Adds a route that no store knows.
+    pub(crate) fn put_route(&mut self, route: Route) {
+        self.routes.insert(route.name.clone(), Arc::new(route));
+    }
+
+    /// Adds a rule behind the others.
+    pub(crate) fn put_rule(&mut self, name: &str, rule: RuleRecord) {
+        self.rules.push((name.to_owned(), rule));
+    }
+}

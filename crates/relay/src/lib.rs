@@ -28,6 +28,7 @@ pub mod metrics;
 mod notice;
 pub mod oauth;
 pub mod outlook;
+pub mod own_mail;
 mod pairs;
 pub mod rates;
 pub mod refusal;

@@ -317,7 +317,7 @@ fn after(before: Option<Transcript>, mut error: Box<ConnectError>) -> Box<Connec
     error
 }
 
-fn auth(route: &Route, secret: Option<&SecretString>) -> Option<ClientAuth> {
+pub(crate) fn auth(route: &Route, secret: Option<&SecretString>) -> Option<ClientAuth> {
     let token = route.record.oauth.is_some().then(|| "XOAUTH2".to_owned());
     Some(ClientAuth {
         username: route.record.username.clone()?,

@@ -29,6 +29,10 @@ pub enum Kind {
     Stream,
     /// A key that the program made for itself, in the secret.
     Key,
+    /// A way by which alerts are told; the secret holds its password, token, or the address that is one.
+    Channel,
+    /// What is set for a kind of alert; its name is the kind's.
+    AlertRule,
 }
 
 /// A stored document.

@@ -22,6 +22,8 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
         Kind::Inlet => "inlet",
         Kind::Stream => "stream",
         Kind::Key => "key",
+        Kind::Channel => "channel",
+        Kind::AlertRule => "alert_rule",
     }
 }
 
