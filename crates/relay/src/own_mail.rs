@@ -12,7 +12,7 @@ use proto::{Address, DeliveryNotify, MailParameters, RcptParameters, Recipient, 
 use store::{Message, MessageDetails, MessageId, NewMessage, Origin};
 
 use crate::admission::Admission;
-use crate::connection::{Errand, open_route};
+use crate::connection::open::{Errand, open_route};
 use crate::directory::Directory;
 use crate::domain::seal;
 use crate::route::{Route, RouteKind};
