@@ -1,179 +1,321 @@
-//! What is raised now: one entry for each key, however often it is raised.
+//! What is raised now: one entry for each key, however often it is raised. Written down before [`Alerts::raise`] returns,
+//! so that a restart forgets nothing.
 //!
-//! Telling somebody is not done here: [`Alerts::raise`] notes, and wakes whoever tells.
+//! Telling somebody is not done here: this notes, and wakes whoever tells.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use net::Clock;
-use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use parking_lot::{Mutex, RwLock};
+use store::{Record, RecordKind, RecordQuery, RecordWrite, RecordWritten, Store, StoreError};
+use tokio::sync::{Notify, OnceCell};
 
-use super::rule::{AlertRule, Severity};
+use super::entry::{Acknowledged, Alert, Entry, Resolved};
+use super::rule::AlertRule;
+use super::setting::Settings;
+use super::state::ChannelState;
 
 /// Most alerts that are raised at once; what comes on top is only logged.
 const MOST: usize = 10_000;
-/// Longest key, octets.
-const MOST_KEY: usize = 200;
-/// Longest title, characters.
-const MOST_TITLE: usize = 200;
-/// Longest text, characters.
-const MOST_TEXT: usize = 8_000;
-/// Most facts of an alert, and longest of them, characters.
-const MOST_ABOUT: (usize, usize) = (40, 1_000);
+/// Most entries written at once.
+const AT_ONCE: usize = 500;
+/// An alert that is raised again without news is written down so seldom, milliseconds.
+const AGAIN_MS: i64 = 600_000;
 
-/// Something worth telling.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Alert {
-    /// What makes it one and the same: `incident:i-17`, `certificate:out`. Raised again it is told once.
-    pub key: String,
-    /// What it is about.
-    pub rule: AlertRule,
-    /// How bad it is; a setting of the rule may say otherwise.
-    pub severity: Severity,
-    /// One line without a full stop.
-    pub title: String,
-    /// Full sentences: what, since when, what to do first.
-    pub text: String,
-    /// Facts, named.
-    pub about: Vec<(String, String)>,
-    /// Routes that mail about it must not take.
-    pub avoid: Vec<String>,
-    /// A page about it.
-    pub link: Option<String>,
+/// An entry, and where it is written down.
+pub(super) struct Slot {
+    pub(super) entry: Entry,
+    pub(super) id: Option<i64>,
+    /// It was changed after it was written down.
+    dirty: bool,
+    /// Nothing is to be told of it any more.
+    pub(super) closed: bool,
+    written_ms: i64,
 }
 
-impl Alert {
-    /// Without anything that makes it too long.
-    fn bounded(mut self) -> Self {
-        let mut end = self.key.len().min(MOST_KEY);
-        while !self.key.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.key.truncate(end);
-        self.title = cut(&self.title.replace(char::is_control, " "), MOST_TITLE);
-        self.text = cut(&self.text, MOST_TEXT);
-        self.about.truncate(MOST_ABOUT.0);
-        for (name, value) in &mut self.about {
-            *name = cut(name, 100);
-            *value = cut(value, MOST_ABOUT.1);
-        }
-        self.avoid.truncate(100);
-        self
+impl Slot {
+    /// Changes the entry; it is written down at the next opportunity.
+    pub(super) fn change(&mut self) -> &mut Entry {
+        self.dirty = true;
+        &mut self.entry
+    }
+
+    /// Nothing is to be told of it any more.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.dirty = true;
     }
 }
 
-fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
-/// An alert and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// As it was raised last.
-    pub alert: Alert,
-    /// When it was raised first, Unix milliseconds.
-    pub first_ms: i64,
-    /// When it was raised last, Unix milliseconds.
-    pub last_ms: i64,
-    /// How often it was raised.
-    pub times: u64,
-    /// When it was over, and why.
-    pub resolved: Option<Resolved>,
-}
-
-/// The end of an alert.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resolved {
-    /// Unix milliseconds.
-    pub at_ms: i64,
-    /// What ended it.
-    pub why: String,
+/// An alert that is raised, and its number.
+#[derive(Debug, Clone)]
+pub struct Raised {
+    /// Number; `None` while it could not be written down.
+    pub id: Option<i64>,
+    /// The alert.
+    pub entry: Entry,
 }
 
 /// All alerts.
 pub struct Alerts {
+    store: Arc<dyn Store>,
     clock: Clock,
-    entries: Mutex<BTreeMap<String, Entry>>,
+    slots: Mutex<BTreeMap<String, Slot>>,
+    loaded: OnceCell<()>,
+    /// One at a time writes, so that what is older never replaces what is newer.
+    writing: tokio::sync::Mutex<()>,
+    /// What is set.
+    pub(super) settings: RwLock<Arc<Settings>>,
+    /// How channels are, while the server runs.
+    pub(super) states: Mutex<BTreeMap<String, ChannelState>>,
     /// Wakes whoever tells.
     pub(super) wake: Notify,
 }
 
 impl Alerts {
-    /// Nothing is raised yet.
-    pub fn new(clock: Clock) -> Self {
-        Self { clock, entries: Mutex::default(), wake: Notify::new() }
+    /// With what is written down in the store; it is read when it is needed first.
+    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
+        Self {
+            store,
+            clock,
+            slots: Mutex::default(),
+            loaded: OnceCell::new(),
+            writing: tokio::sync::Mutex::default(),
+            settings: RwLock::default(),
+            states: Mutex::default(),
+            wake: Notify::new(),
+        }
     }
 
     /// Notes that something is worth telling. Raised again it is not told again, unless it has become worse.
     pub async fn raise(&self, alert: Alert) {
+        if !self.settings.read().is_on(alert.rule) {
+            return;
+        }
+        let _ = self.load().await;
         let alert = alert.bounded();
         let now_ms = self.clock.now_ms();
-        {
-            let mut entries = self.entries.lock();
-            if let Some(entry) = entries.get_mut(&alert.key) {
-                entry.last_ms = now_ms;
-                entry.times += 1;
-                entry.alert = alert;
-                return;
-            }
-            if entries.len() >= MOST {
-                tracing::error!(key = %alert.key, title = %alert.title, "too many alerts are raised: this one is only here");
-                return;
-            }
-            tracing::warn!(key = %alert.key, rule = alert.rule.as_str(), severity = alert.severity.as_str(), "alert: {}", alert.title);
-            let entry = Entry { alert: alert.clone(), first_ms: now_ms, last_ms: now_ms, times: 1, resolved: None };
-            entries.insert(alert.key, entry);
+        if self.note(alert, now_ms) {
+            self.flush().await;
+            self.wake.notify_one();
         }
-        self.wake.notify_one();
+    }
+
+    /// True: there is something to tell, or to write down.
+    fn note(&self, alert: Alert, now_ms: i64) -> bool {
+        let mut slots = self.slots.lock();
+        if let Some(slot) = slots.get_mut(&alert.key) {
+            let over = slot.entry.resolved.is_some();
+            let news = over || slot.closed || !slot.entry.alert.says_the_same(&alert);
+            let worse = alert.severity > slot.entry.alert.severity;
+            slot.dirty |= news || now_ms - slot.written_ms >= AGAIN_MS;
+            slot.closed = false;
+            slot.entry.again(alert, now_ms);
+            return over || worse || slot.dirty;
+        }
+        if slots.len() >= MOST {
+            tracing::error!(key = %alert.key, title = %alert.title, "too many alerts are raised: this one is only here");
+            return false;
+        }
+        tracing::warn!(key = %alert.key, rule = alert.rule.as_str(), severity = alert.severity.as_str(), "alert: {}", alert.title);
+        let key = alert.key.clone();
+        let entry = Entry::new(alert, now_ms);
+        slots.insert(key, Slot { entry, id: None, dirty: true, closed: false, written_ms: 0 });
+        true
     }
 
     /// Notes that it is over. Nothing happens if it is not raised.
     pub async fn resolve(&self, key: &str, why: &str) {
-        let Some(entry) = self.entries.lock().remove(key) else { return };
-        tracing::info!(key, why, "alert is over: {}", entry.alert.title);
+        let _ = self.load().await;
+        let now_ms = self.clock.now_ms();
+        {
+            let mut slots = self.slots.lock();
+            let Some(slot) = slots.get_mut(key).filter(|slot| slot.entry.resolved.is_none()) else { return };
+            tracing::info!(key, why, "alert is over: {}", slot.entry.alert.title);
+            slot.change().resolved = Some(Resolved { at_ms: now_ms, why: super::entry::cut(why, 1_000) });
+        }
+        self.flush().await;
         self.wake.notify_one();
     }
 
-    /// Whether something is raised under this key.
-    pub async fn is_raised(&self, key: &str) -> bool {
-        self.entries.lock().contains_key(key)
+    /// Ends all alerts of a rule whose keys begin like this and are not among those that still hold.
+    pub async fn resolve_others(&self, prefix: &str, still: &[String], why: &str) {
+        let _ = self.load().await;
+        let over: Vec<String> = {
+            let slots = self.slots.lock();
+            let begun = slots.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
+            let raised = begun.filter(|(_, slot)| slot.entry.resolved.is_none());
+            raised.map(|(key, _)| key.clone()).filter(|key| !still.contains(key)).collect()
+        };
+        for key in over {
+            self.resolve(&key, why).await;
+        }
+    }
+
+    /// Somebody looks after it: nobody else is told. Gives the alert; `None`: it is not raised.
+    pub async fn acknowledge(&self, id: i64, who: &str, note: Option<String>) -> Option<Raised> {
+        let _ = self.load().await;
+        let now_ms = self.clock.now_ms();
+        let raised = {
+            let mut slots = self.slots.lock();
+            let slot = slots.values_mut().find(|slot| slot.id == Some(id) && slot.entry.resolved.is_none())?;
+            let entry = slot.change();
+            entry.acknowledged.get_or_insert(Acknowledged { at_ms: now_ms, who: who.to_owned(), note });
+            Raised { id: Some(id), entry: entry.clone() }
+        };
+        self.flush().await;
+        self.wake.notify_one();
+        Some(raised)
+    }
+
+    /// Ends one by its number, by hand. `None`: it is not raised.
+    pub async fn close(&self, id: i64, why: &str) -> Option<()> {
+        let _ = self.load().await;
+        let key = {
+            let slots = self.slots.lock();
+            let slot = slots.values().find(|slot| slot.id == Some(id) && slot.entry.resolved.is_none())?;
+            slot.entry.alert.key.clone()
+        };
+        self.resolve(&key, why).await;
+        Some(())
+    }
+
+    /// What is raised and not over.
+    pub async fn raised(&self) -> Vec<Raised> {
+        let _ = self.load().await;
+        let slots = self.slots.lock();
+        let open = slots.values().filter(|slot| slot.entry.resolved.is_none() && !slot.closed);
+        open.map(|slot| Raised { id: slot.id, entry: slot.entry.clone() }).collect()
+    }
+
+    /// Looks at all entries and may change them; what was changed is written down by [`Alerts::flush`].
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Slot>) -> T) -> T {
+        work(&mut self.slots.lock())
+    }
+
+    /// Threshold of a rule as it is set.
+    pub fn threshold(&self, rule: AlertRule) -> f64 {
+        self.settings.read().threshold(rule)
+    }
+
+    /// Reads settings again.
+    pub async fn reload(&self) -> Result<(), StoreError> {
+        let settings = Settings::load(&*self.store).await?;
+        for problem in &settings.problems {
+            tracing::warn!("{problem}");
+        }
+        *self.settings.write() = Arc::new(settings);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Reads what an earlier run has left, once.
+    pub(super) async fn load(&self) -> Result<(), StoreError> {
+        let read = async {
+            self.reload().await?;
+            let mut after = None;
+            loop {
+                let query = RecordQuery { after: Some(after.unwrap_or(0)), ..RecordQuery::open(RecordKind::Alert) };
+                let page = self.store.records(query).await?;
+                let Some(last) = page.last().map(|record| record.id) else { return Ok(()) };
+                after = Some(last);
+                let mut slots = self.slots.lock();
+                for record in page {
+                    let key = record.name.clone();
+                    // What was raised meanwhile is newer.
+                    if let Some(slot) = slot_of(record).filter(|_| !slots.contains_key(&key)) {
+                        slots.insert(key, slot);
+                    }
+                }
+            }
+        };
+        self.loaded.get_or_try_init(|| read).await.map(|_| ()).inspect_err(|error| {
+            tracing::warn!(%error, "alerts that were raised before cannot be read yet");
+        })
+    }
+
+    /// Writes down what was changed. What cannot be written stays in memory, and is told all the same.
+    pub(super) async fn flush(&self) {
+        let _one = self.writing.lock().await;
+        loop {
+            let batch = self.changed();
+            if batch.is_empty() {
+                return;
+            }
+            let (keys, writes): (Vec<String>, Vec<RecordWrite>) = batch.into_iter().unzip();
+            match self.store.write_records(writes).await {
+                Ok(written) => self.written(&keys, &written),
+                Err(error) => {
+                    tracing::warn!(%error, "alerts are not written down yet");
+                    let mut slots = self.slots.lock();
+                    for key in keys {
+                        if let Some(slot) = slots.get_mut(&key) {
+                            slot.dirty = true;
+                        }
+                    }
+                    // Stays for the next time; nothing waits for it.
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What has to be written, marked as written; an error marks it again.
+    fn changed(&self) -> Vec<(String, RecordWrite)> {
+        let now_ms = self.clock.now_ms();
+        let mut slots = self.slots.lock();
+        let dirty = slots.iter_mut().filter(|(_, slot)| slot.dirty).take(AT_ONCE);
+        dirty
+            .map(|(key, slot)| {
+                slot.dirty = false;
+                slot.written_ms = now_ms;
+                let (kind, open) = (RecordKind::Alert, !slot.closed);
+                let body = serde_json::to_value(&slot.entry).unwrap_or_default();
+                let write = match slot.id {
+                    Some(id) => RecordWrite::Change { kind, id, version: None, open, body },
+                    None => RecordWrite::Add { kind, name: key.clone(), open, at_ms: slot.entry.first_ms, body },
+                };
+                (key.clone(), write)
+            })
+            .collect()
+    }
+
+    fn written(&self, keys: &[String], written: &[RecordWritten]) {
+        let mut slots = self.slots.lock();
+        for (key, written) in keys.iter().zip(written) {
+            let Some(slot) = slots.get_mut(key) else { continue };
+            match written {
+                RecordWritten::Added(id) => slot.id = Some(*id),
+                // One that an earlier run has left and that could not be read: it goes on.
+                RecordWritten::There(id) => {
+                    slot.id = Some(*id);
+                    slot.dirty = true;
+                }
+                // It was removed: it is written anew.
+                RecordWritten::Missing | RecordWritten::Removed | RecordWritten::Stale => {
+                    slot.id = None;
+                    slot.dirty = !slot.closed;
+                }
+                RecordWritten::Changed(_) => {}
+            }
+            if slot.closed && !slot.dirty {
+                slots.remove(key);
+            }
+        }
+    }
+}
+
+fn slot_of(record: Record) -> Option<Slot> {
+    match serde_json::from_value::<Entry>(record.body) {
+        Ok(entry) => Some(Slot { entry, id: Some(record.id), dirty: false, closed: false, written_ms: record.at_ms }),
+        Err(error) => {
+            tracing::warn!(%error, id = record.id, "an alert cannot be read and is left out");
+            None
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn alert(key: &str) -> Alert {
-        Alert {
-            key: key.into(),
-            rule: AlertRule::Incident,
-            severity: Severity::Problem,
-            title: "Something\r\nis wrong".into(),
-            text: "x".repeat(9_000),
-            about: Vec::new(),
-            avoid: Vec::new(),
-            link: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn one_entry_for_a_key_until_it_is_over() {
-        let alerts = Alerts::new(Clock::system());
-        alerts.raise(alert("a")).await;
-        alerts.raise(alert("a")).await;
-        {
-            let entries = alerts.entries.lock();
-            let entry = entries.get("a").unwrap();
-            assert_eq!((entries.len(), entry.times), (1, 2));
-            assert_eq!(entry.alert.title, "Something  is wrong");
-            assert!(entry.alert.text.chars().count() == MOST_TEXT + 1);
-        }
-        alerts.resolve("a", "mended").await;
-        assert!(!alerts.is_raised("a").await);
-    }
-}
+#[path = "board_tests.rs"]
+mod tests;

@@ -77,6 +77,19 @@ pub enum AlertRule {
     Test,
 }
 
+/// From where on something is worth telling.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Threshold {
+    /// If nothing else is set.
+    pub usual: f64,
+    /// Least that can be set.
+    pub least: f64,
+    /// Most that can be set.
+    pub most: f64,
+    /// Of what.
+    pub unit: &'static str,
+}
+
 impl AlertRule {
     /// All that can be set.
     pub const ALL: [Self; 22] = [
@@ -160,6 +173,18 @@ impl AlertRule {
             Self::JobFailed => "failed job",
             Self::Test => "test",
         }
+    }
+
+    /// What can be set as its threshold; `None`: it has none.
+    pub fn threshold(self) -> Option<Threshold> {
+        let threshold = |usual: f64, least: f64, most: f64, unit| Threshold { usual, least, most, unit };
+        Some(match self {
+            Self::Errors | Self::ConnectionErrors => threshold(50.0, 1.0, 100.0, "% of a route's attempts"),
+            Self::QueueAge => threshold(60.0, 1.0, 100_000.0, "minutes"),
+            Self::QuotaForecast => threshold(1.0, 1.0, 1_000_000_000.0, "recipients that do not fit into today"),
+            Self::FallbackUnused => threshold(30.0, 1.0, 3_650.0, "days"),
+            _ => return None,
+        })
     }
 
     /// The rule of a name.

@@ -169,6 +169,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     serve_http(&tasks, &closing, app.clone(), web, control_listener);
     tasks.spawn(domains::run(app.clone(), closing.clone()));
     tasks.spawn(crate::webhook::run(app.clone(), closing.clone()));
+    tasks.spawn(crate::alert::dispatch::run(app.clone(), closing.clone()));
     tasks.spawn(alignment::run(app.clone(), net, closing.clone()));
     tasks.spawn(watch_credentials(relay.clone(), app.clock.clone(), closing.clone()));
     tasks.spawn(crate::monitor::run(app.clone(), closing.clone()));
@@ -220,7 +221,7 @@ pub fn app(
         metrics: crate::metrics::Desk::new(config, &clock),
         serving: false.into(),
         draining: false.into(),
-        alerts: crate::alert::Alerts::new(clock.clone()),
+        alerts: crate::alert::Alerts::new(store.clone(), clock.clone()),
         monitor: crate::monitor::Monitor::default(),
         audit: crate::audit::Audit::new(store.clone(), clock.clone()),
         volumes: crate::volume::Volumes::default(),

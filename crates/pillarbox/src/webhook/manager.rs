@@ -58,7 +58,7 @@ impl Hooks {
     }
 
     /// Resolver, authorities and clock; made when first needed.
-    fn net(&self) -> Result<Net, String> {
+    pub fn net(&self) -> Result<Net, String> {
         let mut net = self.net.lock();
         if let Some(net) = &*net {
             return Ok(net.clone());
@@ -70,7 +70,7 @@ impl Hooks {
     /// Whoever calls the endpoint.
     pub fn poster(&self, record: &WebhookRecord, secrets: Secrets) -> Result<Poster, String> {
         let target = record.target()?;
-        Ok(Poster::new(self.net()?, target, record.guard(self.networks()), secrets, record.timeout))
+        Ok(Poster::new(self.net()?, target, record.guard(self.networks()), Some(secrets), record.timeout))
     }
 
     /// Settings have changed: look now.

@@ -66,14 +66,15 @@ pub struct Poster {
     net: Net,
     target: Target,
     guard: Guard,
-    secrets: Secrets,
+    secrets: Option<Secrets>,
     limit: Duration,
     links: Mutex<Vec<Link>>,
 }
 
 impl Poster {
     /// For an endpoint.
-    pub fn new(net: Net, target: Target, guard: Guard, secrets: Secrets, timeout_s: u32) -> Self {
+    /// Without secrets nothing is signed: for those who know a format of their own.
+    pub fn new(net: Net, target: Target, guard: Guard, secrets: Option<Secrets>, timeout_s: u32) -> Self {
         let limit = Duration::from_secs(u64::from(timeout_s));
         Self { net, target, guard, secrets, limit, links: Mutex::default() }
     }
@@ -103,15 +104,15 @@ impl Poster {
 
     async fn exchange(&self, request: &Request, peer: &mut Option<SocketAddr>) -> Result<Response, FetchError> {
         let now_ms = self.net.clock.now_ms();
-        let signature = self.secrets.sign(&request.id, now_ms, &request.body);
-        let signature = signature.map_err(|error| FetchError::Response(error.to_string()))?;
+        let signature = self.secrets.as_ref().map(|secrets| secrets.sign(&request.id, now_ms, &request.body));
+        let signature = signature.transpose().map_err(|error| FetchError::Response(error.to_string()))?;
         let seconds = (now_ms / 1_000).to_string();
-        let fields = [
-            ("Content-Type", "application/json"),
-            ("webhook-id", request.id.as_str()),
-            ("webhook-timestamp", seconds.as_str()),
-            ("webhook-signature", signature.as_str()),
-        ];
+        let mut fields = vec![("Content-Type", "application/json")];
+        if let Some(signature) = &signature {
+            fields.push(("webhook-id", &request.id));
+            fields.push(("webhook-timestamp", &seconds));
+            fields.push(("webhook-signature", signature));
+        }
         let outgoing = Outgoing { method: "POST", fields: &fields, body: Some(&request.body) };
         let patience = Patience { limit: self.limit, body: MOST_BODY };
         if let Some(mut link) = self.kept() {
