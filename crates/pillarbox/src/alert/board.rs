@@ -12,7 +12,7 @@ use store::{Record, RecordKind, RecordQuery, RecordWrite, RecordWritten, Store, 
 use tokio::sync::{Notify, OnceCell};
 
 use super::entry::{Acknowledged, Alert, Entry, Resolved};
-use super::rule::AlertRule;
+use super::rule::{AlertRule, Severity};
 use super::setting::Settings;
 use super::state::ChannelState;
 
@@ -187,6 +187,22 @@ impl Alerts {
         let slots = self.slots.lock();
         let open = slots.values().filter(|slot| slot.entry.resolved.is_none() && !slot.closed);
         open.map(|slot| Raised { id: slot.id, entry: slot.entry.clone() }).collect()
+    }
+
+    /// Whether something is raised under this key and not over.
+    pub async fn is_raised(&self, key: &str) -> bool {
+        let _ = self.load().await;
+        self.slots.lock().get(key).is_some_and(|slot| slot.entry.resolved.is_none() && !slot.closed)
+    }
+
+    /// How a channel is.
+    pub fn state(&self, channel: &str) -> ChannelState {
+        self.states.lock().get(channel).cloned().unwrap_or_default()
+    }
+
+    /// How bad an alert is, as the settings say.
+    pub fn severity(&self, rule: AlertRule, found: Severity) -> Severity {
+        self.settings.read().severity(rule, found)
     }
 
     /// Looks at all entries and may change them; what was changed is written down by [`Alerts::flush`].

@@ -3,7 +3,6 @@
 use store::sqlite::{Options, SqliteStore};
 
 use super::*;
-use crate::alert::rule::Severity;
 
 fn alert(key: &str, severity: Severity) -> Alert {
     Alert {

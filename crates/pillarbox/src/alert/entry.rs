@@ -205,7 +205,8 @@ impl Told {
 }
 
 impl Entry {
-    pub(super) fn new(alert: Alert, now_ms: i64) -> Self {
+    /// A new one.
+    pub fn new(alert: Alert, now_ms: i64) -> Self {
         Self {
             alert,
             first_ms: now_ms,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::args_access::AuditArgs;
+use super::args_alert::AlertCommand;
 use super::args_batch::BatchCommand;
 use super::args_bounce::BounceCommand;
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
@@ -109,6 +110,9 @@ pub enum Command {
     /// Whom to tell by HTTP what became of messages.
     #[command(subcommand)]
     Webhook(WebhookCommand),
+    /// What is worth telling somebody, and how it is told.
+    #[command(subcommand)]
+    Alert(AlertCommand),
     /// Look at mail that came back and is kept: what could not be matched, and reports.
     #[command(subcommand)]
     Bounce(BounceCommand),

@@ -2,7 +2,10 @@
 //!
 //! Every command that works on data is a request to the HTTP API, whichever way [`client`] finds to it.
 
+mod alerts;
+mod alerts_view;
 pub mod args;
+pub mod args_alert;
 pub mod args_access;
 pub mod args_batch;
 pub mod args_bounce;
@@ -209,6 +212,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Preferences(command) => wait(preferences::run(global, command)),
         Command::Provider(command) => providers::run(global, &command),
         Command::Route(command) => wait(routes::run(global, command)),
+        Command::Alert(command) => wait(alerts::run(global, command)),
         Command::Webhook(command) => wait(webhooks::run(global, command)),
         Command::ProviderEvents(command) => wait(inlets::run(global, command)),
         Command::Mailbox(command) => wait(mailboxes::run(global, command)),

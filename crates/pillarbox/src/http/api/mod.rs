@@ -1,6 +1,8 @@
 //! The API, version 1. One file for each kind of thing.
 
 pub mod admin;
+pub mod alert_channels;
+pub mod alerts;
 pub mod audit;
 pub mod batches;
 pub mod bounces;
@@ -95,6 +97,18 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/webhooks/{name}/deliveries", get(webhooks::deliveries))
         .route("/webhooks/{name}/resume", post(webhooks::resume))
         .route("/webhooks/{name}/rotate-secret", post(webhooks::rotate))
+        .route("/alert-channels", get(alert_channels::list).post(alert_channels::add))
+        .route(
+            "/alert-channels/{name}",
+            get(alert_channels::show).patch(alert_channels::change).delete(alert_channels::remove),
+        )
+        .route("/alert-channels/{name}/test", post(alert_channels::test))
+        .route("/alert-rules", get(alerts::rules))
+        .route("/alert-rules/{name}", get(alerts::show_rule).patch(alerts::change_rule).delete(alerts::reset_rule))
+        .route("/alerts", get(alerts::list))
+        .route("/alerts/{id}", get(alerts::show))
+        .route("/alerts/{id}/ack", post(alerts::acknowledge))
+        .route("/alerts/{id}/close", post(alerts::close))
         .route("/bounces", get(bounces::list).delete(bounces::clear))
         .route("/bounces/{id}", delete(bounces::remove))
         .route("/bounces/{id}/raw", get(bounces::raw))
