@@ -19,6 +19,7 @@ mod presets;
 mod returned;
 mod serve;
 mod suppression;
+mod telemetry;
 mod volume;
 mod webhook;
 

@@ -31,6 +31,10 @@ pub const DEFAULT_PRIORITY: u8 = 2;
 pub const STREAM_HEADER: &str = "X-Pillarbox-Stream";
 /// Header that says what a message is about, for streams that fold equal mail; removed on the way in.
 pub const DIGEST_HEADER: &str = "X-Pillarbox-Digest-Key";
+/// Header that says which trace of the client a message belongs to (W3C Trace Context, `traceparent`); removed on the way in.
+pub const TRACE_HEADER: &str = "X-Pillarbox-Trace";
+/// Longest value of it that is kept.
+const MOST_TRACE: usize = 128;
 /// Headers for us alone, removed on the way in.
 const PRIVATE_HEADERS: [&str; 1] = ["X-Pillarbox-*"];
 /// Longest stream name.
@@ -345,6 +349,14 @@ fn made_message_id(id: &str, host: &str) -> String {
     format!("<{id}@{host}>")
 }
 
+/// A trace as it may be kept: digits and dashes, nothing else.
+fn trace(value: &[u8]) -> Option<Box<str>> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    let fit = text.len() <= MOST_TRACE && !text.is_empty();
+    let fit = fit && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    fit.then(|| text.into())
+}
+
 /// What identifies an accepted message.
 struct Stamp {
     id: MessageId,
@@ -378,6 +390,7 @@ fn describe(
         origin: Some(submission.origin.clone()),
         tags: submission.tags.clone(),
         metadata: submission.metadata.clone(),
+        trace: scan.get(octets, TRACE_HEADER).and_then(trace),
         row: submission.batch.map(|part| part.row),
         test: record.test_mode || submission.batch.is_some_and(|part| part.test),
         deadline: submission.deliver_by_ms.is_some() || deadline_s.is_some(),

@@ -21,6 +21,7 @@ use super::args_settings::{RouteCommand, SenderCommand};
 use super::args_streams::{PreferencesCommand, StreamCommand};
 use super::args_suppression::SuppressionCommand;
 use super::args_tlsrpt::TlsrptCommand;
+use super::args_top::TopArgs;
 use super::args_webhook::WebhookCommand;
 
 /// Outbound mail that explains itself: relay, diagnosis and operation in one binary.
@@ -172,6 +173,11 @@ pub enum Command {
     /// Show how the server is doing.
     #[command(after_help = "Examples:\n  pillarbox status\n  pillarbox status --json")]
     Status,
+    /// Watch the server live: rates, latency, queue by route, what needs looking at.
+    #[command(
+        after_help = "Examples:\n  pillarbox top\n  pillarbox top --interval 5 --sort oldest\n  pillarbox top --once\n  pillarbox top --json | jq .figures.rates\n\nKeys: q quit, s next order, p pause."
+    )]
+    Top(TopArgs),
     /// Say whether the server would take mail: for health checks of containers.
     #[command(
         after_help = "Examples:\n  pillarbox health\n  pillarbox health --timeout 2 --json\n  HEALTHCHECK CMD [\"pillarbox\", \"health\"]\n\nExit codes: 0 a message would be accepted, 1 not now, 3 nobody answers."

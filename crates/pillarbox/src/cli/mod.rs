@@ -23,6 +23,7 @@ pub mod args_settings;
 pub mod args_streams;
 pub mod args_suppression;
 pub mod args_tlsrpt;
+pub mod args_top;
 pub mod args_webhook;
 mod audit;
 mod batch;
@@ -98,6 +99,10 @@ mod stdio;
 mod streams;
 mod suppression;
 mod tlsrpt;
+mod top;
+mod top_rates;
+mod top_screen;
+mod top_view;
 mod volume;
 mod webhooks;
 
@@ -222,6 +227,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Audit(args) => wait(audit::run(global, args)),
         Command::Status => wait(status::run(global)),
         Command::Reload => wait(server::reload(global)),
+        Command::Top(args) => wait(top::run(global, &args)),
         Command::Health { timeout } => wait(health::run(global, timeout)),
         Command::LogLevel { level } => wait(health::log_level(global, level.as_deref())),
         Command::Login => wait(server::login(global)),

@@ -117,7 +117,7 @@ fn braked(brake: &BrakeStatus) -> String {
 }
 
 /// What somebody should look at, most pressing first.
-fn troubles(status: &StatusOut) -> Vec<String> {
+pub(super) fn troubles(status: &StatusOut) -> Vec<String> {
     let mut lines = Vec::new();
     for brake in status.figure::<Vec<BrakeStatus>>("brakes") {
         lines.push(braked(&brake));

@@ -67,6 +67,8 @@ pub struct Config {
     pub webhook_networks: Vec<Cidr>,
     /// Who may look at figures.
     pub metrics: Metrics,
+    /// Where traces and figures are sent.
+    pub otlp: Otlp,
     /// Logging.
     pub log: Log,
     /// Streams that differ from the default.
@@ -240,6 +242,17 @@ pub struct Metrics {
     pub token_file: Option<PathBuf>,
 }
 
+/// A collector of OpenTelemetry.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Otlp {
+    /// Its URL without `/v1/…`; none: nothing is sent.
+    pub endpoint: Option<String>,
+    /// A file with more header fields.
+    pub headers_file: Option<PathBuf>,
+    /// Traces in a hundred.
+    pub sample: u64,
+}
+
 impl Config {
     /// Whether another configuration differs in nothing but what a reload takes up.
     pub fn but_for_reload(&self, other: &Self) -> bool {
@@ -334,6 +347,11 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         roots: top.roots(),
         webhook_networks: top.networks("webhooks.networks"),
         metrics: Metrics { networks: top.networks("metrics.networks"), token_file: top.path("metrics.token_file") },
+        otlp: Otlp {
+            endpoint: top.text("otlp.endpoint"),
+            headers_file: top.path("otlp.headers_file"),
+            sample: top.number("otlp.sample"),
+        },
         log: Log { json: top.text("log.format").as_deref() == Some("json"), level: top.log_level() },
         streams: streams(raw, base, top.problems),
         client: Client { server: top.text("client.server"), key_file: top.path("client.key_file") },

@@ -97,6 +97,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "metrics",
         "Who may look at `/metrics` besides programs on this machine, the control socket and administrators' API keys. See metrics.md.",
     ),
+    ("otlp", "Traces and figures for a collector of OpenTelemetry (OTLP over HTTP, JSON). See tracing.md."),
     ("log", "What the program says while it runs."),
     ("stream", "One `[[stream]]` for each named class of mail that differs from the default."),
     ("client", "How the commands `send` and `sendmail` reach the server when they may not open its control socket."),
@@ -372,6 +373,19 @@ pub const KEYS: &[Key] = &[
         Shape::Path,
         "",
         "File with a token: whoever sends it (`Authorization: Bearer`) may look at `/metrics`. Read at each request.",
+    ),
+    key(
+        "otlp.endpoint",
+        Shape::Text,
+        "",
+        "URL of the collector without `/v1/traces`, such as `http://127.0.0.1:4318`. Without it nothing is sent.",
+    ),
+    key("otlp.headers_file", Shape::Path, "", "File with header fields for the collector, `Name: value`, one a line."),
+    key(
+        "otlp.sample",
+        Shape::Count(0, 100),
+        "100",
+        "Traces in a hundred. A client's own decision (`traceparent`) wins.",
     ),
     key("log.format", Shape::Choice(&["text", "json"]), "\"text\"", "`text` for people, `json` for collectors."),
     key(

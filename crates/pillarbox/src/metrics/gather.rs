@@ -57,6 +57,7 @@ pub(super) async fn queue(app: &App, now_ms: i64) -> Vec<Figure> {
     let gathered = async {
         let mut all = of_queue(&app.store.queue_figures().await?, now_ms);
         all.extend(webhooks(app, now_ms).await?);
+        all.extend(super::records::figures(app).await?);
         Ok::<_, StoreError>(all)
     };
     let gathered = tokio::time::timeout(PATIENCE, gathered).await;

@@ -6,6 +6,7 @@
 pub mod access;
 mod gather;
 mod process;
+mod records;
 pub mod text;
 
 use std::path::PathBuf;

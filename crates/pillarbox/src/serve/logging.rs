@@ -23,7 +23,7 @@ use tracing_subscriber::{EnvFilter, Registry};
 use crate::config::checked::Log;
 
 /// Lines that wait to be written.
-const WAITING: usize = 4_096;
+const WAITING: usize = 512;
 /// Lines a second; errors may be twice as many.
 const A_SECOND: u64 = 2_000;
 

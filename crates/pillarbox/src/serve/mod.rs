@@ -188,6 +188,12 @@ async fn start(loaded: &Loaded) -> Result<Running> {
         senders: relay.status().senders,
         problems: &problems,
     };
+    let roots = parts::roots(config);
+    let collector = crate::telemetry::client(&roots, app.clock.clone())
+        .and_then(|http| crate::telemetry::Collector::new(&config.otlp, &config.hostname, &config.node, http))?;
+    if let Some(collector) = collector {
+        tasks.spawn(crate::telemetry::run(app.clone(), collector, closing.clone()));
+    }
     app.serving.store(true, Ordering::SeqCst);
     // Nobody may be reading; that is no reason not to serve.
     let mut out = anstream::stdout().lock();

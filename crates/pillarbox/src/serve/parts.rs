@@ -46,7 +46,8 @@ fn make_private_directory(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot create the data directory {}", path.display()))
 }
 
-fn roots(config: &Config) -> net::Roots {
+/// Whom to trust.
+pub fn roots(config: &Config) -> net::Roots {
     match &config.roots {
         Roots::System => net::Roots::System,
         Roots::Web => net::Roots::Web,

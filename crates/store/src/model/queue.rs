@@ -95,6 +95,8 @@ pub struct MessageDetails {
     pub row: Option<RowRef>,
     /// Everything but the last hop.
     pub test: bool,
+    /// The client's own trace that this one goes on, as W3C Trace Context writes it.
+    pub trace: Option<Box<str>>,
     /// Its end was asked for (`deliver_by`, the stream's deadline): it is kept to the moment, also by what was never tried
     /// and by what is held.
     pub deadline: bool,

@@ -118,6 +118,8 @@ struct DetailsOut<'a> {
     metadata: Option<&'a serde_json::Map<String, serde_json::Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     row: Option<RowRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a str>,
     #[serde(skip_serializing_if = "is_false")]
     test: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -137,6 +139,7 @@ pub(super) fn details(details: &MessageDetails) -> Result<Option<String>, StoreE
         tags: &details.tags,
         metadata: (!details.metadata.is_empty()).then_some(&details.metadata),
         row: details.row,
+        trace: details.trace.as_deref(),
         test: details.test,
         deadline: details.deadline,
     })

@@ -4,6 +4,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use proto::message::Protocol;
+use relay::accept::TRACE_HEADER;
 use relay::{Noting, Submission};
 use serde::Deserialize;
 use store::{MessageId, Origin};
@@ -15,6 +16,7 @@ use crate::http::auth::{Caller, SENDER_HEADER, submitter};
 use crate::http::json::{self, Query};
 use crate::http::problem::Problem;
 use crate::http::views::{Door, EventOut, MessageOut, Page, Submitted, SubmittedRecipient};
+use crate::telemetry::context::Parent;
 
 const MAX_TAGS: usize = 20;
 const MAX_TAG: usize = 64;
@@ -47,17 +49,18 @@ pub async fn submit(State(app): State<Shared>, caller: Caller, request: Request)
         }
     };
     check_options(&input, app.clock.now_ms())?;
+    let content = traced(&parts.headers, composed.content);
     let origin = Origin {
         protocol: if matches!(caller, Caller::Local) { "LOCAL" } else { "HTTP" }.into(),
         address: caller.address(),
         helo: None,
     };
-    let (eight_bit, longest_line) = shape(&composed.content);
+    let (eight_bit, longest_line) = shape(&content);
     let addresses: Vec<String> = composed.envelope.recipients.iter().map(|to| to.address.to_string()).collect();
     let submission = Submission {
         sender,
         envelope: composed.envelope,
-        content: composed.content,
+        content,
         eight_bit,
         longest_line,
         origin,
@@ -205,6 +208,15 @@ pub async fn events(
     }
     let events = app.store.events(id, limit.limit.unwrap_or(1000).clamp(1, 10_000)).await?;
     Ok(axum::Json(Page { items: events.iter().map(Into::into).collect(), next: None }))
+}
+
+/// The content with the client's trace on top, where the door finds it and takes it off again.
+fn traced(headers: &HeaderMap, content: Vec<u8>) -> Vec<u8> {
+    let given = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    match given.filter(|text| Parent::parse(text).is_some()) {
+        Some(text) => [format!("{TRACE_HEADER}: {}\r\n", text.trim()).as_bytes(), &content].concat(),
+        None => content,
+    }
 }
 
 #[cfg(test)]
