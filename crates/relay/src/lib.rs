@@ -30,6 +30,7 @@ pub mod oauth;
 pub mod outlook;
 pub mod own_mail;
 mod pairs;
+pub mod pulse;
 pub mod rates;
 pub mod refusal;
 pub mod route;

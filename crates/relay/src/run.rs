@@ -419,6 +419,7 @@ async fn give_back(shared: &Shared, jobs: &[Job], due_ms: i64) -> Result<(), Sto
 async fn claims(shared: Arc<Shared>) {
     while !shared.is_stopping() {
         let now_ms = shared.now_ms();
+        shared.pulses.claims.beat(now_ms, true);
         let (plan, wait_ms) = {
             let mut schedule = shared.schedule.lock();
             let window = schedule.window_mut();
@@ -484,6 +485,7 @@ async fn claim(shared: &Arc<Shared>, request: ClaimRequest) {
 async fn ticks(shared: Arc<Shared>) {
     while !shared.is_stopping() {
         let now_ms = shared.now_ms();
+        shared.pulses.ticks.beat(now_ms, true);
         let (actions, overdue, next) = {
             let mut schedule = shared.schedule.lock();
             let overdue = schedule.overdue(now_ms);
@@ -507,7 +509,9 @@ async fn ticks(shared: Arc<Shared>) {
 /// Notices settings that another process changed.
 async fn settings(shared: Arc<Shared>) {
     while pause(&shared, SETTINGS_EVERY).await {
-        let Ok(version) = shared.store.settings_version().await else { continue };
+        let version = shared.store.settings_version().await;
+        shared.pulses.settings.beat(shared.now_ms(), version.is_ok());
+        let Ok(version) = version else { continue };
         if version == shared.directory().version {
             continue;
         }
@@ -526,11 +530,15 @@ async fn settings(shared: Arc<Shared>) {
 /// Retention; and due times of a broken clock, which are mended when expiry is looked at.
 async fn chores(shared: Arc<Shared>) {
     while pause(&shared, CHORES_EVERY).await {
-        if let Err(error) = shared.store.expire(shared.now_ms(), crate::deadline::AT_ONCE).await {
+        let expired = shared.store.expire(shared.now_ms(), crate::deadline::AT_ONCE).await;
+        shared.pulses.expiry.beat(shared.now_ms(), expired.is_ok());
+        if let Err(error) = expired {
             tracing::warn!(%error, "expired mail cannot be marked");
         }
         let retention = crate::stream::retention(&shared.config.retention, shared.directory().streams());
-        if let Err(error) = shared.store.retain(retention, shared.now_ms()).await {
+        let retained = shared.store.retain(retention, shared.now_ms()).await;
+        shared.pulses.retention.beat(shared.now_ms(), retained.is_ok());
+        if let Err(error) = retained {
             tracing::warn!(%error, "old messages cannot be removed");
         }
     }

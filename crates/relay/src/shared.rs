@@ -112,6 +112,8 @@ pub(crate) struct Shared {
     pub(crate) sign_ins: Arc<crate::incident::signins::SignIns>,
     /// What is counted of all this.
     pub(crate) metrics: Arc<Metrics>,
+    /// That the loops go round.
+    pub(crate) pulses: crate::pulse::Pulses,
     /// What attempts tell of incidents.
     pub(crate) watch: crate::incident::watch::Watch,
     /// Routes that trust authorities of their own, by name and version.
@@ -160,6 +162,7 @@ impl Shared {
             intake: Arc::default(),
             sign_ins: Arc::default(),
             metrics: Arc::default(),
+            pulses: crate::pulse::Pulses::default(),
             watch: crate::incident::watch::Watch::new(config.incidents),
             backoff: Backoff::new(&config.retry_s),
             schedule: Mutex::new(Schedule::new(window, config.max_connections.max(1))),

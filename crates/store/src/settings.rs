@@ -33,6 +33,8 @@ pub enum Kind {
     Channel,
     /// What is set for a kind of alert; its name is the kind's.
     AlertRule,
+    /// A scheduled check of an administrator's own.
+    Check,
 }
 
 /// A stored document.

@@ -12,6 +12,7 @@ use super::args_bounce::BounceCommand;
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
 use super::args_domain::{DomainArgs, EXAMPLES as DOMAIN_EXAMPLES};
 use super::args_inlet::InletCommand;
+use super::args_jobs::{JobsCommand, ScheduleCommand};
 use super::args_mailbox::MailboxCommand;
 use super::args_policy::{DkimCommand, DmarcArgs, SpfArgs};
 use super::args_presets::ProviderCommand;
@@ -108,6 +109,12 @@ pub enum Command {
     /// Providers that a route can be made for.
     #[command(subcommand)]
     Provider(ProviderCommand),
+    /// Look at what runs by itself, and run, pause or restart it.
+    #[command(subcommand)]
+    Jobs(JobsCommand),
+    /// Scheduled checks: what they found, and checks of one's own.
+    #[command(subcommand)]
+    Schedule(Box<ScheduleCommand>),
     /// Whom to tell by HTTP what became of messages.
     #[command(subcommand)]
     Webhook(WebhookCommand),

@@ -13,6 +13,7 @@ pub mod args_check;
 pub mod args_dkim;
 pub mod args_domain;
 pub mod args_inlet;
+pub mod args_jobs;
 pub mod args_mailbox;
 pub mod args_oauth;
 pub mod args_policy;
@@ -69,6 +70,7 @@ mod explain_trace;
 mod health;
 mod help;
 mod inlets;
+mod jobs;
 mod mailboxes;
 mod manual;
 mod output;
@@ -87,6 +89,7 @@ mod route_rates;
 mod routes;
 mod rules;
 mod rules_user;
+mod schedule;
 mod secret;
 mod send;
 mod senders;
@@ -221,6 +224,8 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Webhook(command) => wait(webhooks::run(global, command)),
         Command::ProviderEvents(command) => wait(inlets::run(global, command)),
         Command::Mailbox(command) => wait(mailboxes::run(global, command)),
+        Command::Jobs(command) => wait(jobs::run(global, command)),
+        Command::Schedule(command) => wait(schedule::run(global, *command)),
         Command::Bounce(command) => wait(bounce::run(global, command)),
         Command::Batch(command) => wait(batch::run(global, command)),
         Command::Capture(command) => wait(capture::run(global, command)),

@@ -76,14 +76,26 @@ pub struct Found {
     pub facts: Value,
     /// More for people, which is not compared: findings, a report. Without secrets.
     pub detail: Value,
+    /// What to do, a sentence each, the best first.
+    pub advice: Vec<String>,
     /// Routes that an alert about this must not use.
     pub avoid: Vec<String>,
+    /// It is no slip of the network: it counts without being confirmed.
+    pub sure: bool,
 }
 
 impl Found {
     /// With a level and a sentence.
     pub fn new(level: Level, summary: impl Into<String>) -> Self {
-        Self { level, summary: summary.into(), facts: Value::Null, detail: Value::Null, avoid: Vec::new() }
+        Self {
+            level,
+            summary: summary.into(),
+            facts: Value::Null,
+            detail: Value::Null,
+            advice: Vec::new(),
+            avoid: Vec::new(),
+            sure: false,
+        }
     }
 
     /// Nothing to complain about.
@@ -107,6 +119,20 @@ impl Found {
     #[must_use]
     pub fn detail(mut self, detail: Value) -> Self {
         self.detail = detail;
+        self
+    }
+
+    /// With what to do.
+    #[must_use]
+    pub fn advice(mut self, advice: Vec<String>) -> Self {
+        self.advice = advice;
+        self
+    }
+
+    /// It need not be confirmed.
+    #[must_use]
+    pub fn sure(mut self) -> Self {
+        self.sure = true;
         self
     }
 
@@ -158,6 +184,31 @@ pub trait CheckKind: Send + Sync {
     /// The rule of its alerts.
     fn rule(&self) -> AlertRule {
         AlertRule::CheckChanged
+    }
+
+    /// When it runs for one subject.
+    fn schedule_of(&self, _subject: &Subject) -> Schedule {
+        self.schedule()
+    }
+
+    /// Longest a run may take for one subject.
+    fn timeout_of(&self, _subject: &Subject) -> Duration {
+        self.timeout()
+    }
+
+    /// Results in a row that must be bad, for one subject.
+    fn confirm_of(&self, _subject: &Subject) -> u32 {
+        self.confirm()
+    }
+
+    /// What alerts, for one subject.
+    fn alerting_of(&self, _subject: &Subject) -> Alerting {
+        self.alerting()
+    }
+
+    /// A new subject waits for its schedule; otherwise it is looked at soon.
+    fn waits(&self) -> bool {
+        false
     }
 
     /// What there is to look at now; asked when settings change, and every minute.

@@ -2,14 +2,16 @@
 //!
 //! A **job** is anything with a schedule: [`jobs`] keeps when each ran, how it went and when it runs next, and lets an
 //! administrator run, pause and restart it. A **check** is a job that looks at one subject and gives what it found:
-//! results are kept and compared, and a change is what alerts. Nothing here knows HTTP.
+//! results are kept and compared, and a change is what alerts.
 
 pub mod check;
 pub mod dns;
 pub mod jobs;
 pub mod journal;
+mod judge;
 pub mod kinds;
 pub mod lists;
+pub mod results;
 pub mod schedule;
 mod sync;
 
@@ -17,8 +19,10 @@ pub use check::{CheckKind, Found, Level, Subject};
 pub use jobs::{Done, First, Group, Job, Jobs};
 pub use schedule::Schedule;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
+use net::{Net, ServerTls};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -30,9 +34,22 @@ use crate::http::Shared;
 pub struct Monitor {
     /// All jobs.
     pub jobs: Jobs,
+    /// What the checks found.
+    pub results: results::Results,
     /// Settings were changed: the checks' subjects are looked at again at once.
     pub changed: Notify,
     kinds: RwLock<Vec<Arc<dyn CheckKind>>>,
+    wiring: OnceLock<Wiring>,
+    /// Checks there are, with the versions of their subjects.
+    subjects: tokio::sync::Mutex<BTreeMap<String, i64>>,
+}
+
+/// What checks need of the server beside its settings.
+pub struct Wiring {
+    /// Resolver, dialler and trust of the configuration.
+    pub net: Net,
+    /// Certificates of the listeners, with their names.
+    pub listeners: Vec<(String, Arc<ServerTls>)>,
 }
 
 impl Monitor {
@@ -44,6 +61,16 @@ impl Monitor {
         self.changed.notify_one();
     }
 
+    /// Certificates of the listeners.
+    pub fn listeners(&self) -> &[(String, Arc<ServerTls>)] {
+        self.wiring.get().map_or(&[], |wiring| &wiring.listeners)
+    }
+
+    /// The network of the configuration, while the server runs.
+    pub fn net(&self) -> Option<&Net> {
+        self.wiring.get().map(|wiring| &wiring.net)
+    }
+
     /// All kinds.
     pub fn kinds(&self) -> Vec<Arc<dyn CheckKind>> {
         self.kinds.read().clone()
@@ -51,7 +78,30 @@ impl Monitor {
 }
 
 /// Runs jobs and checks until the server stops.
-pub async fn run(app: Shared, closing: CancellationToken) {
+pub async fn run(app: Shared, wiring: Wiring, closing: CancellationToken) {
+    // Once: a second call would be another server.
+    let _ = app.monitor.wiring.set(wiring);
     kinds::builtin().into_iter().for_each(|kind| app.monitor.add_kind(kind));
+    app.monitor.jobs.register(pruning(), app.clock.now_ms());
     tokio::join!(sync::run(&app, &closing), jobs::run(&app, &closing));
+}
+
+/// Takes changed settings up at once, while the server runs.
+pub async fn refresh(app: &Shared) {
+    if app.monitor.wiring.get().is_some() {
+        sync::round(app).await;
+    }
+}
+
+/// Forgets old results once a day.
+fn pruning() -> Job {
+    let work = jobs::Work::new(|app: Shared| async move {
+        match results::prune(&app).await {
+            Ok(0) => Done { level: Level::Ok, summary: "nothing was old enough".into() },
+            Ok(gone) => Done { level: Level::Ok, summary: format!("{gone} old results forgotten") },
+            Err(error) => Done { level: Level::Problem, summary: error.to_string() },
+        }
+    });
+    let schedule = Schedule::every(std::time::Duration::from_secs(86_400));
+    Job::new("check-results", "Forgets results of checks after 90 days", Group::Care, schedule, work)
 }

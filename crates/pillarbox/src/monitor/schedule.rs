@@ -15,6 +15,8 @@ use crate::config::values::{duration, show_duration};
 
 /// Shortest time between two runs.
 const SHORTEST: Duration = Duration::from_secs(60);
+/// Longest time between two runs that are counted in seconds.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 /// Longest jitter.
 pub const LONGEST_JITTER: Duration = Duration::from_secs(6 * 3_600);
 
@@ -67,7 +69,11 @@ impl Schedule {
         if let Some(length) = text.strip_prefix("every ") {
             let wrong = || ScheduleError::Text(shown(text), "a time such as 15m, 6h, 1d is missing".into());
             let every = duration(length.trim()).ok_or_else(wrong)?;
-            return if every < SHORTEST { Err(ScheduleError::TooOften) } else { Ok(Self::every(every)) };
+            return match every {
+                _ if every < SHORTEST => Err(ScheduleError::TooOften),
+                _ if every > LONGEST => Err(ScheduleError::Never(shown(text))),
+                _ => Ok(Self::every(every)),
+            };
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let cron = parser.parse(text).map_err(|error| ScheduleError::Text(shown(text), error.to_string()))?;
@@ -120,18 +126,6 @@ impl Schedule {
                 Some(name) => format!("{} ({name})", cron.as_str()),
                 None => cron.as_str().to_owned(),
             },
-        }
-    }
-
-    /// Usual time between two runs, as far as it can be told.
-    pub fn usual(&self, now_ms: i64) -> Option<Duration> {
-        match &self.when {
-            When::Every(every) => Some(*every),
-            When::Cron(..) => {
-                let first = self.next_after(now_ms, 0)?;
-                let second = self.next_after(first, 0)?;
-                u64::try_from(second - first).ok().map(Duration::from_millis)
-            }
         }
     }
 }
@@ -193,7 +187,7 @@ mod tests {
             runs += 1;
             assert_eq!((at - late) % 3_600_000, 0);
         }
-        assert_eq!(runs, 24 + i32::from(late == 0));
+        assert_eq!(runs, 25 - i32::from(late == 0));
         let every = Schedule::every(Duration::from_secs(3_600));
         let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
         let first: std::collections::BTreeSet<_> =
@@ -219,7 +213,7 @@ mod tests {
             let error = Schedule::parse(text, zone).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
-        assert_eq!(Schedule::parse("every 90m", None).unwrap().words(), "every 90m");
+        assert_eq!(Schedule::parse("every 90m", None).unwrap().words(), "every 1h30m");
         assert_eq!(Schedule::parse("0 8 * * 1", Some("Europe/Berlin")).unwrap().words(), "0 8 * * 1 (Europe/Berlin)");
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::check::{CheckKind, Subject, name_of};
-use super::jobs::{Done, First, Group, Job, Work};
+use super::jobs::{First, Group, Job, Work};
+use super::results::{self, Whose};
 use crate::http::Shared;
 
 /// How often subjects are looked at without a change of settings.
@@ -15,10 +16,9 @@ const ROUND: Duration = Duration::from_secs(60);
 
 /// Follows until the server stops.
 pub(super) async fn run(app: &Shared, closing: &CancellationToken) {
-    let mut known: BTreeMap<String, i64> = BTreeMap::new();
     loop {
         tokio::select! {
-            () = round(app, &mut known) => {}
+            () = round(app) => {}
             () = closing.cancelled() => return,
         }
         tokio::select! {
@@ -29,7 +29,9 @@ pub(super) async fn run(app: &Shared, closing: &CancellationToken) {
     }
 }
 
-async fn round(app: &Shared, known: &mut BTreeMap<String, i64>) {
+/// One job for each subject there is now.
+pub(super) async fn round(app: &Shared) {
+    let mut known = app.monitor.subjects.lock().await;
     let mut now: BTreeMap<String, i64> = BTreeMap::new();
     for kind in app.monitor.kinds() {
         for subject in kind.subjects(app).await {
@@ -39,28 +41,43 @@ async fn round(app: &Shared, known: &mut BTreeMap<String, i64>) {
             if before == Some(subject.version) {
                 continue;
             }
+            if before.is_none()
+                && let Err(error) = app.monitor.results.open(app, &name).await
+            {
+                tracing::error!(check = %name, %error, "earlier results of a check could not be read");
+            }
             app.monitor.jobs.register(job(&name, &kind, subject), app.clock.now_ms());
             // Settings were changed: whether they work is looked at now. One that runs already looks at them anew.
             if before.is_some() {
-                let _ = app.monitor.jobs.restart(&name);
+                let _ = app.monitor.jobs.restart(app, &name);
             }
         }
     }
     for gone in known.keys().filter(|name| !now.contains_key(*name)) {
         app.monitor.jobs.remove(gone);
+        app.monitor.results.close(app, gone).await;
     }
     *known = now;
 }
 
 fn job(name: &str, kind: &Arc<dyn CheckKind>, subject: Subject) -> Job {
     let title = format!("{}: {}", kind.title(), subject.title);
-    let of = kind.clone();
+    let whose = Whose {
+        name: name.to_owned(),
+        title: title.clone(),
+        rule: kind.rule(),
+        alerting: kind.alerting_of(&subject),
+        confirm: kind.confirm_of(&subject),
+    };
+    let (of, schedule, timeout) = (kind.clone(), kind.schedule_of(&subject), kind.timeout_of(&subject));
+    let first = if kind.waits() { First::AsScheduled } else { First::Soon };
     let work = Work::new(move |app: Shared| {
-        let (kind, subject) = (of.clone(), subject.clone());
+        let (kind, subject, whose) = (of.clone(), subject.clone(), whose.clone());
         async move {
+            let began_ms = app.clock.now_ms();
             let found = kind.run(&app, &subject).await;
-            Done { level: found.level, summary: found.summary }
+            results::take(&app, &whose, found, began_ms).await
         }
     });
-    Job { first: First::Soon, timeout: kind.timeout(), ..Job::new(name, title, Group::Check, kind.schedule(), work) }
+    Job { first, timeout, ..Job::new(name, title, Group::Check, schedule, work) }
 }

@@ -7,6 +7,7 @@ pub mod alignment;
 pub mod domains;
 pub mod first;
 pub mod logging;
+pub mod loops;
 pub mod notify;
 pub mod parts;
 pub mod report;
@@ -39,10 +40,8 @@ use crate::http;
 use crate::http::listener::{Client, Limited};
 use crate::oauth::TokenSource;
 use crate::oauth::device::Logins;
-use crate::oauth::expiry;
 use crate::returned::inlet::{Seen, Sns};
-use crate::returned::mailbox::{self, Mailboxes};
-use crate::returned::reader;
+use crate::returned::mailbox::Mailboxes;
 
 /// Name of the control socket in the data directory.
 pub const CONTROL: &str = "control.sock";
@@ -154,8 +153,9 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     let came = app.returned_came.clone();
     let bounces = verp.clone().map(|verp| Arc::new(parts::bounces(config, &store, verp, &app.clock, &came)));
     let addresses = smtp.iter().map(|(bound, _)| bound.local_addr()).collect::<std::io::Result<Vec<_>>>()?;
-    let mut certificates = Vec::new();
+    let (mut certificates, mut secured) = (Vec::new(), Vec::new());
     for ((bound, certificate), listener) in smtp.into_iter().zip(&config.listeners) {
+        secured.extend(certificate.clone().map(|certificate| (listener.name.clone(), certificate)));
         certificates.extend(certificate);
         match (listener.kind, &bounces) {
             (ListenerKind::Submission, _) => tasks.spawn(bound.serve(factory.clone(), closing.clone())),
@@ -164,16 +164,10 @@ async fn start(loaded: &Loaded) -> Result<Running> {
             (ListenerKind::Bounce, None) => continue,
         };
     }
-    tasks.spawn(reader::run(app.clone(), verp, came.clone(), closing.clone()));
-    tasks.spawn(mailbox::run(app.clone(), net.clone(), came, closing.clone()));
     serve_http(&tasks, &closing, app.clone(), web, control_listener);
-    tasks.spawn(domains::run(app.clone(), closing.clone()));
-    tasks.spawn(crate::webhook::run(app.clone(), closing.clone()));
-    tasks.spawn(crate::alert::dispatch::run(app.clone(), closing.clone()));
-    tasks.spawn(alignment::run(app.clone(), net, closing.clone()));
-    tasks.spawn(watch_credentials(relay.clone(), app.clock.clone(), closing.clone()));
-    tasks.spawn(crate::monitor::run(app.clone(), closing.clone()));
-    tasks.spawn(crate::volume::run(app.clone(), closing.clone()));
+    loops::start(&tasks, &closing, &app, loops::Needs { net: net.clone(), verp, came });
+    let wiring = crate::monitor::Wiring { net: net.clone(), listeners: secured };
+    tasks.spawn(crate::monitor::run(app.clone(), wiring, closing.clone()));
 
     let facts = report::Facts {
         config,
@@ -278,27 +272,6 @@ fn serve_http(
     tasks.spawn(served.into_future());
     let served = axum::serve(control, http::control(app)).with_graceful_shutdown(closing.clone().cancelled_owned());
     tasks.spawn(served.into_future());
-}
-
-/// Warns in the log when a route's client secret or certificate comes near its end, and again as it comes nearer.
-async fn watch_credentials(relay: Arc<Relay>, clock: Clock, closing: CancellationToken) {
-    // Also soon after a route was made or changed.
-    const EVERY: Duration = Duration::from_secs(60);
-    let mut told: std::collections::HashMap<(String, String, String), usize> = std::collections::HashMap::new();
-    loop {
-        let routes = relay.routes();
-        for found in expiry::expiring(routes.iter().map(|route| &**route), clock.now_ms()) {
-            let level = found.level();
-            let key = (found.route.clone(), found.what.clone(), found.expires.clone());
-            if told.insert(key, level) != Some(level) {
-                tracing::warn!(route = %found.route, days = found.days, "{}", found.words());
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
-            () = closing.cancelled() => return,
-        }
-    }
 }
 
 /// No rule leads to a route that sends.

@@ -24,6 +24,7 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
         Kind::Key => "key",
         Kind::Channel => "channel",
         Kind::AlertRule => "alert_rule",
+        Kind::Check => "check",
     }
 }
 

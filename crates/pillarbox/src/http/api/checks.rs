@@ -43,27 +43,60 @@ impl Checks {
     pub fn new(config: Config, clock: Clock) -> Self {
         Self { config, clock, room: Arc::new(Semaphore::new(MAX_RUNNING)) }
     }
+
+    /// The configuration they are run with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Waits until one more could run; somebody else may take the place before.
+    pub async fn room(&self) {
+        drop(self.room.acquire().await);
+    }
 }
 
 /// Runs a check and gives its report, whatever it says.
 pub async fn run(State(app): State<Shared>, _: Admin, Json(mut input): Json<CheckIn>) -> Result<Response, Problem> {
-    if let Some(name) = input.route.take() {
-        let document = settings::find(&app, Kind::Route, &name).await?;
-        let record: RouteRecord = settings::record(&document)?;
-        let secrets = super::routes::read_secrets(&document)?;
-        if record.kind == RouteKind::Graph {
-            let tokens = app.tokens()?;
-            let oauth = record.token_settings();
-            let token = async {
-                let none = || Failure::Local { reason: "the route has no OAuth settings".into() };
-                tokens.current(&name, oauth.as_ref().ok_or_else(none)?, &secrets).await
-            };
-            let report = of_graph(&app, &record, token).await?;
-            return Ok(axum::Json(report).into_response());
-        }
-        input = of_route(&app, &name, record, &secrets, input).await?;
+    let report = match input.route.take() {
+        Some(name) => by_route(&app, &name, input).await?,
+        None => probed(&app, input).await?,
+    };
+    Ok(axum::Json(report).into_response())
+}
+
+/// Runs a check with what a route says, if there is room for one more.
+pub async fn by_route(app: &Shared, name: &str, input: CheckIn) -> Result<Report, Problem> {
+    let document = settings::find(app, Kind::Route, name).await?;
+    let record: RouteRecord = settings::record(&document)?;
+    let secrets = super::routes::read_secrets(&document)?;
+    if record.kind == RouteKind::Graph {
+        let tokens = app.tokens()?;
+        let oauth = record.token_settings();
+        let token = async {
+            let none = || Failure::Local { reason: "the route has no OAuth settings".into() };
+            tokens.current(name, oauth.as_ref().ok_or_else(none)?, &secrets).await
+        };
+        return of_graph(app, &record, token).await;
     }
-    probed(&app, input).await.map(|report| axum::Json(report).into_response())
+    let input = of_route(app, name, record, &secrets, input).await?;
+    probed(app, input).await
+}
+
+/// The check of a route as far as its certificate, which need not be valid: nobody signs in.
+pub async fn certificate_of_route(app: &Shared, name: &str, input: CheckIn) -> Result<Report, Problem> {
+    let document = settings::find(app, Kind::Route, name).await?;
+    let mut record: RouteRecord = settings::record(&document)?;
+    if record.kind == RouteKind::Graph {
+        record.kind = RouteKind::Smarthost;
+        record.host = record.next_host().map(str::to_owned);
+        record.port = record.port.or(Some(443));
+        record.tls = Some(RouteTls::Implicit);
+    }
+    record.username = None;
+    record.oauth = None;
+    record.verify = false;
+    let input = of_record(record, &Secrets::default(), None, input)?;
+    probed(app, input).await
 }
 
 /// Runs a check, if there is room for one more.

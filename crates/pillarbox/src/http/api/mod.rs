@@ -14,6 +14,7 @@ pub mod figures;
 pub mod guard;
 pub mod inlets;
 pub mod input;
+pub mod jobs;
 pub mod mailboxes;
 pub mod messages;
 pub mod openapi;
@@ -26,6 +27,7 @@ pub mod route_audit;
 pub mod route_secrets;
 pub mod route_status;
 pub mod routes;
+pub mod scheduled;
 pub mod senders;
 pub mod settings;
 pub mod sign_in;
@@ -134,6 +136,16 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/captured/{id}/raw", get(captured::raw))
         .route("/plan", get(plan::show))
         .route("/checks", post(checks::run))
+        .route("/jobs", get(jobs::list))
+        .route("/jobs/{name}", get(jobs::show))
+        .route("/jobs/{name}/run", post(jobs::run))
+        .route("/jobs/{name}/pause", post(jobs::pause))
+        .route("/jobs/{name}/resume", post(jobs::resume))
+        .route("/jobs/{name}/restart", post(jobs::restart))
+        .route("/scheduled-checks", get(scheduled::list).post(scheduled::add))
+        .route("/scheduled-checks/{name}", get(scheduled::show).patch(scheduled::change).delete(scheduled::remove))
+        .route("/scheduled-checks/{name}/results", get(scheduled::history))
+        .route("/scheduled-checks/{name}/run", post(scheduled::run))
         .route("/tls-reports", get(tls_reports::list))
         .route("/tls-reports/{domain}/send", post(tls_reports::send))
         .route("/audit", get(audit::list))

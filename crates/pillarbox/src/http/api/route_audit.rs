@@ -26,7 +26,12 @@ pub async fn show(
     _: Admin,
     Path(name): Path<String>,
 ) -> Result<axum::Json<AuditOut>, Problem> {
-    let document = settings::find(&app, Kind::Route, &name).await?;
+    Ok(axum::Json(AuditOut { items: audit(&app, &name).await? }))
+}
+
+/// What is noticed in the settings of a route, problems first.
+pub async fn audit(app: &Shared, name: &str) -> Result<Vec<Judged>, Problem> {
+    let document = settings::find(app, Kind::Route, name).await?;
     let record = settings::record(&document)?;
     let secrets = read_secrets(&document)?;
     let mut senders: Vec<(String, SenderRecord)> = Vec::new();
@@ -34,11 +39,11 @@ pub async fn show(
         senders.push((sender.name.clone(), settings::record(&sender)?));
     }
     let subject = Subject {
-        name: &name,
+        name,
         record: &record,
         secret: secrets.password.as_ref(),
         senders: &senders,
         now_s: app.clock.now_ms() / 1000,
     };
-    Ok(axum::Json(AuditOut { items: judged(&subject, &app.rules()) }))
+    Ok(judged(&subject, &app.rules()))
 }

@@ -4,6 +4,9 @@
 //! app.monitor.jobs.register(Job::new("weekly-report", "Weekly report by mail", Group::Report, schedule, work(run)));
 //! ```
 
+mod keep;
+mod loops;
+mod relay;
 mod run;
 mod table;
 
@@ -18,8 +21,9 @@ use tokio::sync::{Notify, watch};
 use super::schedule::Schedule;
 use crate::http::Shared;
 
+pub use loops::{Loop, Spec, supervise};
 pub use run::run;
-pub use table::{Done, Entry, Refused, State, Table};
+pub use table::{Done, Entry, Refused, Table};
 
 /// Longest a job takes unless it says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -41,7 +45,7 @@ pub enum Group {
 /// When a job runs that never ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum First {
-    /// Within a minute.
+    /// Within two minutes.
     Soon,
     /// When its schedule says.
     AsScheduled,
@@ -108,21 +112,97 @@ impl Job {
 #[derive(Debug)]
 pub struct Jobs {
     table: Mutex<Table>,
+    loops: Mutex<Vec<Arc<Loop>>>,
+    records: keep::Records,
     wake: Notify,
     ended: watch::Sender<u64>,
 }
 
 impl Default for Jobs {
     fn default() -> Self {
-        Self { table: Mutex::default(), wake: Notify::new(), ended: watch::Sender::new(0) }
+        Self {
+            table: Mutex::default(),
+            loops: Mutex::default(),
+            records: keep::Records::default(),
+            wake: Notify::new(),
+            ended: watch::Sender::new(0),
+        }
     }
 }
 
 impl Jobs {
     /// Adds a job, or replaces the one of its name.
     pub fn register(&self, job: Job, now_ms: i64) {
-        self.table.lock().put(job, None, now_ms);
+        let known = self.records.known(&job.name);
+        self.table.lock().put(job, known, now_ms);
         self.wake.notify_one();
+    }
+
+    fn add_loop(&self, one: Arc<Loop>) -> Arc<Loop> {
+        let mut loops = self.loops.lock();
+        loops.retain(|known| known.name != one.name);
+        loops.push(one.clone());
+        one
+    }
+
+    fn find_loop(&self, app: &Shared, name: &str) -> Option<Arc<Loop>> {
+        self.loops(app).into_iter().find(|one| one.name == name)
+    }
+
+    /// What keeps its own time: ours, and the relay's.
+    pub fn loops(&self, app: &Shared) -> Vec<Arc<Loop>> {
+        let mut all = self.loops.lock().clone();
+        all.extend(relay::seen(app));
+        all
+    }
+
+    /// Besides its schedule a job runs at this moment, Unix milliseconds; said by a run of it.
+    pub fn again(&self, name: &str, at_ms: i64) {
+        self.table.lock().again(name, at_ms);
+    }
+
+    /// Pauses a job, for a reason.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn pause(&self, app: &Shared, name: &str, why: &str) -> Result<(), Refused> {
+        if let Some(one) = self.find_loop(app, name) {
+            return one.pause(Some(why), app.clock.now_ms());
+        }
+        let state = self.table.lock().pause(name, Some(why.to_owned()), app.clock.now_ms())?;
+        self.records.keep(app, name, &state).await;
+        Ok(())
+    }
+
+    /// Lets a paused job go on.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn resume(&self, app: &Shared, name: &str) -> Result<(), Refused> {
+        if let Some(one) = self.find_loop(app, name) {
+            return one.pause(None, app.clock.now_ms());
+        }
+        let state = self.table.lock().pause(name, None, app.clock.now_ms())?;
+        self.wake.notify_one();
+        self.records.keep(app, name, &state).await;
+        Ok(())
+    }
+
+    /// Waits until a job that was asked for has run, at most so long; gives whether it has.
+    pub async fn has_run(&self, name: &str, runs_before: u64, most: Duration) -> bool {
+        let mut ended = self.ended.subscribe();
+        let has_run = || self.with(|table| table.get(name).is_none_or(|entry| entry.state.runs > runs_before));
+        let waiting = async { while !has_run() && ended.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(most, waiting).await;
+        has_run()
+    }
+
+    /// Reads what earlier runs of the server left.
+    async fn restore(&self, app: &Shared) {
+        match self.records.read(app).await {
+            Ok(()) => self.table.lock().restore(|name| self.records.known(name), app.clock.now_ms()),
+            Err(error) => tracing::error!(%error, "when jobs ran last could not be read: they begin anew"),
+        }
     }
 
     /// Forgets a job; a run under way ends.
@@ -149,7 +229,10 @@ impl Jobs {
     ///
     /// # Errors
     /// There is no such job.
-    pub fn restart(&self, name: &str) -> Result<(), Refused> {
+    pub fn restart(&self, app: &Shared, name: &str) -> Result<(), Refused> {
+        if let Some(one) = self.find_loop(app, name) {
+            return one.restart();
+        }
         self.table.lock().restart(name)?;
         self.wake.notify_one();
         Ok(())

@@ -15,6 +15,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// Runs jobs until the server stops.
 pub async fn run(app: &Shared, closing: &CancellationToken) {
     let tasks = TaskTracker::new();
+    app.monitor.jobs.restore(app).await;
     loop {
         tick(app, &tasks);
         let jobs = &app.monitor.jobs;
@@ -64,8 +65,9 @@ async fn one(app: Shared, start: Start) {
     };
     let jobs = &app.monitor.jobs;
     let state = jobs.table.lock().finished(&name, number, &done, app.clock.now_ms());
-    if state.is_some() {
+    if let Some(state) = state {
         tracing::debug!(job = %name, level = done.level.word(), "{}", done.summary);
+        jobs.records.keep(&app, &name, &state).await;
     }
     jobs.ended.send_modify(|ended| *ended += 1);
     jobs.wake.notify_one();

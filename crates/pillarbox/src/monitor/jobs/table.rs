@@ -12,8 +12,8 @@ use crate::monitor::schedule::seed;
 
 /// Checks at once, and others at once: a job that hangs keeps none of the other sort from running.
 const AT_ONCE: usize = 4;
-/// A job that never ran, or was missed, starts within this time: not all together.
-const SOON_MS: u64 = 60_000;
+/// A job that never ran, or was missed, starts after this time, and not all together.
+const SOON_MS: i64 = 60_000;
 /// A clock that went back further than this was set.
 const BACK_MS: i64 = 60_000;
 /// Longest summary that is kept, characters.
@@ -51,6 +51,7 @@ pub struct Entry {
     /// Next run, Unix milliseconds; `None` while it is paused or if it never comes.
     pub next_ms: Option<i64>,
     asked: bool,
+    again_ms: Option<i64>,
 }
 
 /// A run under way.
@@ -94,6 +95,8 @@ pub enum Refused {
     Unknown,
     /// It is running already.
     Running,
+    /// It keeps its own time and is not ours to start or stop.
+    NotOurs,
 }
 
 /// All jobs.
@@ -108,7 +111,7 @@ impl Entry {
     /// When it runs next, from what is known of its last run.
     fn plan(&mut self, now_ms: i64) {
         let seed = seed(&self.job.name);
-        let soon_ms = i64::try_from(seed % SOON_MS).unwrap_or(0);
+        let soon_ms = SOON_MS + (seed % SOON_MS.unsigned_abs()).cast_signed();
         self.next_ms = match (self.state.last_start_ms, self.job.first) {
             _ if self.state.paused.is_some() => None,
             (None, First::Soon) => Some(now_ms.saturating_add(soon_ms)),
@@ -136,7 +139,7 @@ impl Table {
             None => {
                 let name = job.name.clone();
                 let state = known.unwrap_or_default();
-                let mut entry = Entry { job, state, running: None, next_ms: None, asked: false };
+                let mut entry = Entry { job, state, running: None, next_ms: None, asked: false, again_ms: None };
                 entry.plan(now_ms);
                 self.entries.insert(name, entry);
             }
@@ -212,12 +215,30 @@ impl Table {
         state.summary = done.summary.chars().take(LONGEST).collect();
         state.runs += 1;
         state.problems = if done.level == Level::Problem { state.problems + 1 } else { 0 };
-        entry.plan(now_ms);
         // What was due while it ran has just been done.
-        if entry.next_ms.is_some_and(|next_ms| next_ms <= now_ms) && !entry.asked {
-            entry.next_ms = entry.job.schedule.next_after(now_ms, seed(name));
+        let next_ms = || entry.job.schedule.next_after(now_ms, seed(name));
+        entry.next_ms = if entry.state.paused.is_some() { None } else { next_ms() };
+        if let (Some(again_ms), Some(next_ms)) = (entry.again_ms.take(), entry.next_ms) {
+            entry.next_ms = Some(next_ms.min(again_ms));
         }
         Some(entry.state.clone())
+    }
+
+    /// Besides its schedule a job runs at this moment; said by a run of it.
+    pub fn again(&mut self, name: &str, at_ms: i64) {
+        if let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.running.is_some()) {
+            entry.again_ms = Some(at_ms);
+        }
+    }
+
+    /// What was known of jobs that are there already.
+    pub fn restore(&mut self, known: impl Fn(&str) -> Option<State>, now_ms: i64) {
+        for (name, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.state.runs == 0) {
+            if let Some(state) = known(name) {
+                entry.state = state;
+                entry.plan(now_ms);
+            }
+        }
     }
 
     /// Runs a job as soon as there is room, also one that is paused.

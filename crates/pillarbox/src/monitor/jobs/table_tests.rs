@@ -47,8 +47,9 @@ fn runs_missed_while_the_server_was_down_are_one_run() {
     let mut table = Table::default();
     let now_ms = DAY + 50 * HOUR + 1;
     table.put(job("hourly", "0 * * * *"), Some(last.clone()), now_ms);
-    assert_eq!(pass(&mut table, now_ms + MINUTE), ["hourly"]);
-    assert_eq!(pass(&mut table, now_ms + 2 * MINUTE), [""; 0]);
+    assert_eq!(pass(&mut table, now_ms + MINUTE - 1), [""; 0]);
+    assert_eq!(pass(&mut table, now_ms + 2 * MINUTE), ["hourly"]);
+    assert_eq!(pass(&mut table, now_ms + 3 * MINUTE), [""; 0]);
     assert_eq!(table.get("hourly").unwrap().next_ms, Some(DAY + 51 * HOUR));
     assert_eq!(table.get("hourly").unwrap().state.runs, 8);
 

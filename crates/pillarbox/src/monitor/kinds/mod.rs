@@ -1,5 +1,13 @@
 //! The kinds of checks that are there from the start. Another one is a file here and a line below.
 
+mod certificate;
+mod key_age;
+pub mod own;
+mod probe;
+mod reported;
+mod secret;
+mod settings;
+
 use std::sync::Arc;
 
 use super::CheckKind;
@@ -8,5 +16,16 @@ use super::lists::ListsKind;
 
 /// All of them.
 pub(super) fn builtin() -> Vec<Arc<dyn CheckKind>> {
-    vec![Arc::new(JournalKind), Arc::new(ReverseKind), Arc::new(ListsKind::default())]
+    vec![
+        Arc::new(probe::SignIn),
+        Arc::new(probe::Port),
+        Arc::new(certificate::Certificate),
+        Arc::new(secret::Secret),
+        Arc::new(key_age::KeyAge),
+        Arc::new(settings::Settings),
+        own::own(),
+        Arc::new(JournalKind),
+        Arc::new(ReverseKind),
+        Arc::new(ListsKind::default()),
+    ]
 }

@@ -1,0 +1,233 @@
+//! Loops that keep their own time: parts of the server that run as long as it does, and the relay's own.
+//!
+//! Ours are looked after: one that panics is started again, and an administrator can restart or pause it. The relay's only
+//! show that they go round.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Group, Refused};
+use crate::alert::{Alert, AlertRule, Severity};
+use crate::http::Shared;
+use crate::monitor::check::Level;
+
+/// Waits before a loop that ended by a defect is started again: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// A loop that went on so long was well, milliseconds.
+const WELL_MS: i64 = 600_000;
+
+/// What a loop is.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    /// Unique among jobs.
+    pub name: &'static str,
+    /// What it does.
+    pub title: &'static str,
+    /// What sort it is.
+    pub group: Group,
+    /// When it does something, in words.
+    pub schedule: &'static str,
+}
+
+/// A loop and how it is.
+#[derive(Debug)]
+pub struct Loop {
+    /// Name.
+    pub name: String,
+    /// What it does.
+    pub title: String,
+    /// What sort it is.
+    pub group: Group,
+    /// When it does something, in words.
+    pub schedule: String,
+    state: Mutex<LoopState>,
+    control: Option<Control>,
+}
+
+/// How a loop is.
+#[derive(Debug, Clone)]
+pub struct LoopState {
+    /// It is going.
+    pub running: bool,
+    /// Since when, Unix milliseconds.
+    pub since_ms: Option<i64>,
+    /// Its last start, or last round, Unix milliseconds.
+    pub last_ms: Option<i64>,
+    /// How that went.
+    pub level: Level,
+    /// In words.
+    pub summary: String,
+    /// Starts, or rounds.
+    pub runs: u64,
+    /// Of these in a row that went wrong.
+    pub problems: u32,
+    /// Why it is paused, and since when.
+    pub paused: Option<(i64, String)>,
+}
+
+impl Default for LoopState {
+    fn default() -> Self {
+        Self {
+            running: false,
+            since_ms: None,
+            last_ms: None,
+            level: Level::Ok,
+            summary: String::new(),
+            runs: 0,
+            problems: 0,
+            paused: None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Control {
+    stop: Mutex<CancellationToken>,
+    wake: Notify,
+}
+
+impl Loop {
+    fn ours(spec: &Spec) -> Arc<Self> {
+        let control = Control { stop: Mutex::new(CancellationToken::new()), wake: Notify::new() };
+        Arc::new(Self {
+            name: spec.name.into(),
+            title: spec.title.into(),
+            group: spec.group,
+            schedule: spec.schedule.into(),
+            state: Mutex::default(),
+            control: Some(control),
+        })
+    }
+
+    /// One of the relay's, as it is at this moment.
+    pub(super) fn seen(spec: &Spec, state: LoopState) -> Arc<Self> {
+        Arc::new(Self {
+            name: spec.name.into(),
+            title: spec.title.into(),
+            group: spec.group,
+            schedule: spec.schedule.into(),
+            state: Mutex::new(state),
+            control: None,
+        })
+    }
+
+    /// How it is.
+    pub fn state(&self) -> LoopState {
+        self.state.lock().clone()
+    }
+
+    /// It can be restarted and paused.
+    pub fn is_ours(&self) -> bool {
+        self.control.is_some()
+    }
+
+    /// Ends it; it begins anew at once.
+    pub(super) fn restart(&self) -> Result<(), Refused> {
+        let control = self.control.as_ref().ok_or(Refused::NotOurs)?;
+        control.stop.lock().cancel();
+        Ok(())
+    }
+
+    /// Ends it until it is resumed.
+    pub(super) fn pause(&self, why: Option<&str>, now_ms: i64) -> Result<(), Refused> {
+        let control = self.control.as_ref().ok_or(Refused::NotOurs)?;
+        self.state.lock().paused = why.map(|why| (now_ms, why.to_owned()));
+        match why {
+            Some(_) => control.stop.lock().cancel(),
+            None => control.wake.notify_one(),
+        }
+        Ok(())
+    }
+}
+
+/// Runs a loop until the server stops, and starts it again when it ends by a defect.
+pub async fn supervise<F>(
+    app: Shared,
+    spec: Spec,
+    closing: CancellationToken,
+    work: impl Fn(Shared, CancellationToken) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let this = app.monitor.jobs.add_loop(Loop::ours(&spec));
+    let Some(control) = &this.control else { return };
+    let mut pause = PAUSES.0;
+    loop {
+        while this.state.lock().paused.is_some() {
+            tokio::select! {
+                () = control.wake.notified() => {}
+                () = closing.cancelled() => return,
+            }
+        }
+        let stop = closing.child_token();
+        *control.stop.lock() = stop.clone();
+        let since_ms = app.clock.now_ms();
+        {
+            let mut state = this.state.lock();
+            state.running = true;
+            state.runs += 1;
+            (state.since_ms, state.last_ms) = (Some(since_ms), Some(since_ms));
+        }
+        let ended = tokio::spawn(work(app.clone(), stop.clone())).await;
+        this.state.lock().running = false;
+        if closing.is_cancelled() {
+            return;
+        }
+        let key = format!("job:{}", spec.name);
+        match ended {
+            Err(error) if error.is_panic() => {
+                tracing::error!(job = spec.name, %error, "a part of the server ended by a defect of this program and is started again");
+                let problems = {
+                    let mut state = this.state.lock();
+                    state.problems = state.problems.saturating_add(1);
+                    state.level = Level::Problem;
+                    state.summary = "it ended by a defect of this program and was started again: see the log".into();
+                    state.problems
+                };
+                app.alerts.raise(alert(&spec, key, problems)).await;
+                let was_well = app.clock.now_ms() - since_ms > WELL_MS;
+                pause = if was_well { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = closing.cancelled() => return,
+                }
+            }
+            _ if stop.is_cancelled() => {
+                {
+                    let mut state = this.state.lock();
+                    (state.problems, state.level, state.summary) = (0, Level::Ok, "restarted by hand".into());
+                }
+                app.alerts.resolve(&key, "it was restarted by hand").await;
+            }
+            // It has nothing to do in this configuration.
+            _ => {
+                this.state.lock().summary = "there is nothing for it to do".into();
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = closing.cancelled() => return,
+                }
+            }
+        }
+    }
+}
+
+fn alert(spec: &Spec, key: String, problems: u32) -> Alert {
+    Alert {
+        key,
+        rule: AlertRule::JobFailed,
+        severity: Severity::Problem,
+        title: format!("{} ended by a defect of this program", spec.title),
+        text: format!(
+            "{} ended by a defect of this program ({problems} times in a row) and was started again. Mail is safe. Please \
+             report it with the log of that moment; `pillarbox jobs restart {}` starts it anew.",
+            spec.title, spec.name
+        ),
+        about: vec![("job".into(), spec.name.into())],
+        avoid: Vec::new(),
+        link: None,
+    }
+}
