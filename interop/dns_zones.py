@@ -52,12 +52,12 @@ def records_of(entries):
 
 
 class Zones:
-    def __init__(self, zone):
+    def __init__(self, zone, port=0):
         self.zone = {name.lower(): records_of(entries) for name, entries in zone.items()}
         self.queries = []
         self.tcp_queries = 0
         for _ in range(50):
-            self.udp = socketserver.ThreadingUDPServer(("127.0.0.1", 0), self.handler(False))
+            self.udp = socketserver.ThreadingUDPServer(("127.0.0.1", port), self.handler(False))
             self.port = self.udp.server_address[1]
             try:
                 socketserver.ThreadingTCPServer.allow_reuse_address = True

@@ -18,15 +18,16 @@ def binary():
 class Pillarbox:
     """STARTTLS on `port`, implicit TLS on `tls_port`, everything to one route; `more`: further sections of the configuration."""
 
-    def __init__(self, place, *route, more=""):
+    def __init__(self, place, *route, more="", data=None):
         self.place = place
         self.dir = place.path / "relay"
         self.dir.mkdir()
+        data = data or self.dir / "data"
         self.port, self.tls_port, http = free_port(), free_port(), free_port()
         self.config = self.dir / "pillarbox.toml"
         listener = '[[listener]]\nname = "{}"\naddress = "127.0.0.1:{}"\nmode = "{}"\ncertificate = "{}"\nkey = "{}"\n'
         self.config.write_text(
-            f'hostname = "relay.test"\ndata_dir = "{self.dir}/data"\n'
+            f'hostname = "relay.test"\ndata_dir = "{data}"\n'
             + f'[http]\naddress = "127.0.0.1:{http}"\n'
             + more
             + '[retry]\nintervals = ["1s", "2s"]\n'

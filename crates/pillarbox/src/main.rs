@@ -11,6 +11,7 @@ mod check;
 mod cli;
 mod config;
 mod http;
+mod incident;
 mod limits;
 mod metrics;
 mod monitor;

@@ -11,6 +11,7 @@ use super::args_batch::BatchCommand;
 use super::args_bounce::BounceCommand;
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
 use super::args_domain::{DomainArgs, EXAMPLES as DOMAIN_EXAMPLES};
+use super::args_incident::IncidentCommand;
 use super::args_inlet::InletCommand;
 use super::args_jobs::{JobsCommand, ScheduleCommand};
 use super::args_mailbox::MailboxCommand;
@@ -115,6 +116,9 @@ pub enum Command {
     /// Scheduled checks: what they found, and checks of one's own.
     #[command(subcommand)]
     Schedule(Box<ScheduleCommand>),
+    /// What fails for many: what it is, what to do, what fixed it.
+    #[command(subcommand)]
+    Incident(IncidentCommand),
     /// Whom to tell by HTTP what became of messages.
     #[command(subcommand)]
     Webhook(WebhookCommand),

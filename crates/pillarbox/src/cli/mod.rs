@@ -12,6 +12,7 @@ pub mod args_bounce;
 pub mod args_check;
 pub mod args_dkim;
 pub mod args_domain;
+pub mod args_incident;
 pub mod args_inlet;
 pub mod args_jobs;
 pub mod args_mailbox;
@@ -69,6 +70,7 @@ mod explain_time;
 mod explain_trace;
 mod health;
 mod help;
+mod incidents;
 mod inlets;
 mod jobs;
 mod mailboxes;
@@ -221,6 +223,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Provider(command) => providers::run(global, &command),
         Command::Route(command) => wait(routes::run(global, command)),
         Command::Alert(command) => wait(alerts::run(global, command)),
+        Command::Incident(command) => wait(incidents::run(global, command)),
         Command::Webhook(command) => wait(webhooks::run(global, command)),
         Command::ProviderEvents(command) => wait(inlets::run(global, command)),
         Command::Mailbox(command) => wait(mailboxes::run(global, command)),

@@ -118,7 +118,7 @@ fn braked(brake: &BrakeStatus) -> String {
 
 /// What somebody should look at, most pressing first.
 pub(super) fn troubles(status: &StatusOut) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = status.incidents.iter().map(super::incidents::line).collect();
     for brake in status.figure::<Vec<BrakeStatus>>("brakes") {
         lines.push(braked(&brake));
     }

@@ -53,6 +53,8 @@ pub struct Config {
     pub suppression: Suppression,
     /// Which rates warn and stop.
     pub rates: Rates,
+    /// When failed attempts are an incident.
+    pub incidents: Incidents,
     /// Name servers; empty: the system's.
     pub dns_servers: Vec<SocketAddr>,
     /// Longest wait for a name server.
@@ -211,6 +213,16 @@ pub struct Rates {
     pub pauses: bool,
 }
 
+/// When failed attempts are an incident.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each has its text in the table of settings")]
+pub struct Incidents {
+    pub recipients: u32,
+    pub share: u32,
+    pub window: Duration,
+    pub lasting: Duration,
+}
+
 /// Whom to trust when delivering.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Roots {
@@ -339,6 +351,12 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
             bounces: top.rates("rates.bounces"),
             complaints: top.rates("rates.complaints"),
             pauses: top.text("rates.action").as_deref() != Some("warn"),
+        },
+        incidents: Incidents {
+            recipients: top.number("incidents.recipients") as u32,
+            share: top.number("incidents.share") as u32,
+            window: top.duration("incidents.window"),
+            lasting: top.duration("incidents.lasting"),
         },
         dns_servers: top.sockets("dns.servers"),
         dns_timeout: top.duration("dns.timeout"),

@@ -101,6 +101,8 @@ pub struct App {
     pub serving: std::sync::atomic::AtomicBool,
     /// Nothing more is taken: the server stops.
     pub draining: std::sync::atomic::AtomicBool,
+    /// Wakes the keeper of incidents.
+    pub incidents: crate::incident::Incidents,
     /// What is worth telling somebody.
     pub alerts: crate::alert::Alerts,
     /// Scheduled checks and jobs.

@@ -63,6 +63,7 @@ struct Running {
 /// Runs until a signal says otherwise.
 pub async fn run(loaded: Loaded, named: Option<PathBuf>) -> Result<()> {
     logging::start(&loaded.config.log);
+    crate::incident::prepare();
     let mut signals = Signals::new()?;
     let running = start(&loaded).await?;
     notify::notify("READY=1");
@@ -166,6 +167,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     }
     serve_http(&tasks, &closing, app.clone(), web, control_listener);
     loops::start(&tasks, &closing, &app, loops::Needs { net: net.clone(), verp, came });
+    tasks.spawn(crate::incident::run(app.clone(), secured.clone(), closing.clone()));
     let wiring = crate::monitor::Wiring { net: net.clone(), listeners: secured };
     tasks.spawn(crate::monitor::run(app.clone(), wiring, closing.clone()));
 
@@ -221,6 +223,7 @@ pub fn app(
         metrics: crate::metrics::Desk::new(config, &clock),
         serving: false.into(),
         draining: false.into(),
+        incidents: crate::incident::Incidents::default(),
         alerts: crate::alert::Alerts::new(store.clone(), clock.clone()),
         monitor: crate::monitor::Monitor::default(),
         audit: crate::audit::Audit::new(store.clone(), clock.clone()),

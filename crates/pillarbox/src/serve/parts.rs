@@ -124,6 +124,14 @@ pub fn relay(config: &Config) -> RelayConfig {
         shutdown_s: config.shutdown.as_secs(),
         suppression: suppression(&config.suppression),
         rates: rates(&config.rates),
+        incidents: relay::incident::Opening {
+            recipients: config.incidents.recipients,
+            messages: config.incidents.recipients.min(2),
+            share_percent: config.incidents.share,
+            window_ms: milliseconds(config.incidents.window),
+            lasting_ms: milliseconds(config.incidents.lasting),
+            ..relay::incident::Opening::default()
+        },
         transport: transport(config),
         return_path: if config.bounce.original { ReturnPath::Original } else { ReturnPath::Signed },
         tls_reports: config.tls_report.as_ref().map(|report| TlsReportConfig {

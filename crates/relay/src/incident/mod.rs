@@ -13,6 +13,9 @@ pub use evidence::{Followed, Opening, Suspicion, Tally};
 pub use sample::Sample;
 pub use scope::{ScopeFound, find};
 
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+
 use store::IncidentScope;
 
 use crate::run::Relay;
@@ -37,6 +40,22 @@ impl Relay {
     /// An incident is over: what it was opened for is no evidence for the next one.
     pub fn forget_evidence(&self, scope: &IncidentScope, reason: &str) {
         self.shared().watch.forget(scope, reason);
+    }
+
+    /// Attempts that were finished since the start.
+    pub fn settled(&self) -> u64 {
+        self.shared().watch.settled.load(Ordering::Relaxed)
+    }
+
+    /// Routes whose mail may be due without being tried: a brake, a pause or a used-up quota keeps it back.
+    pub fn kept_back(&self) -> HashSet<String> {
+        let mut all: HashSet<String> = self.brakes().into_iter().map(|brake| brake.route).collect();
+        for destination in self.shared().schedule.lock().overview() {
+            if destination.paused_until_ms.or(destination.full_until_ms).or(destination.held_until_ms).is_some() {
+                all.insert(crate::dispatch::route_of(&destination.name).to_owned());
+            }
+        }
+        all
     }
 
     /// Waits until something is seen that is an incident at once. Cancel-safe; one waits at a time.

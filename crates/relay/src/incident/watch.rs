@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use proto::transcript::{Fact, Transcript};
@@ -33,11 +34,18 @@ pub(crate) struct Watch {
     evidence: Mutex<Evidence>,
     hash: RandomState,
     pub(crate) bell: Notify,
+    /// Attempts that were finished.
+    pub(crate) settled: AtomicU64,
 }
 
 impl Watch {
     pub(crate) fn new(opening: Opening) -> Self {
-        Self { evidence: Mutex::new(Evidence::new(opening)), hash: RandomState::new(), bell: Notify::new() }
+        Self {
+            evidence: Mutex::new(Evidence::new(opening)),
+            hash: RandomState::new(),
+            bell: Notify::new(),
+            settled: AtomicU64::new(0),
+        }
     }
 
     /// Incidents that there is enough evidence for, each told once as long as nothing new is seen.
@@ -67,6 +75,7 @@ pub(crate) fn settled(
     outcomes: &[(u32, Outcome)],
     place: Place<'_>,
 ) {
+    shared.watch.settled.fetch_add(1, Ordering::Relaxed);
     let Some(attempt) = attempt else { return };
     let mut fine = 0;
     let mut kinds: Vec<(&Cause, u32, u32)> = Vec::new();

@@ -6,6 +6,7 @@ use axum::extract::State;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::incidents::{self, IncidentOut};
 use crate::http::Shared;
 use crate::http::auth::Admin;
 use crate::http::forecast::{self, ForecastOut};
@@ -34,6 +35,9 @@ pub struct StatusOut {
     /// When the mail of each route will be gone; those that have some.
     #[serde(default)]
     pub forecasts: Vec<ForecastOut>,
+    /// Open incidents, newest first.
+    #[serde(default)]
+    pub incidents: Vec<IncidentOut>,
     /// What an operator should know, in sentences.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -71,6 +75,7 @@ pub async fn overview(app: &Shared) -> StatusOut {
         relay: app.relay.as_ref().and_then(|relay| serde_json::to_value(relay.status()).ok()),
         // The rest is worth showing although the queue cannot be counted.
         forecasts: forecast::all(app).await.unwrap_or_default(),
+        incidents: incidents::open(app).await,
         notes: app.domains.notes(),
     }
 }

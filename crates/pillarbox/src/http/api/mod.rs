@@ -12,6 +12,7 @@ pub mod compose;
 pub mod domains;
 pub mod figures;
 pub mod guard;
+pub mod incidents;
 pub mod inlets;
 pub mod input;
 pub mod jobs;
@@ -111,6 +112,13 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/alerts/{id}", get(alerts::show))
         .route("/alerts/{id}/ack", post(alerts::acknowledge))
         .route("/alerts/{id}/close", post(alerts::close))
+        .route("/incidents", get(incidents::list))
+        .route("/incidents/{id}", get(incidents::show))
+        .route("/incidents/{id}/acknowledge", post(incidents::acknowledge))
+        .route("/incidents/{id}/snooze", post(incidents::snooze))
+        .route("/incidents/{id}/close", post(incidents::close))
+        .route("/incidents/{id}/notes", post(incidents::write))
+        .route("/incidents/{id}/probe", post(incidents::probe))
         .route("/bounces", get(bounces::list).delete(bounces::clear))
         .route("/bounces/{id}", delete(bounces::remove))
         .route("/bounces/{id}/raw", get(bounces::raw))
