@@ -7,6 +7,7 @@
 mod alert;
 mod audit;
 mod batch;
+mod changes;
 mod check;
 mod cli;
 mod config;
@@ -16,6 +17,7 @@ mod limits;
 mod metrics;
 mod monitor;
 mod oauth;
+mod patterns;
 mod presets;
 mod returned;
 mod serve;

@@ -92,6 +92,13 @@ pub enum Command {
     /// Show how much senders and streams send, and what they use to. Exit code 1 if one sends far more.
     #[command(after_help = "Examples:\n  pillarbox volume\n  pillarbox volume --json")]
     Volume,
+    /// Show what failed by cause over time: shares, what comes back at the same hour or day, what is new and what changed before.
+    #[command(after_help = "Examples:\n  pillarbox patterns\n  pillarbox patterns --days 7 --json")]
+    Patterns {
+        /// Days to look back, at most 366.
+        #[arg(long, value_name = "N", default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=366))]
+        days: u32,
+    },
     /// Show who could not sign in here in the last day, from where, and how often.
     #[command(after_help = "Examples:\n  pillarbox failed-sign-ins\n  pillarbox failed-sign-ins --json")]
     FailedSignIns,

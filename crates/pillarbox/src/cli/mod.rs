@@ -76,6 +76,7 @@ mod jobs;
 mod mailboxes;
 mod manual;
 mod output;
+mod patterns;
 mod preferences;
 mod providers;
 mod queue;
@@ -216,6 +217,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Suppression(command) => wait(suppression::run(global, command)),
         Command::Rates => wait(rates::run(global)),
         Command::Volume => wait(volume::run(global)),
+        Command::Patterns { days } => wait(patterns::run(global, days)),
         Command::FailedSignIns => wait(volume::failed_sign_ins(global)),
         Command::Sender(command) => wait(senders::run(global, command)),
         Command::Stream(command) => wait(streams::run(global, command)),

@@ -170,6 +170,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     tasks.spawn(crate::incident::run(app.clone(), secured.clone(), closing.clone()));
     let wiring = crate::monitor::Wiring { net: net.clone(), listeners: secured };
     tasks.spawn(crate::monitor::run(app.clone(), wiring, closing.clone()));
+    tasks.spawn(crate::changes::facts::run(app.clone(), certificates.clone(), closing.clone()));
 
     let facts = report::Facts {
         config,

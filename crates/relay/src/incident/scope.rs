@@ -7,6 +7,7 @@
 //! then the narrower one.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use explain::Scope;
 use store::{Family, IncidentScope};
@@ -194,10 +195,18 @@ struct Story {
 
 impl Story {
     fn of(scope: IncidentScope, seen: &[(&Sample, bool)], reason: &str, rule_scope: Option<Scope>) -> Option<Self> {
+        // An address is read once, not written once for each attempt.
+        let address: Option<IpAddr> = match &scope {
+            IncidentScope::Source(name) => name.parse().ok(),
+            _ => None,
+        };
         let members: Vec<(usize, bool)> = seen
             .iter()
             .enumerate()
-            .filter(|(_, (sample, _))| is_inside(&scope, sample))
+            .filter(|(_, (sample, _))| match address {
+                Some(_) => sample.source == address,
+                None => is_inside(&scope, sample),
+            })
             .map(|(at, (_, failed))| (at, *failed))
             .collect();
         let (from, to) = stretch(&members)?;

@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod mailboxes;
 pub mod messages;
 pub mod openapi;
+pub mod patterns;
 pub mod plan;
 pub mod preferences;
 pub mod providers;
@@ -132,6 +133,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/suppressions/{address}", get(suppressions::show).delete(suppressions::remove))
         .route("/rates", get(rates::list))
         .route("/volume", get(volume::list))
+        .route("/patterns", get(patterns::show))
         .route("/failed-sign-ins", get(volume::failed_sign_ins))
         .route("/streams", get(streams::list).post(streams::add))
         .route("/streams/{name}", get(streams::show).patch(streams::change).delete(streams::remove))
