@@ -4,6 +4,7 @@
 
 #![expect(unreachable_pub, reason = "nothing imports a binary: `pub` says what a module offers to its neighbours")]
 
+mod access;
 mod alert;
 mod audit;
 mod batch;

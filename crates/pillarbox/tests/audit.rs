@@ -17,7 +17,7 @@ async fn acts(server: &Server, query: &str) -> Vec<Value> {
 #[tokio::test]
 async fn changes_and_operations_are_noted_with_who_what_and_before_and_after() {
     let server = Server::start();
-    server.run(&["sender", "set", "app", "--admin", "true"]);
+    server.run(&["sender", "set", "app", "--admin"]);
     let route =
         ["route", "add", "out", "--smarthost", "mail.test:587", "--username", "u", "--password-from", "env:CANARY"];
     let mut command = server.command(&route);

@@ -119,17 +119,21 @@ impl Gate {
         {
             return true;
         }
-        let stored = sender.and_then(|sender| sender.record.password_hash.clone());
-        let (hash, real) = stored.map_or_else(|| (self.decoy.clone(), false), |hash| (hash, true));
-        let Ok(_permit) = self.running.acquire().await else { return false };
-        let password = password.clone();
-        let right = tokio::task::spawn_blocking(move || verify(&hash, &password)).await.unwrap_or(false) && real;
+        let right = self.check_hash(sender.and_then(|sender| sender.record.password_hash.clone()), password).await;
         if right && let Some(sender) = sender {
             let mut verified = self.verified.lock();
             verified.retain(|(name, version), _| *name != sender.name || *version == sender.version);
             verified.insert((sender.name.clone(), sender.version), *print.as_bytes());
         }
         right
+    }
+
+    /// Whether the password has this hash. One Argon2id runs whether there is a hash or not.
+    pub async fn check_hash(&self, stored: Option<String>, password: &SecretString) -> bool {
+        let (hash, real) = stored.map_or_else(|| (self.decoy.clone(), false), |hash| (hash, true));
+        let Ok(_permit) = self.running.acquire().await else { return false };
+        let password = password.clone();
+        tokio::task::spawn_blocking(move || verify(&hash, &password)).await.unwrap_or(false) && real
     }
 
     /// How long this guesser has to wait before its answer. Guesses made at the same time wait in a row: many connections

@@ -35,6 +35,12 @@ pub enum Kind {
     AlertRule,
     /// A scheduled check of an administrator's own.
     Check,
+    /// Who may look at the pages and work on them; the secret is the second factor.
+    User,
+    /// An API key of its own, with a role; the body holds its hash.
+    ApiKey,
+    /// Where users sign in by OpenID Connect; the secret is the client's.
+    Identity,
 }
 
 /// A stored document.

@@ -20,8 +20,8 @@ use serde_json::Value;
 use store::settings::{Kind, SecretChange};
 use store::{RecordKind, RecordWrite, Store};
 
-use crate::http::Shared;
 use crate::http::auth::Caller;
+use crate::http::{RequestId, Shared};
 use diff::Change;
 
 /// Who did it, where nobody asked: the program by itself.
@@ -83,6 +83,11 @@ tokio::task_local! {
 /// Who asks for what is being done now.
 pub fn who() -> Who {
     ASKED.try_with(|asked| asked.who.clone()).unwrap_or_else(|_| Who::itself())
+}
+
+/// Does this in the name of somebody who is not known by a request: a user who signs in for the first time.
+pub async fn asking<T>(who: Who, work: impl Future<Output = T>) -> T {
+    ASKED.scope(Asked { who, noted: AtomicBool::new(false), detail: Mutex::new(None) }, work).await
 }
 
 /// Adds what is worth knowing to the entry of this request: how many, which ones.
@@ -176,9 +181,10 @@ fn kind_name(kind: Kind) -> String {
 
 /// Stands around the requests of the API: those that changed something and noted nothing themselves are noted here.
 pub async fn watch(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    let id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
     let who = match request.extensions().get::<Caller>() {
-        Some(caller) => Who { name: caller.who(), address: caller.address(), request: None },
-        None => Who { name: "nobody".into(), ..Who::default() },
+        Some(caller) => Who { name: caller.who(), address: caller.address(), request: id },
+        None => Who { name: "nobody".into(), address: None, request: id },
     };
     let act = (!request.method().is_safe()).then(|| act(&request)).flatten();
     let asked = Asked { who: who.clone(), noted: AtomicBool::new(false), detail: Mutex::new(None) };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::args_access::AuditArgs;
+use super::args_access::{ApiKeyCommand, AuditArgs, IdentityCommand, SessionCommand, UserCommand};
 use super::args_alert::AlertCommand;
 use super::args_batch::BatchCommand;
 use super::args_bounce::BounceCommand;
@@ -57,7 +57,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "URL")]
     pub server: Option<String>,
     /// File with the API key for --server (or the key itself in PILLARBOX_API_KEY).
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, visible_alias = "token", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 }
 
@@ -183,6 +183,18 @@ pub enum Command {
     /// Check, show and explain the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Who may look at the pages and work on them.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Who is logged in.
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// API keys with a role, for programs that look at the server or work on it.
+    #[command(subcommand)]
+    Key(ApiKeyCommand),
+    /// Identity providers that users may sign in with.
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// Show who changed what: settings and operations, newest first.
     #[command(
         after_help = "Examples:\n  pillarbox audit --since 24h\n  pillarbox audit --what route/o365\n  pillarbox audit --who ann --action remove --json"

@@ -83,14 +83,14 @@ impl Client {
         let configured = &loaded.config.client;
         if let Some(server) = &global.server {
             let file = global.key_file.as_deref().or(configured.key_file.as_deref());
-            return remote(server, file).map_err(Fault::cannot);
+            return trusted(server, file, loaded).map_err(Fault::cannot);
         }
         let socket = loaded.config.data_dir.join(serve::CONTROL);
         if tokio::net::UnixStream::connect(&socket).await.is_ok() {
             return local(&socket).map_err(Fault::cannot);
         }
         if let Some(server) = &configured.server {
-            return remote(server, configured.key_file.as_deref()).map_err(Fault::cannot);
+            return trusted(server, configured.key_file.as_deref(), loaded).map_err(Fault::cannot);
         }
         match need {
             Need::Server => Err(Fault::cannot(anyhow!("no server can be reached at {}", socket.display()))),
@@ -231,6 +231,15 @@ fn local(socket: &Path) -> anyhow::Result<Client> {
 /// The way to a server by its URL.
 pub fn at(server: &str, key_file: Option<&Path>) -> anyhow::Result<Client> {
     remote(server, key_file)
+}
+
+/// A server whose certificate is checked with the authorities of `tls.roots`, as those of mail servers are.
+fn trusted(server: &str, key_file: Option<&Path>, loaded: &Loaded) -> anyhow::Result<Client> {
+    let Client::Http { base, key, .. } = remote(server, key_file)? else {
+        return Err(anyhow!("the server has to begin with http:// or https://"));
+    };
+    let tls = serve::parts::https(&loaded.config, Clock::system())?;
+    Ok(Client::Http { client: builder().tls_backend_preconfigured(tls).build()?, base, key })
 }
 
 fn remote(server: &str, key_file: Option<&Path>) -> anyhow::Result<Client> {

@@ -5,8 +5,8 @@
 mod alerts;
 mod alerts_view;
 pub mod args;
-pub mod args_alert;
 pub mod args_access;
+pub mod args_alert;
 pub mod args_batch;
 pub mod args_bounce;
 pub mod args_check;
@@ -73,6 +73,7 @@ mod help;
 mod incidents;
 mod inlets;
 mod jobs;
+mod keys;
 mod mailboxes;
 mod manual;
 mod output;
@@ -109,6 +110,7 @@ mod top;
 mod top_rates;
 mod top_screen;
 mod top_view;
+mod users;
 mod volume;
 mod webhooks;
 
@@ -234,6 +236,10 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Bounce(command) => wait(bounce::run(global, command)),
         Command::Batch(command) => wait(batch::run(global, command)),
         Command::Capture(command) => wait(capture::run(global, command)),
+        Command::User(command) => wait(users::run(global, command)),
+        Command::Session(command) => wait(users::sessions(global, command)),
+        Command::Key(command) => wait(keys::run(global, command)),
+        Command::Identity(command) => wait(keys::identity(global, command)),
         Command::Audit(args) => wait(audit::run(global, args)),
         Command::Status => wait(status::run(global)),
         Command::Reload => wait(server::reload(global)),

@@ -12,6 +12,7 @@ pub mod health;
 pub mod inlet;
 pub mod json;
 pub mod listener;
+pub mod origin;
 pub mod problem;
 pub mod time;
 pub mod ui;
@@ -35,6 +36,7 @@ use relay::Relay;
 use store::Store;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
+use tracing::Instrument as _;
 
 use crate::oauth::TokenSource;
 use crate::oauth::device::Logins;
@@ -63,8 +65,8 @@ pub struct App {
     pub data_dir: PathBuf,
     /// Room for bodies being received.
     pub room: body::Room,
-    /// Page sessions.
-    pub sessions: ui::session::Sessions,
+    /// Users, sessions, API keys.
+    pub access: crate::access::Access,
     /// One change of settings at a time: a change is read, merged and written.
     pub settings: tokio::sync::Mutex<()>,
     /// Asks the server to read certificates and configuration again.
@@ -156,7 +158,9 @@ impl App {
 pub fn public(app: Shared) -> Router {
     let api = api::router(&app)
         .layer(from_fn_with_state(app.clone(), crate::audit::watch))
-        .layer(from_fn_with_state(app.clone(), auth::by_key));
+        .layer(from_fn_with_state(app.clone(), auth::allowed))
+        .layer(from_fn_with_state(app.clone(), auth::known));
+    let https = origin::is_secure(&app);
     guarded(
         Router::new()
             .nest("/api/v1", api)
@@ -166,6 +170,7 @@ pub fn public(app: Shared) -> Router {
             .merge(health::router())
             .route("/metrics", get(crate::metrics::access::public))
             .with_state(app),
+        https,
     )
 }
 
@@ -181,6 +186,7 @@ pub fn control(app: Shared) -> Router {
             .merge(health::router())
             .route("/metrics", get(crate::metrics::access::local))
             .with_state(app),
+        false,
     )
 }
 
@@ -193,11 +199,34 @@ async fn in_time(request: Request, next: Next) -> Response {
     tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| late().into_response())
 }
 
-fn guarded(router: Router) -> Router {
+/// What a request is called in answers and logs.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// Gives each request a name, which is in its answer, in what is logged meanwhile, and in the audit log.
+async fn named(mut request: Request, next: Next) -> Response {
+    let id = format!("{:016x}", rand::random::<u64>());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let span = tracing::info_span!("http", request = %id);
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).instrument(span.clone()).await;
+    if response.status().is_server_error() {
+        // Without the query: it may hold what somebody searched for.
+        tracing::warn!(parent: &span, %method, %path, status = response.status().as_u16(), "a request failed");
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response
+}
+
+fn guarded(router: Router, https: bool) -> Router {
     let header = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
-    router
+    // Once seen under HTTPS, a browser never comes back without it.
+    let strict = https.then(|| header(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"));
+    let router = router
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
         .layer(DefaultBodyLimit::max(SMALL_BODY))
@@ -208,10 +237,19 @@ fn guarded(router: Router) -> Router {
         .layer(header(header::CACHE_CONTROL, "no-store"))
         .layer(header(
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+        ))
+        .layer(header(
+            HeaderName::from_static("permissions-policy"),
+            "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
         ))
         .layer(header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
         .layer(header(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"))
         .layer(from_fn(in_time))
         .layer(CatchPanicLayer::new())
+        .layer(from_fn(named));
+    match strict {
+        Some(layer) => router.layer(layer),
+        None => router,
+    }
 }

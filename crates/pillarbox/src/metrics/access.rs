@@ -1,4 +1,4 @@
-//! Who may look at `/metrics`: this machine, listed networks, and whoever has the token or an administrator's key.
+//! Who may look at `/metrics`: this machine, listed networks, and whoever has the token or a key that may.
 //!
 //! Figures tell of business: how much is sent by which provider. A request that came through a proxy is not this machine's,
 //! wherever the proxy runs.
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::text::{OPENMETRICS, PLAIN, openmetrics, plain};
 use super::{Desk, snapshot};
-use crate::http::auth::{Caller, authenticate};
+use crate::http::auth;
 use crate::http::listener::Client;
 use crate::http::problem::Problem;
 use crate::http::{App, Shared};
@@ -69,12 +69,7 @@ async fn admit(app: &Shared, peer: Option<IpAddr>, headers: &HeaderMap) -> Resul
         }
     }
     let peer = peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-    match authenticate(app, Some(given), peer).await? {
-        Caller::Sender(sender, _) if !sender.record.admin => {
-            Err(Problem::new(StatusCode::FORBIDDEN, "this key is not an administrator's"))
-        }
-        _ => Ok(()),
-    }
+    auth::may(&auth::by_key(app, &given, peer).await?, "GET", "/metrics")
 }
 
 fn by_place(desk: &Desk, peer: Option<IpAddr>, headers: &HeaderMap) -> bool {

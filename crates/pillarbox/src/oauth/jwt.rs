@@ -52,6 +52,17 @@ impl Key {
         pair.map(Self).map_err(|_| KeyError::NotRsa)
     }
 
+    /// Modulus and exponent.
+    #[cfg(test)]
+    pub fn public(&self) -> (Vec<u8>, Vec<u8>) {
+        use aws_lc_rs::signature::KeyPair as _;
+        let public = self.0.public_key();
+        (
+            public.modulus().big_endian_without_leading_zero().to_vec(),
+            public.exponent().big_endian_without_leading_zero().to_vec(),
+        )
+    }
+
     /// A signed token of these claims.
     pub fn sign(&self, algorithm: Algorithm, header: &Value, claims: &Value) -> Result<String, KeyError> {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());

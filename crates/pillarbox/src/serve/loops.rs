@@ -53,6 +53,8 @@ const VOLUMES: Spec = Spec {
     group: Group::Care,
     schedule: "all the time",
 };
+const SESSIONS: Spec =
+    Spec { name: "sessions", title: "Forgets sessions and acts that are over", group: Group::Care, schedule: "hourly" };
 
 /// What they need beside the application.
 pub struct Needs {
@@ -80,5 +82,6 @@ pub fn start(tasks: &TaskTracker, closing: &CancellationToken, app: &Shared, nee
     tasks.spawn(supervise(app.clone(), WEBHOOKS, closing(), crate::webhook::run));
     tasks.spawn(supervise(app.clone(), ALERTS, closing(), crate::alert::dispatch::run));
     tasks.spawn(supervise(app.clone(), VOLUMES, closing(), crate::volume::run));
+    tasks.spawn(supervise(app.clone(), SESSIONS, closing(), crate::access::run));
     tasks.spawn(supervise(app.clone(), ALIGNMENT, closing(), move |app, stop| alignment::run(app, net.clone(), stop)));
 }

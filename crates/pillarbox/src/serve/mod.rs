@@ -143,7 +143,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     let mut app = app(config, store.clone(), Some(relay.clone()), Some(tokens), clock);
     app.sns = Some(Sns::new(Box::new(net.clone())));
     let app = Arc::new(app);
-    let token = app.sessions.first_token();
+    let token = app.access.tokens.first();
     let mut problems = relay.problems.clone();
     if config.rules_dir.is_some() {
         problems.extend(app.reload_rules().err());
@@ -180,6 +180,7 @@ async fn start(loaded: &Loaded) -> Result<Running> {
         key: &key,
         first: first.as_ref(),
         token: &token,
+        users: app.access.users().await?.len(),
         taken_back: relay.taken_back,
         only_capture: only_capture(&*store).await?,
         senders: relay.status().senders,
@@ -229,6 +230,7 @@ pub fn app(
         monitor: crate::monitor::Monitor::default(),
         audit: crate::audit::Audit::new(store.clone(), clock.clone()),
         volumes: crate::volume::Volumes::default(),
+        access: crate::access::Access::new(store.clone(), clock.clone()),
         dns: crate::monitor::dns::DnsWatch::new(config.clone(), clock.clone()),
         clock,
         store,
@@ -236,7 +238,6 @@ pub fn app(
         hostname: config.hostname.clone(),
         data_dir: std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone()),
         room: http::body::Room::new(config.limits.message_size, config.limits.memory),
-        sessions: http::ui::session::Sessions::default(),
         settings: tokio::sync::Mutex::new(()),
         reload: tokio::sync::Notify::new(),
     }

@@ -56,6 +56,11 @@ pub fn roots(config: &Config) -> net::Roots {
     }
 }
 
+/// HTTPS with the authorities that mail is sent with.
+pub fn https(config: &Config, clock: Clock) -> Result<rustls::ClientConfig> {
+    net::https(&roots(config), clock).context("`tls.roots` cannot be used")
+}
+
 /// Where access tokens come from: identity providers over HTTPS, with the same authorities as mail.
 pub fn tokens(config: &Config, store: Arc<dyn Store>, clock: Clock) -> Result<Arc<TokenSource>> {
     let tls = net::https(&roots(config), clock.clone()).context("`tls.roots` cannot be used")?;

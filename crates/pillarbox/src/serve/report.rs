@@ -26,6 +26,8 @@ pub struct Facts<'a> {
     pub first: Option<&'a Credentials>,
     /// One-time token for the pages.
     pub token: &'a str,
+    /// How many users there are.
+    pub users: usize,
     /// Recipients that an earlier run had in hand.
     pub taken_back: u64,
     /// Everything goes to the capture mailbox.
@@ -59,7 +61,8 @@ pub fn text(facts: &Facts<'_>) -> String {
         let _ = writeln!(out, "  password       {}", credentials.password.expose_secret());
         let _ = writeln!(out, "  API key        {}", credentials.key.expose_secret());
     }
-    let _ = writeln!(out, "\nTo look at the pages, log in at http://{}/login with this token, once:", facts.http);
+    let what = if facts.users == 0 { "To make the first administrator" } else { "To look at the pages without a user" };
+    let _ = writeln!(out, "\n{what}, log in at http://{}/login with this token, once:", facts.http);
     let _ = writeln!(out, "  {}", facts.token);
     let missing = missing(facts);
     if !missing.is_empty() {

@@ -25,6 +25,9 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
         Kind::Channel => "channel",
         Kind::AlertRule => "alert_rule",
         Kind::Check => "check",
+        Kind::User => "user",
+        Kind::ApiKey => "apikey",
+        Kind::Identity => "identity",
     }
 }
 

@@ -44,12 +44,13 @@ fn document() -> Value {
             "license": { "name": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/api/v1" }],
-        "security": [{ "key": [] }],
+        "security": [{ "key": [] }, { "session": [] }],
         "tags": tags.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
         "paths": paths,
         "components": {
             "securitySchemes": {
-                "key": { "type": "http", "scheme": "bearer", "description": "An API key of a sender: `pillarbox sender key add NAME`." },
+                "key": { "type": "http", "scheme": "bearer", "description": "An API key with a role (`pillarbox key add NAME --role ROLE`), or of a sender (`pillarbox sender key add NAME`)." },
+                "session": { "type": "apiKey", "in": "cookie", "name": "__Host-pillarbox", "description": "The session of a user who has logged in at `/login`; named `pillarbox` without HTTPS. Changes need an `Origin` of this server." },
             },
             "responses": {
                 "Problem": { "description": "It was not done.", "content": { "application/problem+json": { "schema": problem } } },

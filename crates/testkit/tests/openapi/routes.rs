@@ -12,6 +12,7 @@ use crate::schema::{Schemas, Way};
 use crate::source::{doc, root};
 
 const API: &str = "crates/pillarbox/src/http/api";
+const TABLE: &str = "crates/pillarbox/src/access/table.rs";
 
 /// One operation as the router has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,7 +152,6 @@ fn number(status: &str) -> Option<u16> {
 /// What a handler's signature says.
 #[derive(Default)]
 struct Signature {
-    admin: bool,
     query: Option<Value>,
     body: Option<Value>,
     reads_body: bool,
@@ -190,7 +190,7 @@ impl Operation {
             "operationId": self.name().replace("::", "_"),
             "tags": [self.path.trim_start_matches('/').split('/').next().unwrap_or_default()],
             "summary": summary,
-            "description": self.description(&text, &signature),
+            "description": format!("{text} {}", self.who()),
             "responses": self.responses(schemas, &signature),
         });
         let parameters = self.parameters(schemas, &signature);
@@ -203,26 +203,37 @@ impl Operation {
         operation
     }
 
-    fn description(&self, text: &str, signature: &Signature) -> String {
-        let who = match (self.local, signature.admin) {
-            (true, _) => " Over the control socket only.",
-            (false, true) => " For senders with `admin`.",
-            (false, false) => "",
-        };
-        format!("{text}{who}")
+    /// Who may, as the server's own table has it.
+    fn who(&self) -> String {
+        let table = fs::read_to_string(root().join(TABLE)).expect("the table of roles");
+        let line = format!("(\"{}\", \"{}\", ", self.method.to_uppercase(), self.path);
+        let least = table.split_once(&line).and_then(|(_, rest)| rest.split_once("),")).map(|(least, _)| least);
+        match least.unwrap_or_else(|| panic!("{} {} is not in {TABLE}", self.method, self.path)) {
+            "V" => "Least role: viewer.".into(),
+            "O" => "Least role: operator.".into(),
+            "A" => "Least role: administrator.".into(),
+            "Least::Sender(Viewer)" | "Least::Sender(Viewer" => {
+                "Least role: viewer; a sender's key for what is its own.".into()
+            }
+            "Least::Sender(Operator)" | "Least::Sender(Operator" => {
+                "Least role: operator; a sender's key for what is its own.".into()
+            }
+            "Least::Anyone" => "For whoever has signed in.".into(),
+            "Least::Local" => "Over the control socket only.".into(),
+            other => panic!("{other} in {TABLE}"),
+        }
     }
 
     fn argument(&self, schemas: &mut Schemas<'_>, signature: &mut Signature, pattern: &Pat, written: &syn::Type) {
         let (name, inner) = outer(written);
         match (name.as_str(), inner) {
-            ("Admin", _) => signature.admin = true,
             ("Query", Some(inner)) => signature.query = Some(schemas.of(&self.file, &inner, Way::In)),
             ("Json", Some(inner)) => {
                 signature.reads_body = true;
                 signature.body = Some(schemas.of(&self.file, &inner, Way::In));
             }
             ("Request" | "Body" | "Bytes", _) => signature.reads_body = true,
-            ("State" | "Caller" | "Path" | "HeaderMap" | "RawQuery" | "Extension" | "Method" | "Uri", _) => {}
+            ("Admin" | "State" | "Caller" | "Path" | "HeaderMap" | "RawQuery" | "Extension" | "Method" | "Uri", _) => {}
             (other, _) => {
                 let _ = pattern;
                 panic!("{}: an argument {other} that the document knows nothing of", self.name())
@@ -296,7 +307,8 @@ impl Operation {
         responses.insert(status.to_string(), response);
         let mut bad: BTreeSet<u16> = signature.statuses.iter().copied().filter(|status| *status >= 400).collect();
         bad.extend([401, 408, 429, 500, 503]);
-        bad.extend(signature.admin.then_some(403));
+        // Anybody's key may lack the scope.
+        bad.insert(403);
         if self.path.contains('{') {
             bad.extend([400, 404]);
         }

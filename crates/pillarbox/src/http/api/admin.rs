@@ -158,5 +158,5 @@ pub struct TokenOut {
 
 /// A one-time token for the pages.
 pub async fn login_token(State(app): State<Shared>, _: Admin) -> axum::Json<TokenOut> {
-    axum::Json(TokenOut { token: app.sessions.token(app.clock.now_ms()) })
+    axum::Json(TokenOut { token: app.access.tokens.make(app.clock.now_ms()) })
 }

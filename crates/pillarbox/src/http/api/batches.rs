@@ -133,10 +133,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<List>,
 ) -> Result<axum::Json<Page<BatchOut>>, Problem> {
-    let sender = match &caller {
-        Caller::Sender(sender, _) if !sender.record.admin => Some(sender.name.to_string()),
-        _ => query.sender,
-    };
+    let sender = caller.own().map(str::to_owned).or(query.sender);
     let before = match query.before {
         Some(text) => Some(text.parse().map_err(|_| Problem::field("/before", "is not a batch id"))?),
         None => None,

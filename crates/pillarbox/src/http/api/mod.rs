@@ -13,10 +13,13 @@ pub mod domains;
 pub mod figures;
 pub mod guard;
 pub mod incidents;
+pub mod identity;
 pub mod inlets;
 pub mod input;
 pub mod jobs;
+pub mod keys;
 pub mod mailboxes;
+pub mod me;
 pub mod messages;
 pub mod openapi;
 pub mod patterns;
@@ -31,12 +34,14 @@ pub mod route_status;
 pub mod routes;
 pub mod scheduled;
 pub mod senders;
+pub mod sessions;
 pub mod settings;
 pub mod sign_in;
 pub mod streams;
 pub mod suppressions;
 pub mod tls_reports;
 pub mod unknown;
+pub mod users;
 pub mod volume;
 pub mod webhooks;
 
@@ -159,6 +164,21 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/tls-reports", get(tls_reports::list))
         .route("/tls-reports/{domain}/send", post(tls_reports::send))
         .route("/audit", get(audit::list))
+        .route("/users", get(users::list).post(users::add))
+        .route("/users/{name}", get(users::show).patch(users::change).delete(users::remove))
+        .route("/users/{name}/password", put(users::set_password))
+        .route("/users/{name}/totp", post(users::begin_totp).put(users::confirm_totp).delete(users::remove_totp))
+        .route("/sessions", get(sessions::list).delete(sessions::revoke_all))
+        .route("/sessions/{id}", delete(sessions::revoke))
+        .route("/keys", get(keys::list).post(keys::add))
+        .route("/keys/{name}", get(keys::show).patch(keys::change).delete(keys::remove))
+        .route("/identity-providers", get(identity::list))
+        .route("/identity-providers/{name}", get(identity::show).put(identity::put).delete(identity::remove))
+        .route("/me", get(me::show))
+        .route("/me/password", put(me::set_password))
+        .route("/me/totp", post(me::begin_totp).put(me::confirm_totp).delete(me::remove_totp))
+        .route("/me/sessions", get(me::list_sessions))
+        .route("/me/sessions/{id}", delete(me::end_session))
         .route("/openapi.json", get(openapi::show))
         .route("/status", get(admin::status))
         .route("/reload", post(admin::reload))

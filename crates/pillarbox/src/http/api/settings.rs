@@ -59,6 +59,7 @@ pub async fn remove(app: &Shared, kind: Kind, name: &str) -> Result<(), Problem>
 }
 
 async fn changed(app: &Shared) -> Result<(), Problem> {
+    app.access.forget();
     if let Some(relay) = &app.relay {
         // What this very change made wrong has been refused before; older problems are in the log since the start.
         relay.reload().await?;

@@ -1,7 +1,8 @@
-//! The pages: rendered on the server, readable without scripts, behind a one-time token.
+//! The pages: rendered on the server, readable without scripts, for those who have logged in.
 
 pub mod pages;
 pub mod session;
+pub mod sign_in;
 
 use axum::Router;
 use axum::http::header;
@@ -19,8 +20,14 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/capture", get(pages::capture))
         .route("/capture/{id}", get(pages::captured))
         .route("/logout", post(session::logout))
+        .route("/setup", get(session::setup_form).post(session::setup))
         .layer(from_fn_with_state(app.clone(), session::required));
-    Router::new().route("/login", get(session::form).post(session::login)).route("/style.css", get(style)).merge(inside)
+    Router::new()
+        .route("/login", get(session::form).post(session::login))
+        .route("/login/{name}", get(sign_in::begin))
+        .route("/login/{name}/callback", get(sign_in::back))
+        .route("/style.css", get(style))
+        .merge(inside)
 }
 
 async fn style() -> impl IntoResponse {

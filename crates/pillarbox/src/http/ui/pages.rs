@@ -7,6 +7,7 @@ use axum::response::{Html, IntoResponse, Response};
 use serde::Deserialize;
 use store::{GroupBy, Selector};
 
+use super::sign_in::Button;
 use crate::http::Shared;
 use crate::http::api::admin::{StatusOut, overview as status};
 use crate::http::api::captured::{self, CapturedOut};
@@ -20,8 +21,20 @@ const ROWS: u32 = 100;
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage {
-    wrong: bool,
+    wrong: Option<String>,
+    providers: Vec<Button>,
+    has_users: bool,
 }
+
+#[derive(Template)]
+#[template(path = "setup.html")]
+struct SetupPage {
+    wrong: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "onward.html")]
+struct OnwardPage;
 
 #[derive(Template)]
 #[template(path = "message.html")]
@@ -86,8 +99,23 @@ fn render(status: StatusCode, page: &impl Template) -> Response {
 }
 
 /// The login form.
-pub fn login(status: StatusCode, wrong: bool) -> Response {
-    render(status, &LoginPage { wrong })
+pub fn login(status: StatusCode, wrong: Option<String>, providers: Vec<Button>, has_users: bool) -> Response {
+    render(status, &LoginPage { wrong, providers, has_users })
+}
+
+/// The page of the first start.
+pub fn setup(status: StatusCode, wrong: Option<String>) -> Response {
+    render(status, &SetupPage { wrong })
+}
+
+/// On to the pages, by a step that begins here.
+pub fn onward() -> Response {
+    render(StatusCode::OK, &OnwardPage)
+}
+
+/// A problem as a page.
+pub fn failed(problem: Problem) -> Response {
+    Failed(problem).into_response()
 }
 
 /// A page with one sentence.

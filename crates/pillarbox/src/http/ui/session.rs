@@ -1,9 +1,4 @@
-//! Logging in with a one-time token; sessions live in memory and end with the process.
-//!
-//! Users with passwords come with user management; until then whoever reads the server's output, or may run
-//! `pillarbox login` beside it, may look.
-
-use std::collections::HashMap;
+//! Logging in and out with forms that work without scripts: password and code, one-time token, and the first administrator.
 
 use axum::Form;
 use axum::extract::{Request, State};
@@ -11,156 +6,249 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::CookieJar;
-use axum_extra::extract::cookie::{Cookie, SameSite};
-use parking_lot::Mutex;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::pages;
-use crate::http::Shared;
+use crate::access::By;
+use crate::access::login::{Refused, Tried};
+use crate::access::role::Role;
+use crate::access::session::{Proof, Session, agent};
+use crate::audit::Who;
+use crate::http::api::users;
+use crate::http::auth::{Caller, Peer};
+use crate::http::problem::Problem;
+use crate::http::{Shared, origin};
 
-const COOKIE: &str = "pillarbox";
-/// How long a session lasts, milliseconds.
-const SESSION_MS: i64 = 12 * 3_600_000;
-/// How long a token that was asked for lasts, milliseconds.
-const TOKEN_MS: i64 = 600_000;
-/// Most of each that are remembered.
-const MOST: usize = 256;
-
-type Hash = [u8; 32];
-
-/// Tokens not used yet, and sessions; both only as hashes, with the time they end.
-#[derive(Debug, Default)]
-pub struct Sessions {
-    tokens: Mutex<HashMap<Hash, i64>>,
-    sessions: Mutex<HashMap<Hash, i64>>,
-}
-
-impl Sessions {
-    /// The token printed at start-up: good until it is used.
-    pub fn first_token(&self) -> String {
-        add(&self.tokens, i64::MAX, 0)
-    }
-    /// A token that was asked for over the control socket: good for ten minutes.
-    pub fn token(&self, now_ms: i64) -> String {
-        add(&self.tokens, now_ms + TOKEN_MS, now_ms)
-    }
-    /// A session for a token; the token is gone then.
-    fn open(&self, token: &str, now_ms: i64) -> Option<String> {
-        let ends = self.tokens.lock().remove(&hash(token.trim()))?;
-        (ends > now_ms).then(|| add(&self.sessions, now_ms + SESSION_MS, now_ms))
-    }
-    fn is_open(&self, session: &str, now_ms: i64) -> bool {
-        self.sessions.lock().get(&hash(session)).is_some_and(|ends| *ends > now_ms)
-    }
-    fn close(&self, session: &str) {
-        self.sessions.lock().remove(&hash(session));
-    }
-}
-
-fn hash(text: &str) -> Hash {
-    *blake3::hash(text.as_bytes()).as_bytes()
-}
-
-fn add(map: &Mutex<HashMap<Hash, i64>>, ends: i64, now_ms: i64) -> String {
-    let text = format!("{:032x}", rand::random::<u128>());
-    let mut map = map.lock();
-    map.retain(|_, ends| *ends > now_ms);
-    if map.len() >= MOST {
-        let soonest = map.iter().min_by_key(|(_, ends)| **ends).map(|(key, _)| *key);
-        soonest.and_then(|key| map.remove(&key));
-    }
-    map.insert(hash(&text), ends);
-    text
-}
+/// Said whatever of a log-in is wrong: it tells nobody which users there are.
+const WRONG: &str = "User name, password or code is wrong.";
 
 /// Lets only open sessions through; a change also has to come from our own page.
-pub async fn required(State(app): State<Shared>, jar: CookieJar, request: Request, next: Next) -> Response {
-    let open = jar.get(COOKIE).is_some_and(|cookie| app.sessions.is_open(cookie.value(), app.clock.now_ms()));
-    if !open {
-        return Redirect::to("/login").into_response();
-    }
-    if !request.method().is_safe() && !same_origin(request.headers()) {
+pub async fn required(State(app): State<Shared>, Peer(from): Peer, mut request: Request, next: Next) -> Response {
+    let person = match origin::session(&app, request.headers()) {
+        Some(secret) => app.access.by_session(&secret).await,
+        None => Ok(None),
+    };
+    let person = match person {
+        Ok(Some(person)) => person,
+        Ok(None) => return Redirect::to("/login").into_response(),
+        Err(error) => return unavailable(error),
+    };
+    if !request.method().is_safe() && origin::check(&app, request.headers()).is_err() {
         return elsewhere();
     }
+    request.extensions_mut().insert(Caller::Person(Arc::new(person), from));
     next.run(request).await
-}
-
-/// Browsers say where a form was; what they do not say did not come from our page.
-fn same_origin(headers: &HeaderMap) -> bool {
-    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else { return false };
-    origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host))
 }
 
 fn elsewhere() -> Response {
     pages::message(StatusCode::FORBIDDEN, "This form was not sent from a page of this server.")
 }
 
+fn unavailable(error: store::StoreError) -> Response {
+    pages::failed(Problem::from(error))
+}
+
 /// The form.
-pub async fn form() -> Response {
-    pages::login(StatusCode::OK, false)
+pub async fn form(State(app): State<Shared>) -> Response {
+    shown(&app, StatusCode::OK, None).await
 }
 
-/// What the form sends.
-#[derive(Debug, Deserialize)]
+/// The form, with a sentence above it.
+pub async fn shown(app: &Shared, status: StatusCode, wrong: Option<String>) -> Response {
+    let providers = super::sign_in::buttons(app).await;
+    let users = app.access.users().await.map_or(0, |users| users.len());
+    pages::login(status, wrong, providers, users > 0)
+}
+
+/// What the forms send: one of them a token, the other the rest.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Login {
-    token: String,
+    token: SecretString,
+    user: String,
+    password: SecretString,
+    code: SecretString,
 }
 
-/// Takes the token.
-pub async fn login(State(app): State<Shared>, headers: HeaderMap, jar: CookieJar, Form(form): Form<Login>) -> Response {
-    if !same_origin(&headers) {
+impl Default for Login {
+    fn default() -> Self {
+        let empty = SecretString::default;
+        Self { token: empty(), user: String::new(), password: empty(), code: empty() }
+    }
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Takes a token, or user name and password.
+pub async fn login(
+    State(app): State<Shared>,
+    Peer(from): Peer,
+    headers: HeaderMap,
+    Form(form): Form<Login>,
+) -> Response {
+    if origin::check(&app, &headers).is_err() {
         return elsewhere();
     }
-    let Some(session) = app.sessions.open(&form.token, app.clock.now_ms()) else {
-        return pages::login(StatusCode::UNAUTHORIZED, true);
+    if form.user.is_empty() && form.password.expose_secret().is_empty() {
+        return by_token(&app, from, &headers, &form.token).await;
+    }
+    let tried = Tried {
+        name: form.user,
+        password: form.password,
+        code: form.code,
+        address: from,
+        agent: agent_of(&headers),
+        before: origin::session(&app, &headers),
     };
-    let cookie = Cookie::build((COOKIE, session)).http_only(true).same_site(SameSite::Strict).path("/").build();
-    (jar.add(cookie), Redirect::to("/")).into_response()
+    match app.access.log_in(tried).await {
+        Ok((user, secret)) => {
+            note(&app, format!("user {}", user.name), from, "login", &format!("user/{}", user.name)).await;
+            entered(&app, secret, "/")
+        }
+        Err(Refused::Wrong(user)) => {
+            if let Some(user) = user {
+                note(&app, "nobody".into(), from, "login_failed", &format!("user/{user}")).await;
+            }
+            tracing::warn!(address = %from, "a log-in failed");
+            shown(&app, StatusCode::UNAUTHORIZED, Some(WRONG.into())).await
+        }
+        Err(Refused::Wait(seconds)) => too_many(&app, seconds).await,
+        Err(Refused::Store(error)) => unavailable(error),
+    }
+}
+
+async fn too_many(app: &Shared, seconds: u32) -> Response {
+    let words = format!("Too many wrong log-ins: try again in {seconds} seconds.");
+    let mut response = shown(app, StatusCode::TOO_MANY_REQUESTS, Some(words)).await;
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response
+}
+
+/// The browser's own words.
+pub fn agent_of(headers: &HeaderMap) -> String {
+    agent(headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()))
+}
+
+/// Notes in the audit log what happened before anybody was known.
+pub async fn note(app: &Shared, name: String, from: IpAddr, action: &str, what: &str) {
+    let who = Who { name, address: Some(from), request: None };
+    app.audit.note(who, action, what, None).await;
+}
+
+/// A new session, and on to a page.
+pub fn entered(app: &Shared, secret: String, to: &str) -> Response {
+    (CookieJar::new().add(origin::cookie(app, secret)), Redirect::to(to)).into_response()
+}
+
+async fn by_token(app: &Shared, from: IpAddr, headers: &HeaderMap, token: &SecretString) -> Response {
+    let now_ms = app.clock.now_ms();
+    let wait = app.access.guesses.pause(from, "", now_ms);
+    if wait > 0 {
+        return too_many(app, wait).await;
+    }
+    app.access.guesses.wrong(from, "", now_ms);
+    if !app.access.tokens.take(token.expose_secret(), now_ms) {
+        let words = "This token is not valid, or has been used before.";
+        return shown(app, StatusCode::UNAUTHORIZED, Some(words.into())).await;
+    }
+    app.access.guesses.right(from, "");
+    let session = Session {
+        user: None,
+        proof: Proof::Token,
+        created_ms: now_ms,
+        seen_ms: now_ms,
+        address: from,
+        agent: agent_of(headers),
+    };
+    let before = origin::session(app, headers);
+    let opened = app.access.sessions.begin(session, before.as_deref()).await;
+    match (opened, app.access.users().await) {
+        (Ok(secret), Ok(users)) => {
+            note(app, "one-time token".into(), from, "login", "server").await;
+            entered(app, secret, if users.is_empty() { "/setup" } else { "/" })
+        }
+        (Err(error), _) | (_, Err(error)) => unavailable(error),
+    }
 }
 
 /// Ends the session.
-pub async fn logout(State(app): State<Shared>, jar: CookieJar) -> Response {
-    if let Some(cookie) = jar.get(COOKIE) {
-        app.sessions.close(cookie.value());
+pub async fn logout(State(app): State<Shared>, headers: HeaderMap) -> Response {
+    if let Some(secret) = origin::session(&app, &headers)
+        && let Err(error) = app.access.sessions.end(&secret).await
+    {
+        return unavailable(error);
     }
-    (jar.remove(Cookie::build(COOKIE).path("/").build()), Redirect::to("/login")).into_response()
+    (CookieJar::new().add(origin::no_cookie(&app)), Redirect::to("/login")).into_response()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_opens_one_session_once() {
-        let sessions = Sessions::default();
-        let token = sessions.first_token();
-        let session = sessions.open(&format!(" {token}\n"), 5).unwrap();
-        assert!(sessions.is_open(&session, 6));
-        assert!(sessions.open(&token, 6).is_none());
-        assert!(!sessions.is_open(&session, 5 + SESSION_MS));
-        sessions.close(&session);
-        assert!(!sessions.is_open(&session, 6));
+/// The first administrator may be made by whoever has a one-time token, while there are no users.
+async fn may_set_up(app: &Shared, caller: &Caller) -> Result<(), Response> {
+    let by_token = caller.person().is_some_and(|person| matches!(person.by, By::Session { user: None, .. }));
+    match app.access.users().await {
+        Err(error) => Err(unavailable(error)),
+        Ok(users) if users.is_empty() && by_token => Ok(()),
+        Ok(_) => Err(Redirect::to("/").into_response()),
     }
+}
 
-    #[test]
-    fn a_token_that_was_asked_for_runs_out() {
-        let sessions = Sessions::default();
-        let token = sessions.token(5);
-        assert!(sessions.open(&token, 5 + TOKEN_MS).is_none());
+/// The page of the first start.
+pub async fn setup_form(State(app): State<Shared>, caller: Caller) -> Response {
+    match may_set_up(&app, &caller).await {
+        Ok(()) => pages::setup(StatusCode::OK, None),
+        Err(response) => response,
     }
+}
 
-    #[test]
-    fn only_our_own_pages_count_as_such() {
-        let headers = |origin: Option<&str>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, "127.0.0.1:8025".parse().unwrap());
-            origin.map(|origin| headers.insert(header::ORIGIN, origin.parse().unwrap()));
-            headers
-        };
-        assert!(same_origin(&headers(Some("http://127.0.0.1:8025"))));
-        for other in [None, Some("null"), Some("http://evil.example"), Some("http://127.0.0.1:9")] {
-            assert!(!same_origin(&headers(other)), "{other:?}");
+/// The first administrator.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    user: String,
+    password: SecretString,
+    again: SecretString,
+}
+
+/// Makes the first administrator, who is logged in then.
+pub async fn setup(
+    State(app): State<Shared>,
+    Peer(from): Peer,
+    caller: Caller,
+    headers: HeaderMap,
+    Form(form): Form<Setup>,
+) -> Response {
+    if let Err(response) = may_set_up(&app, &caller).await {
+        return response;
+    }
+    if form.password.expose_secret() != form.again.expose_secret() {
+        return pages::setup(StatusCode::UNPROCESSABLE_ENTITY, Some("The two passwords differ.".into()));
+    }
+    let name = form.user.trim().to_owned();
+    if let Err(problem) = users::create(&app, &name, Role::Administrator, &form.password, None).await {
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
+        return pages::setup(status, Some(problem.detail));
+    }
+    let now_ms = app.clock.now_ms();
+    let session = Session {
+        user: Some(name.clone()),
+        proof: Proof::Password,
+        created_ms: now_ms,
+        seen_ms: now_ms,
+        address: from,
+        agent: agent_of(&headers),
+    };
+    let before = origin::session(&app, &headers);
+    match app.access.sessions.begin(session, before.as_deref()).await {
+        Ok(secret) => {
+            note(&app, format!("user {name}"), from, "login", &format!("user/{name}")).await;
+            entered(&app, secret, "/")
         }
+        Err(error) => unavailable(error),
     }
 }

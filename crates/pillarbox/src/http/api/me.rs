@@ -1,0 +1,162 @@
+//! What one may do with one's own account, whatever one's role is.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::sessions::{self, SessionOut};
+use super::users::{self, CodeIn, FactorOut, RecoveryOut};
+use crate::access::By;
+use crate::access::role::Role;
+use crate::http::Shared;
+use crate::http::auth::Caller;
+use crate::http::json::Json;
+use crate::http::problem::Problem;
+use crate::http::views::Page;
+
+/// Who is asking.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MeOut {
+    /// In words, as in the audit log.
+    pub who: String,
+    /// The user, if it is one.
+    pub user: Option<String>,
+    /// The role; absent for a sender's key.
+    pub role: Option<Role>,
+    /// Scopes of the key; empty: all that the role allows.
+    pub scopes: Vec<String>,
+}
+
+/// Who one is, and what one may do.
+pub async fn show(caller: Caller) -> axum::Json<MeOut> {
+    let person = caller.person();
+    axum::Json(MeOut {
+        who: caller.who(),
+        user: person.and_then(|person| person.user()).map(str::to_owned),
+        role: caller.role(),
+        scopes: person.map(|person| person.scopes.clone()).unwrap_or_default(),
+    })
+}
+
+fn user(caller: &Caller) -> Result<String, Problem> {
+    let none = || Problem::new(StatusCode::FORBIDDEN, "this is for users who have logged in");
+    caller.person().and_then(|person| person.user()).map(str::to_owned).ok_or_else(none)
+}
+
+/// The password is asked for again before anything that decides who may log in: an open browser is not enough.
+async fn proven(app: &Shared, caller: &Caller, password: &SecretString) -> Result<String, Problem> {
+    let name = user(caller)?;
+    let address = caller.address().unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+    match app.access.is_password(&name, password, address).await? {
+        Ok(true) => Ok(name),
+        Ok(false) => Err(Problem::field("/current", "is not your password")),
+        Err(wait) => {
+            let detail = format!("too many wrong passwords: wait {wait} s");
+            Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait))
+        }
+    }
+}
+
+/// A new password.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnPassword {
+    /// As it is now.
+    current: SecretString,
+    /// As it will be.
+    password: SecretString,
+}
+
+/// Sets one's password; all of one's sessions end, this one too.
+pub async fn set_password(
+    State(app): State<Shared>,
+    caller: Caller,
+    Json(body): Json<OwnPassword>,
+) -> Result<StatusCode, Problem> {
+    let name = proven(&app, &caller, &body.current).await?;
+    users::replace_password(&app, &name, &body.password).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The password as it is now.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Current {
+    /// As it is now.
+    current: SecretString,
+}
+
+/// Begins one's second factor.
+pub async fn begin_totp(
+    State(app): State<Shared>,
+    caller: Caller,
+    Json(body): Json<Current>,
+) -> Result<axum::Json<FactorOut>, Problem> {
+    let name = proven(&app, &caller, &body.current).await?;
+    Ok(axum::Json(users::begin_factor(&app, &name).await?))
+}
+
+/// Confirms one's second factor with a code of the app; gives the recovery codes.
+pub async fn confirm_totp(
+    State(app): State<Shared>,
+    caller: Caller,
+    Json(body): Json<CodeIn>,
+) -> Result<axum::Json<RecoveryOut>, Problem> {
+    let name = user(&caller)?;
+    Ok(axum::Json(users::confirm_factor(&app, &name, &body.code).await?))
+}
+
+/// What proves that a second factor may go.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leave {
+    /// The password as it is now.
+    current: SecretString,
+    /// A code, or a recovery code.
+    code: SecretString,
+}
+
+/// Removes one's second factor; all of one's sessions end.
+pub async fn remove_totp(
+    State(app): State<Shared>,
+    caller: Caller,
+    Json(body): Json<Leave>,
+) -> Result<StatusCode, Problem> {
+    let name = proven(&app, &caller, &body.current).await?;
+    let user = users::find(&app, &name).await?;
+    if user.factor().is_some() && !app.access.second(&user, body.code.expose_secret()).await? {
+        return Err(Problem::field("/code", "is neither the code that the app shows now nor a recovery code"));
+    }
+    users::remove_factor(&app, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// One's open sessions.
+pub async fn list_sessions(State(app): State<Shared>, caller: Caller) -> Result<axum::Json<Page<SessionOut>>, Problem> {
+    let name = user(&caller)?;
+    Ok(axum::Json(Page { items: sessions::of(&app, &caller, Some(&name)).await?, next: None }))
+}
+
+/// Ends one of one's sessions.
+pub async fn end_session(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let name = user(&caller)?;
+    let id = sessions::number(&id)?;
+    let own = sessions::of(&app, &caller, Some(&name)).await?;
+    if !own.iter().any(|session| session.id == id) || !app.access.sessions.revoke(id).await? {
+        return Err(Problem::not_found());
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The session that is asking.
+pub fn current(caller: &Caller) -> Option<i64> {
+    match caller.person().map(|person| &person.by) {
+        Some(By::Session { id, .. }) => Some(*id),
+        _ => None,
+    }
+}
