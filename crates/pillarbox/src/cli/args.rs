@@ -276,8 +276,17 @@ pub enum Command {
     #[command(after_help = "Examples:\n  pillarbox openapi > openapi.json")]
     Openapi,
     /// Print the version.
-    #[command(after_help = "Examples:\n  pillarbox version\n  pillarbox version --json")]
-    Version,
+    #[command(
+        after_help = "Examples:\n  pillarbox version\n  pillarbox version --json\n  pillarbox version --check --from dns:_version.example.com\n\nNobody is asked without --check. Exit code 1: a newer version is there; 3: it could not be found out."
+    )]
+    Version {
+        /// Ask whether there is a newer one.
+        #[arg(long)]
+        check: bool,
+        /// Whom to ask: dns:NAME or https://…; by default `checks.version_from` of the configuration.
+        #[arg(long, value_name = "SOURCE", requires = "check")]
+        from: Option<String>,
+    },
 }
 
 /// A message to compose.
@@ -524,6 +533,10 @@ pub enum ConfigCommand {
     /// Print every setting with its source.
     #[command(after_help = "Examples:\n  pillarbox config show\n  pillarbox config show --json")]
     Show,
+    /// Find what is weak: TLS, rights that are too wide, secrets others can read, senders without limits, mail without
+    /// signature. Exit code 1: one is a problem.
+    #[command(after_help = "Examples:\n  pillarbox config audit\n  pillarbox config audit --json")]
+    Audit,
     /// Print the reference of all settings in Markdown.
     #[command(after_help = "Examples:\n  pillarbox config reference > docs/manual/configuration.md")]
     Reference,

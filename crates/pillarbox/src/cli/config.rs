@@ -26,6 +26,8 @@ pub fn run(global: &Global, command: &ConfigCommand) -> Result<(), Fault> {
             };
             table(&["SETTING", "VALUE", "SOURCE"], &all.iter().map(row).collect::<Vec<_>>())
         }
+        // Handled before: it is a question to the server.
+        ConfigCommand::Audit => Ok(()),
         ConfigCommand::Reference => print(&reference::markdown()),
     }
 }

@@ -42,6 +42,7 @@ mod check_view;
 mod check_words;
 mod client;
 mod config;
+mod config_audit;
 mod dkim;
 mod dkim_keys;
 mod dkim_verify;
@@ -111,6 +112,7 @@ mod top_rates;
 mod top_screen;
 mod top_view;
 mod users;
+mod version;
 mod volume;
 mod webhooks;
 
@@ -120,7 +122,7 @@ use clap::Parser;
 
 use crate::config::Loaded;
 use crate::http::problem::Problem;
-use args::{Cli, Command, Global};
+use args::{Cli, Command, ConfigCommand, Global};
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
@@ -204,12 +206,14 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Dmarc(args) => wait(dmarc::run(global, &args)),
         Command::Rules(command) => rules::run(global, &command),
         Command::Report(args) => wait(report::run(global, &args)),
+        Command::Config(ConfigCommand::Audit) => wait(config_audit::run(global)),
         Command::Config(command) => config::run(global, &command),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { directory, markdown } => manual::run(directory.as_deref(), markdown),
         Command::Manual { directory, page } => help::run(directory.as_deref(), page.as_deref()),
         Command::Openapi => output::print(crate::http::api::openapi::DOCUMENT),
-        Command::Version => manual::version(global.json),
+        Command::Version { check: false, .. } => manual::version(global.json),
+        Command::Version { check: true, from } => wait(version::check(global, from.as_deref())),
         // Handled before.
         Command::Sendmail(_) => Ok(()),
         Command::Check(args) => wait(check::run(global, &args)),

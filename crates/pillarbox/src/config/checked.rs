@@ -69,6 +69,8 @@ pub struct Config {
     pub webhook_networks: Vec<Cidr>,
     /// Who may look at figures.
     pub metrics: Metrics,
+    /// Scheduled checks.
+    pub checks: Checks,
     /// Where traces and figures are sent.
     pub otlp: Otlp,
     /// Logging.
@@ -179,6 +181,15 @@ pub struct Queue {
     pub all_transcripts: bool,
     /// Most `Received` fields.
     pub max_hops: u32,
+}
+
+/// Scheduled checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checks {
+    /// Those that are there by themselves run.
+    pub builtin: bool,
+    /// Where the newest version is named.
+    pub version_from: Option<String>,
 }
 
 /// How long things are kept.
@@ -364,6 +375,7 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         blocklists: top.path("dns.blocklists"),
         roots: top.roots(),
         webhook_networks: top.networks("webhooks.networks"),
+        checks: top.checks(),
         metrics: Metrics { networks: top.networks("metrics.networks"), token_file: top.path("metrics.token_file") },
         otlp: Otlp {
             endpoint: top.text("otlp.endpoint"),

@@ -99,6 +99,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "Who may look at `/metrics` besides programs on this machine, the control socket and administrators' API keys. See metrics.md.",
     ),
     ("otlp", "Traces and figures for a collector of OpenTelemetry (OTLP over HTTP, JSON). See tracing.md."),
+    ("checks", "Scheduled checks. See scheduled-checks.md."),
     ("log", "What the program says while it runs."),
     ("stream", "One `[[stream]]` for each named class of mail that differs from the default."),
     ("client", "How the commands `send` and `sendmail` reach the server when they may not open its control socket."),
@@ -386,6 +387,18 @@ pub const KEYS: &[Key] = &[
         Shape::Networks,
         "[]",
         "Networks that every webhook may call though they are not public: those of one's own applications. A webhook may have its own.",
+    ),
+    key(
+        "checks.builtin",
+        Shape::Choice(&["yes", "no"]),
+        "\"yes\"",
+        "Credentials, ports, certificates, keys, settings and records are checked without being asked. Checks of one's own run in any case.",
+    ),
+    key(
+        "checks.version_from",
+        Shape::Text,
+        "",
+        "Where the newest version of this program is named: `dns:NAME` of a TXT record, or `https://…` of a text file. Without it nobody is asked.",
     ),
     key("metrics.networks", Shape::Networks, "[]", "Networks that may look at `/metrics` without a token."),
     key(

@@ -11,6 +11,7 @@ use super::keys;
 use super::raw::{Block, Values};
 use super::values::{Threshold, Value, understand};
 use super::{Place, Problem};
+use crate::monitor::version::Source;
 
 /// Takes values out of one table.
 pub(super) struct Reader<'a> {
@@ -33,6 +34,23 @@ impl Reader<'_> {
             return None;
         }
         Some(text)
+    }
+
+    pub(super) fn checks(&mut self) -> Checks {
+        let builtin = self.text("checks.builtin").as_deref() != Some("no");
+        let mut version_from = None;
+        if let Some((Value::Text(text), place)) = self.value("checks.version_from")
+            && !text.is_empty()
+        {
+            match Source::parse(&text) {
+                Ok(_) => version_from = Some(text),
+                Err(message) => {
+                    let message = format!("`checks.version_from`: {message}");
+                    self.problems.push(Problem { file: None, place, message });
+                }
+            }
+        }
+        Checks { builtin, version_from }
     }
 
     /// The value of a key: typed, or its default, or none.

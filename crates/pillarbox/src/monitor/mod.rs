@@ -14,6 +14,8 @@ pub mod lists;
 pub mod results;
 pub mod schedule;
 mod sync;
+pub mod version;
+pub mod weakness;
 
 pub use check::{CheckKind, Found, Level, Subject};
 pub use jobs::{Done, First, Group, Job, Jobs};
@@ -81,7 +83,7 @@ impl Monitor {
 pub async fn run(app: Shared, wiring: Wiring, closing: CancellationToken) {
     // Once: a second call would be another server.
     let _ = app.monitor.wiring.set(wiring);
-    kinds::builtin().into_iter().for_each(|kind| app.monitor.add_kind(kind));
+    kinds::all(app.checks.config().checks.builtin).into_iter().for_each(|kind| app.monitor.add_kind(kind));
     app.monitor.jobs.register(pruning(), app.clock.now_ms());
     tokio::join!(sync::run(&app, &closing), jobs::run(&app, &closing));
 }

@@ -9,6 +9,7 @@ pub mod bounces;
 pub mod captured;
 pub mod checks;
 pub mod compose;
+pub mod config_audit;
 pub mod domains;
 pub mod figures;
 pub mod guard;
@@ -151,6 +152,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/captured/{id}/raw", get(captured::raw))
         .route("/plan", get(plan::show))
         .route("/checks", post(checks::run))
+        .route("/config-audit", get(config_audit::show))
         .route("/jobs", get(jobs::list))
         .route("/jobs/{name}", get(jobs::show))
         .route("/jobs/{name}/run", post(jobs::run))

@@ -13,7 +13,7 @@ use crate::monitor::{Found, Level};
 const MOST: usize = 20;
 
 /// The level of a finding.
-pub(super) fn level_of(severity: Severity) -> Level {
+pub(in crate::monitor) fn level_of(severity: Severity) -> Level {
     match severity {
         Severity::Problem => Level::Problem,
         Severity::Warning => Level::Warning,
@@ -22,7 +22,7 @@ pub(super) fn level_of(severity: Severity) -> Level {
 }
 
 /// A fix in one line.
-pub(super) fn fix(fix: &RenderedFix) -> String {
+pub(in crate::monitor) fn fix(fix: &RenderedFix) -> String {
     match &fix.run {
         Some(run) => format!("{}: {run}", fix.text.trim_end_matches(['.', ':'])),
         None => fix.text.clone(),
