@@ -156,6 +156,7 @@ pub const TABLE: &[Line] = &[
     ("POST", "/incidents/{id}/notes", O),
     ("POST", "/incidents/{id}/probe", O),
     ("GET", "/patterns", V),
+    ("GET", "/config-audit", V),
     ("GET", "/jobs", V),
     ("GET", "/jobs/{name}", V),
     ("POST", "/jobs/{name}/run", O),
