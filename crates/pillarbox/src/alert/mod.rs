@@ -2,7 +2,8 @@
 //!
 //! Whoever finds something calls [`Alerts::raise`], and [`Alerts::resolve`] when it is over; both may be called as often as
 //! one likes. [`rule`] is what there is to tell of, [`board`] what is raised now, [`channel`] and [`setting`] what is set,
-//! [`plan`] (pure) who is told what and when, [`dispatch`] does it by [`send`].
+//! [`plan`] (pure) who is told what and when, [`dispatch`] does it by [`send`]. [`watch`] raises what nobody else looks at,
+//! [`weekly`] is the report of the week.
 
 pub mod board;
 pub mod channel;
@@ -14,6 +15,8 @@ pub mod send;
 pub mod setting;
 pub mod state;
 pub mod text;
+pub mod watch;
+pub mod weekly;
 
 pub use board::Alerts;
 pub use entry::Alert;

@@ -9,11 +9,12 @@ use explain::RuleBase;
 
 use super::Fault;
 use super::args::Global;
-use super::args_report::ReportArgs;
+use super::args_report::{ReportArgs, ReportCommand};
 use super::bounce;
 use super::client::{Client, Need, query, read as read_json};
-use super::output::{json, print};
+use super::output::{clean_lines, json, print};
 use super::report_view;
+use crate::alert::weekly::{Report, words};
 use crate::http::api::bounces::ReturnedOut;
 use crate::http::views::Page;
 use crate::returned::summary::Summary;
@@ -21,6 +22,9 @@ use crate::returned::unpack::{self, Document, MAX_INPUT, UnpackError};
 
 /// Does what was asked.
 pub async fn run(global: &Global, args: &ReportArgs) -> Result<(), Fault> {
+    if let Some(ReportCommand::Weekly { since, html }) = &args.command {
+        return weekly(global, since.clone(), *html).await;
+    }
     let mut summary = Summary::new();
     if args.received {
         received(global, &mut summary).await?;
@@ -35,6 +39,21 @@ pub async fn run(global: &Global, args: &ReportArgs) -> Result<(), Fault> {
         add(&mut summary, &name, unpack::reports(&octets));
     }
     tell(global, summary)
+}
+
+/// The report of the week, as the server makes it.
+async fn weekly(global: &Global, since: Option<String>, html: bool) -> Result<(), Fault> {
+    let loaded = super::load(global)?;
+    let client = Client::find(global, &loaded, Need::Store).await?;
+    let value = client.get(&format!("/weekly-report{}", query(&[("since", since)]))).await?;
+    if global.json {
+        return json(&value);
+    }
+    let report: Report = read_json(value)?;
+    match html {
+        true => print(&words::html(&report).context("cannot write the page").map_err(Fault::cannot)?),
+        false => print(&format!("{}\n", clean_lines(&words::text(&report)))),
+    }
 }
 
 /// The mails with reports that the server keeps.

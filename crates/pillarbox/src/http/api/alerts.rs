@@ -10,6 +10,7 @@ use super::settings;
 use crate::alert::entry::Entry;
 use crate::alert::rule::{AlertRule, Severity};
 use crate::alert::setting::RuleSetting;
+use crate::alert::weekly::Report;
 use crate::http::auth::Admin;
 use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
@@ -327,4 +328,22 @@ pub async fn reset_rule(
     settings::remove(&app, Kind::AlertRule, rule.as_str()).await?;
     app.alerts.reload().await?;
     Ok(axum::Json(rule_out(rule, None)))
+}
+
+/// From when.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WeeklyQuery {
+    /// RFC 3339; by default a week ago.
+    since: Option<super::input::Time>,
+}
+
+/// The report of the week, or since another moment.
+pub async fn weekly(
+    State(app): State<Shared>,
+    _: Admin,
+    Query(query): Query<WeeklyQuery>,
+) -> Result<axum::Json<Report>, Problem> {
+    let since_ms = query.since.map(|since| since.0);
+    Ok(axum::Json(crate::alert::weekly::report(&app, since_ms).await?))
 }

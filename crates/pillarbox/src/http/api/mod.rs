@@ -116,6 +116,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/alert-rules", get(alerts::rules))
         .route("/alert-rules/{name}", get(alerts::show_rule).patch(alerts::change_rule).delete(alerts::reset_rule))
         .route("/alerts", get(alerts::list))
+        .route("/weekly-report", get(alerts::weekly))
         .route("/alerts/{id}", get(alerts::show))
         .route("/alerts/{id}/ack", post(alerts::acknowledge))
         .route("/alerts/{id}/close", post(alerts::close))
