@@ -42,6 +42,8 @@ struct Done {
 /// Tells alerts until the server stops.
 pub async fn run(app: Shared, closing: CancellationToken) {
     let mut sending: JoinSet<Done> = JoinSet::new();
+    // What an earlier run of this loop had on its way went with it.
+    app.alerts.states.lock().values_mut().for_each(|state| state.busy = false);
     let mut pruned_ms = 0;
     while !closing.is_cancelled() {
         let wait = match round(&app, &mut sending).await {
@@ -63,7 +65,11 @@ pub async fn run(app: Shared, closing: CancellationToken) {
             () = closing.cancelled() => break,
             Some(done) = sending.join_next(), if !sending.is_empty() => match done {
                 Ok(done) => conclude(&app, done).await,
-                Err(error) => tracing::error!(%error, "telling an alert did not end well"),
+                Err(error) => {
+                    tracing::error!(%error, "telling an alert did not end well");
+                    // Which one it was is not known: twice is better than never.
+                    app.alerts.states.lock().values_mut().for_each(|state| state.busy = false);
+                }
             },
         }
     }

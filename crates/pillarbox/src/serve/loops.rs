@@ -47,6 +47,12 @@ const ALERTS: Spec = Spec {
     group: Group::Report,
     schedule: "when something is raised",
 };
+const WATCH: Spec = Spec {
+    name: "alert-watch",
+    title: "Looks at the age of the queue, rates, quotas and fallbacks",
+    group: Group::Care,
+    schedule: "every 30s",
+};
 const VOLUMES: Spec = Spec {
     name: "volumes",
     title: "Learns usual volumes and finds spikes",
@@ -81,6 +87,8 @@ pub fn start(tasks: &TaskTracker, closing: &CancellationToken, app: &Shared, nee
     tasks.spawn(supervise(app.clone(), KEYS, closing(), domains::run));
     tasks.spawn(supervise(app.clone(), WEBHOOKS, closing(), crate::webhook::run));
     tasks.spawn(supervise(app.clone(), ALERTS, closing(), crate::alert::dispatch::run));
+    tasks.spawn(supervise(app.clone(), WATCH, closing(), crate::alert::watch::run));
+    crate::alert::weekly::register(app);
     tasks.spawn(supervise(app.clone(), VOLUMES, closing(), crate::volume::run));
     tasks.spawn(supervise(app.clone(), SESSIONS, closing(), crate::access::run));
     tasks.spawn(supervise(app.clone(), ALIGNMENT, closing(), move |app, stop| alignment::run(app, net.clone(), stop)));

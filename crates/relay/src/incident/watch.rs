@@ -77,6 +77,10 @@ pub(crate) fn settled(
 ) {
     shared.watch.settled.fetch_add(1, Ordering::Relaxed);
     let Some(attempt) = attempt else { return };
+    // Alerts are never about alerts.
+    if *claim.lane.key.sender == *crate::own_mail::SENDER {
+        return;
+    }
     let mut fine = 0;
     let mut kinds: Vec<(&Cause, u32, u32)> = Vec::new();
     for (n, outcome) in outcomes {

@@ -124,10 +124,6 @@ fn owner(peer: &str) -> String {
 impl Tally {
     /// Counts an event.
     pub fn add(&mut self, event: &Event) {
-        // Our own mail about alerts is no mail of anybody.
-        if event.detail.attempt.as_ref().is_some_and(|attempt| attempt.route.starts_with('~')) {
-            return;
-        }
         let volumes = &mut self.volumes;
         let cause = event.detail.cause.as_ref();
         match event.kind {
