@@ -161,7 +161,8 @@ fn a_channel_that_is_dead_is_replaced_within_seconds_and_told_when_it_lives_agai
     assert_eq!(world.told(), [(1, "mail", "a Raised")]);
     world.dead.clear();
     world.run(NOON + 5 * MINUTE);
-    assert_eq!(world.told()[1..], [(6, "chat", "a Raised")]);
+    // Tried after 1, 6 and 21 seconds.
+    assert_eq!(world.told()[1..], [(21, "chat", "a Raised")]);
 }
 
 #[test]
