@@ -187,6 +187,14 @@ fn only_the_clock_reads_time() {
     assert_none("time is read outside of crates/net/src/clock.rs", &problems);
 }
 
+/// `message` is where the words of a line are: a field of that name would take their place in JSON.
+#[test]
+fn log_lines_name_messages_by_message_id() {
+    let fields = ["message = %", "message = ?", "!(%message", "!(?message", ", %message,", ", ?message,"];
+    let problems = lines_with(&fields, |path| path.contains("/src/"));
+    assert_none("log fields called `message`", &problems);
+}
+
 #[test]
 fn nothing_is_left_unfinished() {
     let mut problems = lines_with(&["todo!(", "unimplemented!(", "dbg!("], |_| true);

@@ -40,11 +40,6 @@ pub fn router() -> Router<Shared> {
     Router::new().route("/healthz", get(alive)).route("/readyz", get(ready))
 }
 
-/// For the API: the same as `/readyz`, always 200.
-pub async fn show(State(app): State<Shared>) -> axum::Json<HealthOut> {
-    axum::Json(health(&app))
-}
-
 async fn alive(headers: HeaderMap) -> Response {
     match wants_json(&headers) {
         true => axum::Json(serde_json::json!({ "alive": true })).into_response(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use net::Clock;
 use parking_lot::Mutex;
+use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -68,6 +69,15 @@ pub fn set(level: &str) -> Result<(), String> {
         .map_err(|_| "expected error, warn, info, debug, trace or a filter such as info,relay=debug".to_owned())?;
     let Some(running) = RUNNING.get() else { return Err("the server is not running".into()) };
     running.filter.reload(filter).map_err(|error| error.to_string())?;
+    // What libraries log by the older way is dropped before it gets to the filter.
+    log::set_max_level(match LevelFilter::current().into_level() {
+        None => log::LevelFilter::Off,
+        Some(Level::ERROR) => log::LevelFilter::Error,
+        Some(Level::WARN) => log::LevelFilter::Warn,
+        Some(Level::INFO) => log::LevelFilter::Info,
+        Some(Level::DEBUG) => log::LevelFilter::Debug,
+        Some(Level::TRACE) => log::LevelFilter::Trace,
+    });
     let before = std::mem::replace(&mut *running.level.lock(), level.to_owned());
     if before != level {
         tracing::info!(%before, now = %level, "the log's level was changed");

@@ -7,6 +7,7 @@ use relay::metrics::{Figure, Kind, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::http::auth::Admin;
+use crate::http::health::HealthOut;
 use crate::http::json::Json;
 use crate::http::problem::Problem;
 use crate::http::{Shared, time};
@@ -90,6 +91,11 @@ pub async fn show(State(app): State<Shared>, _: Admin) -> axum::Json<FiguresOut>
         since: time::show(app.metrics.started_ms()),
         figures: snapshot.figures.iter().map(FigureOut::of).collect(),
     })
+}
+
+/// Whether a message would be accepted now, part by part; always 200.
+pub async fn health(State(app): State<Shared>) -> axum::Json<HealthOut> {
+    axum::Json(crate::http::health::health(&app))
 }
 
 /// What the log says.

@@ -51,7 +51,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post, put};
 
-use super::{Shared, body, health};
+use super::{Shared, body};
 
 /// Everything under `/api/v1`, without authentication.
 pub fn router(app: &Shared) -> Router<Shared> {
@@ -185,7 +185,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/openapi.json", get(openapi::show))
         .route("/status", get(admin::status))
         .route("/reload", post(admin::reload))
-        .route("/health", get(health::show))
+        .route("/health", get(figures::health))
         .route("/metrics", get(figures::show))
         .route("/log-level", get(figures::log_level).put(figures::set_log_level))
 }
