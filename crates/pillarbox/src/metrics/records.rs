@@ -1,10 +1,10 @@
 //! What is known of incidents, alerts and checks, as figures: kinds and reasons, never names of anybody.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use relay::metrics::{Figure, Kind, OTHER, Value};
 use serde_json::Value as Json;
-use store::{MOST_RECORDS, RecordKind, RecordQuery, StoreError};
+use store::{RecordKind, RecordQuery, StoreError};
 
 use crate::http::App;
 
@@ -16,24 +16,21 @@ type Sums<const N: usize> = BTreeMap<[String; N], u64>;
 /// Open incidents and alerts, and the last results of checks.
 pub(super) async fn figures(app: &App) -> Result<Vec<Figure>, StoreError> {
     let mut incidents = Sums::<3>::new();
-    for record in newest(app, RecordKind::Incident, Some(true)).await? {
+    let open = RecordQuery { limit: MOST as u32, ..RecordQuery::open(RecordKind::Incident) };
+    for record in app.store.records(open).await? {
         let scope = word(&record.body, "scope");
         let kind = scope.split(':').next().unwrap_or(OTHER).to_owned();
-        add(&mut incidents, [word(&record.body, "severity"), kind, word(&record.body, "reason")]);
+        add(&mut incidents, [word(&record.body, "severity"), kind, word(&record.body, "reason")], 1);
     }
     let mut alerts = Sums::<2>::new();
-    for record in newest(app, RecordKind::Alert, Some(true)).await? {
-        // An entry with what became of it, or the alert alone.
-        let alert = record.body.get("alert").unwrap_or(&record.body);
-        add(&mut alerts, [word(alert, "rule"), word(alert, "severity")]);
+    for raised in app.alerts.raised().await {
+        let alert = &raised.entry.alert;
+        let rule = serde_json::to_value(alert.rule).unwrap_or_default();
+        add(&mut alerts, [rule.as_str().unwrap_or(OTHER).to_owned(), alert.severity.as_str().to_owned()], 1);
     }
-    let (mut checks, mut seen) = (Sums::<2>::new(), HashSet::new());
-    for record in newest(app, RecordKind::CheckResult, None).await? {
-        // The newest comes first; those before it are history.
-        if seen.insert(record.name.clone()) {
-            let kind = record.name.split([':', '/']).next().unwrap_or(OTHER).to_owned();
-            add(&mut checks, [kind, word(&record.body, "level")]);
-        }
+    let mut checks = Sums::<2>::new();
+    for ((kind, level), count) in app.monitor.results.levels() {
+        add(&mut checks, [kind, level.word().to_owned()], count);
     }
     Ok(vec![
         figure("pillarbox_incidents_open", "Open incidents.", ["severity", "scope", "reason"], incidents),
@@ -42,21 +39,16 @@ pub(super) async fn figures(app: &App) -> Result<Vec<Figure>, StoreError> {
     ])
 }
 
-async fn newest(app: &App, kind: RecordKind, open: Option<bool>) -> Result<Vec<store::Record>, StoreError> {
-    let query = RecordQuery { open, limit: MOST_RECORDS as u32, ..RecordQuery::of(kind) };
-    app.store.records(query).await
-}
-
 /// A word of ours in a body; nothing that could be somebody's name.
 fn word(body: &Json, name: &str) -> String {
     let text = body.get(name).and_then(Json::as_str).unwrap_or(OTHER);
     text.chars().take(80).collect()
 }
 
-fn add<const N: usize>(sums: &mut Sums<N>, labels: [String; N]) {
+fn add<const N: usize>(sums: &mut Sums<N>, labels: [String; N], count: u64) {
     let full = sums.len() >= MOST && !sums.contains_key(&labels);
     let labels = if full { std::array::from_fn(|_| OTHER.to_owned()) } else { labels };
-    *sums.entry(labels).or_default() += 1;
+    *sums.entry(labels).or_default() += count;
 }
 
 fn figure<const N: usize>(name: &'static str, help: &'static str, labels: [&'static str; N], sums: Sums<N>) -> Figure {

@@ -106,6 +106,16 @@ impl Results {
         self.latest.lock().get(name).cloned()
     }
 
+    /// How many checks of each kind are how.
+    pub fn levels(&self) -> BTreeMap<(String, Level), u64> {
+        let mut levels = BTreeMap::new();
+        for (name, kept) in self.latest.lock().iter() {
+            let kind = name.split(':').next().unwrap_or(name).to_owned();
+            *levels.entry((kind, kept.result.level)).or_default() += 1;
+        }
+        levels
+    }
+
     /// Reads the newest result of a check.
     pub async fn open(&self, app: &Shared, name: &str) -> std::result::Result<(), StoreError> {
         let query = RecordQuery { limit: 1, ..RecordQuery::named(RecordKind::CheckResult, name) };
