@@ -268,7 +268,7 @@ fn arrived(app: &Shared, channel: &str, posted: &Posted, keys: &[String], lost: 
         }
     });
     if let Some(why) = lost {
-        tracing::warn!(channel, message = %posted.message, routes = %posted.routes.join(" "), why, "a mail with alerts did not get away: another way is tried");
+        tracing::warn!(channel, message_id = %posted.message, routes = %posted.routes.join(" "), why, "a mail with alerts did not get away: another way is tried");
         let mut states = app.alerts.states.lock();
         let state = states.entry(channel.to_owned()).or_default();
         state.lost(&rules);

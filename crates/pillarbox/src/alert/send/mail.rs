@@ -147,6 +147,6 @@ pub async fn withdraw(app: &Shared, posted: &Posted) {
     let (Some(relay), Ok(id)) = (&app.relay, posted.message.parse()) else { return };
     let selector = Selector { message: Some(id), ..Selector::default() };
     if let Err(error) = relay.operate(selector, Operation::Cancel, "alerts".into()).await {
-        tracing::warn!(%error, message = %posted.message, "a mail with alerts is not withdrawn");
+        tracing::warn!(%error, message_id = %posted.message, "a mail with alerts is not withdrawn");
     }
 }
