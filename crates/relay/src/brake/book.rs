@@ -363,6 +363,13 @@ impl Book {
         holds
     }
 
+    /// Ways have opened or closed: the queue has to follow anew.
+    pub fn follow_again(&mut self) {
+        for braked in self.0.values_mut() {
+            braked.to_hold = braked.phase == Phase::On;
+        }
+    }
+
     /// The queue did not follow: to be done again.
     pub fn hold_again(&mut self, incident: i64) {
         if let Some(braked) = self.0.get_mut(&incident) {

@@ -175,12 +175,29 @@ async fn hold_route(shared: &Arc<Shared>, name: &str, why: &str) -> Result<(), S
     if has_fallback {
         let waiting = Selector { state: Some(State::Waiting), ..of_route };
         shared.store.operate(waiting, Operation::Retry, String::new(), shared.now_ms()).await?;
+        // A fallback may be new, or work again.
+        look_again(shared, name, why).await?;
         shared.due_at(i64::MIN);
     } else {
         hold_all(shared, of_route, why).await?;
     }
     // Also what came here from other routes.
     dispatch_again(shared, |destination| route_of(destination) == name);
+    Ok(())
+}
+
+/// Lets go what is held of a route, each once: what finds no way is held again.
+async fn look_again(shared: &Shared, route: &str, why: &str) -> Result<(), StoreError> {
+    let Some(incident) = incident_of(why) else { return Ok(()) };
+    let mut left = shared.store.count_held(prefix(incident)).await?;
+    while left > 0 {
+        let route = Some(route.to_owned());
+        let selector = Selector { why: Some(prefix(incident)), route, ..Selector::default() };
+        let some = u32::try_from(left).unwrap_or(u32::MAX).min(PAGE);
+        let who = format!("incident i-{incident}: by a fallback");
+        let got = shared.store.let_go(selector, some, who, shared.now_ms()).await?;
+        left = if got < u64::from(some) { 0 } else { left - got };
+    }
     Ok(())
 }
 
@@ -226,6 +243,8 @@ pub(crate) async fn unbrake(shared: &Arc<Shared>, incident: i64, ramp: Ramp) -> 
         if !book.unbrake(incident, ramp, now_ms) {
             return Ok(None);
         }
+        // What it stopped may be somebody else's fallback.
+        book.follow_again();
         let braked = book.get(incident).map(|braked| braked.orders.iter().map(|order| order.scope.clone()));
         braked.map(Iterator::collect).unwrap_or_default()
     };
@@ -374,6 +393,9 @@ pub(crate) fn settings_changed(shared: &Arc<Shared>) {
     }
     let (directory, at_ms) = (shared.directory(), shared.now_ms());
     let changed = keeper.book.lock().changed(|route| directory.route(route).map(|route| route.version), at_ms);
+    if !changed.is_empty() {
+        keeper.book.lock().follow_again();
+    }
     for (incident, scope) in changed {
         tracing::info!(incident, %scope, "the route has changed: it is probed");
         let _ = keeper.news.send(BrakeNews::SettingChanged { scope, incident, at_ms });

@@ -150,23 +150,18 @@ async fn a_release_goes_slowly_at_first_also_for_mail_that_comes_in_meanwhile() 
 async fn mail_in_hand_is_held_when_it_comes_back() {
     let sink = Sink::start().await;
     let rig = Setup::to(&sink).start().await;
-    sink.add(Rule::at(Stage::Message, testkit::Act::Hang).times(1));
+    sink.add(Rule::at(Stage::Mail, testkit::Act::Hang).times(1));
+    sink.add(Rule::reply(Stage::Rcpt, "451 4.3.0 not now"));
     let id = rig.send(&["a@x.test"]).await;
     eventually("in hand", || async { (sink.hanging() == 1).then_some(()) }).await;
     rig.relay.brake(scope("route:out"), 1, "x".into()).await.expect("a brake");
     let other = rig.send(&["b@x.test"]).await;
     rig.becomes(other, &["held"]).await;
-    // What was under way comes to its end, whatever that is.
+    let counted = async || (rig.relay.brakes()[0].waiting == 1).then_some(());
+    eventually("the queue follows", counted).await;
+    // What was under way comes to its end.
     assert_eq!(rig.recipients(id).await[0].state, State::Leased);
-    sink.add(Rule::reply(Stage::Message, "451 4.3.0 not now"));
     sink.release();
-    let view = eventually("held", || async {
-        let view = rig.recipients(id).await.remove(0);
-        (view.state != State::Leased).then_some(view)
-    })
-    .await;
-    assert!(matches!(view.state, State::Held | State::Delivered), "{view:?}");
-    if view.state == State::Held {
-        assert_eq!(view.why.as_deref(), Some("incident i-1: x"));
-    }
+    let views = rig.becomes(id, &["held"]).await;
+    assert_eq!((views[0].why.as_deref(), views[0].attempts), (Some("incident i-1: x"), 1));
 }

@@ -26,11 +26,15 @@ async fn mail_goes_by_the_fallback_and_is_held_only_where_that_is_braked_too() {
     let nowhere = rig.send(&["nowhere@x.test"]).await;
     let views = rig.becomes(nowhere, &["held"]).await;
     assert_eq!(views[0].why.as_deref(), Some("incident i-1: closed"));
+    // A fallback that works again takes what was held for want of one.
     rig.relay.unbrake(2, FAST).await.expect("unbrake");
+    rig.becomes(nowhere, &["delivered"]).await;
+    assert_eq!((main.count(), spare.count()), (0, 3));
     main.behave();
     rig.relay.unbrake(1, FAST).await.expect("unbrake");
-    rig.becomes(nowhere, &["delivered"]).await;
-    assert_eq!((main.count(), spare.count()), (1, 2));
+    let back = rig.send(&["back@x.test"]).await;
+    rig.becomes(back, &["delivered"]).await;
+    assert_eq!((main.count(), spare.count()), (1, 3));
 }
 
 #[tokio::test]

@@ -1,0 +1,352 @@
+"""Incidents told with real servers: what a provider does to us, what reaches it meanwhile, and what happens when it is mended.
+
+The provider is a private Postfix, with Dovecot's SASL where passwords matter; it notes all that it takes and throws it away, so
+that ten thousand messages take no longer than they need. Each story ends with all mail delivered, and none twice.
+"""
+
+import collections
+import json
+import os
+import re
+import socket
+import subprocess
+import threading
+import time
+import unittest
+
+import peers
+import relay
+import sasl
+from check_certs import PAST, Authority
+from common import HOST, Place, Process, free_port, need, run
+
+MANY = 10_000
+SENT = re.compile(r"to=<([^>]+)>.* status=sent")
+# what a session with Postfix came to: sign-ins that went well, and all of them
+AUTH = re.compile(r"disconnect from .* auth=(?:(\d+)/)?(\d+)")
+
+
+class Notes:
+    """What a Postfix has written to its log so far."""
+
+    def __init__(self, peer):
+        self.path = peer.dir / "log" / "mail"
+
+    def text(self):
+        return self.path.read_text(errors="replace") if self.path.exists() else ""
+
+    def taken(self):
+        return collections.Counter(SENT.findall(self.text()))
+
+    def rejected(self):
+        """Sign-ins that were turned down."""
+        return sum(int(whole) - int(well) for well, whole in AUTH.findall(self.text()) if well)
+
+
+class Sinking:
+    """Takes mail, notes it, and throws it away."""
+
+    MORE = {}
+
+    def configure(self):
+        super().configure()
+        settings = dict(relayhost="", default_transport="discard", relay_transport="discard", **self.MORE)
+        with open(self.dir / "etc" / "main.cf", "a") as file:
+            file.write("".join(f"{name} = {value}\n" for name, value in settings.items()))
+
+
+class Provider(Sinking, sasl.Dovecot):
+    def password(self, password):
+        users = self.dir / "users"
+        new = users.with_suffix(".new")
+        new.write_text(f"{sasl.USER}:{{PLAIN}}{password}\n")
+        os.utime(new, (time.time() + 5, time.time() + 5))
+        new.rename(users)
+
+
+class Plain(Sinking, peers.Postfix):
+    def reload(self):
+        run("/usr/sbin/postfix", "-c", self.dir / "etc", "reload")
+
+
+class Hurried(Plain):
+    """So much in so long from one client, and no more."""
+
+    MORE = dict(smtpd_client_message_rate_limit="8", anvil_rate_time_unit="4s", smtpd_client_event_limit_exceptions="")
+
+
+class Outside(Plain):
+    """To be reached from other network namespaces, without TLS."""
+
+    MORE = dict(mynetworks="127.0.0.0/8 10.0.0.0/8")
+
+    def configure(self):
+        super().configure()
+        master = self.dir / "etc" / "master.cf"
+        master.write_text(master.read_text().replace("127.0.0.1:", "0.0.0.0:", 1))
+
+
+class Network:
+    """A network namespace with one link to the outside, whose ports can be blocked."""
+
+    def __init__(self):
+        n = os.getpid()
+        self.name, self.link = f"pillarbox-{n}", f"pb{n % 1_000_000}"
+        base = f"10.203.{n % 250}"
+        self.outside, self.inside = f"{base}.1", f"{base}.2"
+        run("ip", "netns", "add", self.name)
+        run("ip", "link", "add", f"{self.link}o", "type", "veth", "peer", "name", f"{self.link}i")
+        run("ip", "link", "set", f"{self.link}i", "netns", self.name)
+        run("ip", "addr", "add", f"{self.outside}/30", "dev", f"{self.link}o")
+        run("ip", "link", "set", f"{self.link}o", "up")
+        for words in (("link", "set", "lo", "up"), ("addr", "add", f"{self.inside}/30", "dev", f"{self.link}i"),
+                      ("link", "set", f"{self.link}i", "up")):
+            self.run("ip", *words)
+
+    def run(self, *words):
+        return run("ip", "netns", "exec", self.name, *words)
+
+    def block(self, port, verb="add"):
+        self.run("ip", "rule", verb, "pref", "10", "ipproto", "tcp", "dport", str(port), "unreachable")
+
+    def remove(self):
+        subprocess.run(["ip", "netns", "del", self.name], check=False)
+        subprocess.run(["ip", "link", "del", f"{self.link}o"], check=False, stderr=subprocess.DEVNULL)
+
+
+class Box(relay.Pillarbox):
+    """A Pillarbox that takes mail from anywhere at `door`, and tells alerts to a file."""
+
+    def __init__(self, place, *route, network=None):
+        self.network, self.door = network, free_port()
+        self.told = place.path / "alerts"
+        program = place.path / "tell"
+        program.write_text(f"#!/bin/sh\nprintf '{{\"at\": %s, \"told\": ' \"$(date +%s.%N)\" >> {self.told}\ncat >> {self.told}\n"
+                           f"echo '}}' >> {self.told}\n")
+        program.chmod(0o755)
+        super().__init__(place, *route, more=f'[[listener]]\nname = "door"\naddress = "0.0.0.0:{self.door}"\nmode = "plain"\n')
+        try:
+            self.cli("sender", "add", "app", "--allow-from", "*", "--trust-address", "127.0.0.0/8", "--trust-address", "10.0.0.0/8",
+                     "--no-password")
+            # the first channel goes by the route that breaks
+            self.cli("alert", "channel", "add", "mail", "email", "--from", "relay@app.test", "--to", "ops@app.test")
+            self.cli("alert", "channel", "add", "page", "command", "--command", program)
+        except Exception as error:
+            self.stop()
+            raise RuntimeError(f"{error}\n{self.log()}") from None
+
+    def start(self):
+        within = ["ip", "netns", "exec", self.network.name] if self.network else []
+        self.host = self.network.inside if self.network else "127.0.0.1"
+        self.server = Process([*within, relay.binary(), "serve", "--config", self.config], self.dir / "out.log")
+        end = time.time() + 60
+        while time.time() < end and self.server.process.poll() is None:
+            try:
+                with socket.create_connection((self.host, self.door), 5) as link:
+                    if link.recv(100).startswith(b"220"):
+                        return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError(f"it did not start\n{self.server.output()}")
+
+    def ask(self, *arguments):
+        """JSON; that something is wrong is an answer too."""
+        done = subprocess.run([str(relay.binary()), *arguments, "--json", "--config", str(self.config)], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=60)
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"{arguments}: {done.returncode}\n{done.stderr.decode(errors='replace')}")
+        return json.loads(done.stdout)
+
+    def items(self, *arguments):
+        listed = self.ask(*arguments)
+        return listed if isinstance(listed, list) else listed["items"]
+
+    def alerts(self):
+        """What the second channel was told: when, and each alert."""
+        lines = self.told.read_text().splitlines() if self.told.exists() else []
+        whole = [json.loads(line) for line in lines if line.endswith("}")]
+        return [(one["at"], alert) for one in whole for alert in one["told"]["alerts"]]
+
+    def push(self, first, count):
+        """Messages to different recipients over one connection; gives who was promised delivery."""
+        taken = []
+        with socket.create_connection((self.host, self.door), 60) as link:
+            file = link.makefile("rb")
+
+            def answers(number):
+                codes = []
+                for _ in range(number):
+                    line = file.readline()
+                    while line[3:4] == b"-":
+                        line = file.readline()
+                    codes.append(line[:3])
+                return codes
+
+            answers(1)
+            link.sendall(b"EHLO app.test\r\n")
+            answers(1)
+            for n in range(first, first + count):
+                address = f"r{n}@x{n % 5}.test"
+                link.sendall(f"MAIL FROM:<app@app.test>\r\nRCPT TO:<{address}>\r\nDATA\r\n".encode())
+                answers(3)
+                link.sendall(f"From: app@app.test\r\nTo: {address}\r\nSubject: {n}\r\n\r\nhello\r\n.\r\n".encode())
+                if answers(1) == [b"250"]:
+                    taken.append(address)
+            link.sendall(b"QUIT\r\n")
+        return taken
+
+
+class Incidents(unittest.TestCase):
+    def setUp(self):
+        need("openssl", "postfix", "dovecot", "ip")
+        self.place = Place("incidents")
+        self.addCleanup(self.place.remove)
+
+    def provider(self, kind):
+        self.peer = kind(self.place, peers.Hop(1))
+        self.addCleanup(self.peer.stop)
+        self.notes = Notes(self.peer)
+
+    def box_by(self, *route, network=None):
+        self.box = Box(self.place, *route, network=network)
+        self.addCleanup(self.box.stop)
+
+    def wait(self, what, look, patience=45):
+        end = time.time() + patience
+        while time.time() < end:
+            found = look()
+            if found:
+                return found
+            time.sleep(0.1)
+        self.fail(f"not within {patience} s: {what}\n{self.peer.log()[-3000:]}\n{self.box.log()}\n{self.box.items('incident', 'list', '--all')}")
+
+    def incident(self, patience=45):
+        """The one that is open."""
+        found = self.wait("an incident", lambda: self.box.items("incident", "list"), patience)
+        self.assertEqual(len(found), 1, found)
+        return found[0]
+
+    def closes(self, incident, patience=45):
+        """How it was closed."""
+        self.wait("no open incident", lambda: not self.box.items("incident", "list"), patience)
+        every = self.box.items("incident", "list", "--all")
+        self.assertEqual([one["id"] for one in every], [incident["id"]], every)
+        return every[0]
+
+    def all_arrive(self, promised, patience=60):
+        """Each once."""
+        self.wait("all mail delivered", lambda: len(self.notes.taken()) >= len(promised), patience)
+        taken = self.notes.taken()
+        self.assertEqual(sorted(taken), sorted(promised))
+        self.assertEqual([address for address, times in taken.items() if times > 1], [])
+
+    def one_alert(self, incident):
+        """The second channel was told once; gives when."""
+        self.wait("an alert", self.box.alerts, 15)
+        about = [at for at, alert in self.box.alerts() if incident["id"] in json.dumps(alert) and alert.get("state") != "resolved"]
+        self.assertEqual(len(about), 1, self.box.alerts())
+        return about[0]
+
+    def secret(self, name, text):
+        path = self.place.path / name
+        path.write_text(text)
+        path.chmod(0o600)
+        return f"file:{path}"
+
+    def test_password_changed_by_the_provider_under_load(self):
+        self.provider(Provider)
+        self.box_by("--smarthost", f"{HOST}:{self.peer.port}", "--tls", "required", "--ca-file", self.place.ca, "--username", sasl.USER,
+                    "--password-from", self.secret("old", sasl.PASSWORD), "--messages-per-connection", "50")
+        promised, threads, lock = self.box.push(0, 20), [], threading.Lock()
+        self.wait("the first mail", lambda: len(self.notes.taken()) == 20)
+        self.assertEqual(self.notes.rejected(), 0)
+
+        def load(first, count):
+            taken = self.box.push(first, count)
+            with lock:
+                promised.extend(taken)
+
+        share = MANY // 4
+        for n in range(4):
+            threads.append(threading.Thread(target=load, args=(20 + n * share, share)))
+        self.peer.password("something else")
+        for thread in threads:
+            thread.start()
+        self.wait("a rejected sign-in", lambda: "authentication failed" in self.notes.text())
+        rejected = time.time()
+        incident = self.incident(15)
+        self.assertEqual((incident["scope"], incident["brake"]), ("credential:out", "credential:out"), incident)
+        for thread in threads:
+            thread.join()
+        self.assertEqual(len(promised), MANY + 20)
+        self.assertLess(self.one_alert(incident) - rejected, 10)
+        waiting = self.wait("all held", lambda: [one for one in self.box.ask("status")["relay"]["brakes"]
+                                                 if one["waiting"] + len(self.notes.taken()) == MANY + 20])
+        self.assertEqual((waiting[0]["scope"], waiting[0]["incident"]), ("credential:out", incident["id"]))
+        self.assertGreater(waiting[0]["waiting"], MANY // 2)
+        self.assertLessEqual(self.notes.text().count("authentication failed"), 3)
+        shown = self.box.ask("incident", "show", incident["id"])
+        self.assertIn("password", json.dumps(shown["fixes"][0]).lower(), shown["fixes"])
+
+        self.box.cli("route", "set", "out", "--password-from", self.secret("new", "something else"))
+        closed = self.closes(incident)
+        self.assertEqual(closed["closed_how"], "setting", closed)
+        self.all_arrive(promised, 90)
+        self.assertLessEqual(self.notes.text().count("authentication failed"), 3)
+
+    def test_certificate_expired(self):
+        where = self.place.path / "authority"
+        where.mkdir()
+        root = Authority(where, "root", "/CN=Incident test authority")
+        good, old = root.leaf("good"), root.leaf("old", span=PAST)
+
+        def serve(pair):
+            for name, path in (("cert", pair[0]), ("key", pair[1])):
+                (self.place.path / f"{name}.pem").write_bytes(path.read_bytes())
+
+        serve(old)
+        self.provider(Plain)
+        self.box_by("--smarthost", f"{HOST}:{self.peer.port}", "--tls", "required", "--ca-file", root.cert)
+        promised = self.box.push(0, 30)
+        incident = self.incident()
+        self.assertEqual(incident["reason"], "certificate_expired", incident)
+        self.one_alert(incident)
+        self.assertEqual(len(self.notes.taken()), 0)
+        serve(good)
+        self.peer.reload()
+        self.box.ask("incident", "probe", incident["id"])
+        self.assertEqual(self.closes(incident)["closed_how"], "probe")
+        self.all_arrive(promised)
+
+    def test_port_blocked(self):
+        network = Network()
+        self.addCleanup(network.remove)
+        self.provider(Outside)
+        self.box_by("--smarthost", f"{network.outside}:{self.peer.port}", "--tls", "none", network=network)
+        promised = self.box.push(0, 5)
+        self.wait("the first mail", lambda: len(self.notes.taken()) == 5)
+        network.block(self.peer.port)
+        # an open connection would not notice
+        self.wait("no connection", lambda: self.box.ask("status")["relay"]["connections"] == 0, 60)
+        promised += self.box.push(5, 30)
+        incident = self.incident()
+        self.assertEqual(incident["scope"], "route:out", incident)
+        self.one_alert(incident)
+        network.block(self.peer.port, "del")
+        self.box.ask("incident", "probe", incident["id"])
+        self.closes(incident)
+        self.all_arrive(promised)
+
+    def test_rate_limited(self):
+        self.provider(Hurried)
+        self.box_by("--smarthost", f"{HOST}:{self.peer.port}", "--tls", "none")
+        promised = self.box.push(0, 40)
+        incident = self.incident()
+        self.assertEqual(incident["reason"], "rate_limited", incident)
+        # it takes mail, only less of it: nothing is held
+        self.assertIsNone(incident["brake"])
+        self.all_arrive(promised, 60)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
