@@ -1,13 +1,14 @@
 """Incidents told with real servers: what a provider does to us, what reaches it meanwhile, and what happens when it is mended.
 
 The provider is a private Postfix, with Dovecot's SASL where passwords matter; it notes all that it takes and throws it away, so
-that ten thousand messages take no longer than they need. Each story ends with all mail delivered, and none twice.
+that thousands of messages take no longer than they need. Each story ends with all mail delivered, and none twice.
 """
 
 import collections
 import json
 import os
 import re
+import smtplib
 import socket
 import subprocess
 import threading
@@ -20,10 +21,9 @@ import sasl
 from check_certs import PAST, Authority
 from common import HOST, Place, Process, free_port, need, run
 
-MANY = 10_000
+# FULL=1: as many as a bad day brings; Postfix takes a minute or two for them
+MANY = 10_000 if os.environ.get("FULL") else 2_000
 SENT = re.compile(r"to=<([^>]+)>.* status=sent")
-# what a session with Postfix came to: sign-ins that went well, and all of them
-AUTH = re.compile(r"disconnect from .* auth=(?:(\d+)/)?(\d+)")
 
 
 class Notes:
@@ -38,9 +38,9 @@ class Notes:
     def taken(self):
         return collections.Counter(SENT.findall(self.text()))
 
-    def rejected(self):
+    def failures(self):
         """Sign-ins that were turned down."""
-        return sum(int(whole) - int(well) for well, whole in AUTH.findall(self.text()) if well)
+        return self.text().count("authentication failed")
 
 
 class Sinking:
@@ -60,8 +60,23 @@ class Provider(Sinking, sasl.Dovecot):
         users = self.dir / "users"
         new = users.with_suffix(".new")
         new.write_text(f"{sasl.USER}:{{PLAIN}}{password}\n")
-        os.utime(new, (time.time() + 5, time.time() + 5))
         new.rename(users)
+        # Dovecot looks at the file again after a moment
+        end = time.time() + 20
+        while not self.knows(password):
+            if time.time() > end:
+                raise RuntimeError(f"the password was not changed\n{self.log()}")
+
+    def knows(self, password):
+        with smtplib.SMTP(HOST, self.port, timeout=20) as client:
+            client.starttls(context=self.place.tls())
+            client.ehlo()
+            client.user, client.password = sasl.USER, password
+            try:
+                client.auth("PLAIN", client.auth_plain)
+                return True
+            except smtplib.SMTPAuthenticationError:
+                return False
 
 
 class Plain(Sinking, peers.Postfix):
@@ -126,7 +141,7 @@ class Box(relay.Pillarbox):
         program.chmod(0o755)
         super().__init__(place, *route, more=f'[[listener]]\nname = "door"\naddress = "0.0.0.0:{self.door}"\nmode = "plain"\n')
         try:
-            self.cli("sender", "add", "app", "--allow-from", "*", "--trust-address", "127.0.0.0/8", "--trust-address", "10.0.0.0/8",
+            self.cli("sender", "add", "loader", "--allow-from", "*", "--trust-address", "127.0.0.0/8", "--trust-address", "10.0.0.0/8",
                      "--no-password")
             # the first channel goes by the route that breaks
             self.cli("alert", "channel", "add", "mail", "email", "--from", "relay@app.test", "--to", "ops@app.test")
@@ -259,8 +274,6 @@ class Incidents(unittest.TestCase):
                     "--password-from", self.secret("old", sasl.PASSWORD), "--messages-per-connection", "50")
         promised, threads, lock = self.box.push(0, 20), [], threading.Lock()
         self.wait("the first mail", lambda: len(self.notes.taken()) == 20)
-        self.assertEqual(self.notes.rejected(), 0)
-
         def load(first, count):
             taken = self.box.push(first, count)
             with lock:
@@ -270,12 +283,14 @@ class Incidents(unittest.TestCase):
         for n in range(4):
             threads.append(threading.Thread(target=load, args=(20 + n * share, share)))
         self.peer.password("something else")
+        before = self.notes.failures()
         for thread in threads:
             thread.start()
-        self.wait("a rejected sign-in", lambda: "authentication failed" in self.notes.text())
+        self.wait("a rejected sign-in", lambda: self.notes.failures() > before)
         rejected = time.time()
         incident = self.incident(15)
-        self.assertEqual((incident["scope"], incident["brake"]), ("credential:out", "credential:out"), incident)
+        self.assertEqual(incident["scope"], "credential:out", incident)
+        self.wait("a brake", lambda: [one for one in self.box.items("incident", "list") if one["brake"] == "credential:out"])
         for thread in threads:
             thread.join()
         self.assertEqual(len(promised), MANY + 20)
@@ -284,15 +299,15 @@ class Incidents(unittest.TestCase):
                                                  if one["waiting"] + len(self.notes.taken()) == MANY + 20])
         self.assertEqual((waiting[0]["scope"], waiting[0]["incident"]), ("credential:out", incident["id"]))
         self.assertGreater(waiting[0]["waiting"], MANY // 2)
-        self.assertLessEqual(self.notes.text().count("authentication failed"), 3)
+        self.assertLessEqual(self.notes.failures() - before, 3)
         shown = self.box.ask("incident", "show", incident["id"])
         self.assertIn("password", json.dumps(shown["fixes"][0]).lower(), shown["fixes"])
 
         self.box.cli("route", "set", "out", "--password-from", self.secret("new", "something else"))
         closed = self.closes(incident)
         self.assertEqual(closed["closed_how"], "setting", closed)
-        self.all_arrive(promised, 90)
-        self.assertLessEqual(self.notes.text().count("authentication failed"), 3)
+        self.all_arrive(promised, 300 if os.environ.get("FULL") else 60)
+        self.assertLessEqual(self.notes.failures() - before, 3)
 
     def test_certificate_expired(self):
         where = self.place.path / "authority"
