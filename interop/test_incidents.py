@@ -84,6 +84,15 @@ class Plain(Sinking, peers.Postfix):
         run("/usr/sbin/postfix", "-c", self.dir / "etc", "reload")
 
 
+class Dated(Plain):
+    """With a certificate of its own, which can be another one from one moment to the next."""
+
+    def configure(self):
+        super().configure()
+        with open(self.dir / "etc" / "main.cf", "a") as file:
+            file.write(f"smtpd_tls_cert_file = {self.place.path}/theirs.cert\nsmtpd_tls_key_file = {self.place.path}/theirs.key\n")
+
+
 class Hurried(Plain):
     """So much in so long from one client, and no more."""
 
@@ -317,10 +326,10 @@ class Incidents(unittest.TestCase):
 
         def serve(pair):
             for name, path in (("cert", pair[0]), ("key", pair[1])):
-                (self.place.path / f"{name}.pem").write_bytes(path.read_bytes())
+                (self.place.path / f"theirs.{name}").write_bytes(path.read_bytes())
 
         serve(old)
-        self.provider(Plain)
+        self.provider(Dated)
         self.box_by("--smarthost", f"{HOST}:{self.peer.port}", "--tls", "required", "--ca-file", root.cert)
         promised = self.box.push(0, 30)
         incident = self.incident()
@@ -337,15 +346,16 @@ class Incidents(unittest.TestCase):
         network = Network()
         self.addCleanup(network.remove)
         self.provider(Outside)
-        self.box_by("--smarthost", f"{network.outside}:{self.peer.port}", "--tls", "none", network=network)
-        promised = self.box.push(0, 5)
-        self.wait("the first mail", lambda: len(self.notes.taken()) == 5)
-        network.block(self.peer.port)
         # an open connection would not notice
-        self.wait("no connection", lambda: self.box.ask("status")["relay"]["connections"] == 0, 60)
-        promised += self.box.push(5, 30)
-        incident = self.incident()
-        self.assertEqual(incident["scope"], "route:out", incident)
+        self.box_by("--smarthost", f"{network.outside}:{self.peer.port}", "--tls", "none", "--messages-per-connection", "1",
+                    network=network)
+        promised = self.box.push(0, 1)
+        self.wait("the first mail", lambda: len(self.notes.taken()) == 1)
+        network.block(self.peer.port)
+        promised += self.box.push(1, 20)
+        incident = self.incident(90)
+        # there is no other route by which mail still goes
+        self.assertEqual((incident["reason"], incident["scope"]), ("network_unreachable", "everyone"), incident)
         self.one_alert(incident)
         network.block(self.peer.port, "del")
         self.box.ask("incident", "probe", incident["id"])
@@ -355,7 +365,7 @@ class Incidents(unittest.TestCase):
     def test_rate_limited(self):
         self.provider(Hurried)
         self.box_by("--smarthost", f"{HOST}:{self.peer.port}", "--tls", "none")
-        promised = self.box.push(0, 40)
+        promised = self.box.push(0, 24)
         incident = self.incident()
         self.assertEqual(incident["reason"], "rate_limited", incident)
         # it takes mail, only less of it: nothing is held

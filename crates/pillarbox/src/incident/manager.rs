@@ -514,8 +514,9 @@ impl Manager {
     async fn braked(&self, told: relay::brake::BrakeNews) {
         use relay::brake::BrakeNews as News;
         match told {
+            News::Braked { incident: Some(incident), cause, at_ms, .. } => self.again(incident, &cause, at_ms).await,
             // Evidence opens what is not open yet: the rejected sign-in is settled as an attempt.
-            News::Braked { .. } => {}
+            News::Braked { incident: None, .. } => {}
             News::ProbeFailed { incident, next_ms, cause, .. } => {
                 let text = format!("A probe failed: {}", crate::http::words::failure(&cause.failure));
                 let note = move |body: &mut Body| {
@@ -540,6 +541,29 @@ impl Manager {
                     tracing::warn!(incident = %name(incident), %error, "its history is not written");
                 }
             }
+        }
+    }
+
+    /// While its mail was let go it failed as before: the same incident goes on, and there is no second one.
+    async fn again(&self, id: i64, cause: &store::Cause, at_ms: i64) {
+        let text = format!("It fails as before: {}", crate::http::words::failure(&cause.failure));
+        let opened = book::update(&*self.app.store, id, at_ms, |body| {
+            if body.state != State::Closed {
+                return None;
+            }
+            (body.state, body.closed, body.last_ms) = (State::Open, None, body.last_ms.max(at_ms));
+            Some(vec![Happened::new(EventKind::Opened, text.as_str())])
+        });
+        match opened.await {
+            Ok(Some(body)) => {
+                tracing::warn!(incident = %name(id), scope = %body.scope, "incident is open again: {text}");
+                self.open.lock().insert(id, Live::new(body.clone(), self.now_ms()));
+                self.follow();
+                self.app.alerts.raise(opening::alert(id, &body, &self.app.rules())).await;
+            }
+            Ok(None) => {}
+            // Another one was opened for the same meanwhile: it has the brake too.
+            Err(error) => tracing::warn!(incident = %name(id), %error, "an incident is not opened again"),
         }
     }
 

@@ -129,6 +129,39 @@ async fn a_rejected_credential_holds_all_mail_with_one_try_and_a_new_password_le
 }
 
 #[tokio::test]
+async fn ten_thousand_queued_messages_cost_at_most_3_sign_ins() {
+    const QUEUED: usize = 10_000;
+    let sink = guarded().await;
+    let rig = Setup::to(&sink).secret_route(route(&sink), "wrong").start().await;
+    let mut news = rig.relay.brake_news();
+    let submit = async |n: usize| {
+        let mut mails = tokio::task::JoinSet::new();
+        for n in n..n + 100 {
+            let to = format!("r{n}@x{}.test", n % 7);
+            let (door, mail) = (rig.relay.door(), rig.submission(&[&to], MAIL.as_bytes()));
+            mails.spawn(async move { door.submit(mail).await.expect("accepted").id });
+        }
+        mails.join_all().await;
+    };
+    submit(0).await;
+    hear(&mut news, |one| matches!(one, BrakeNews::Braked { .. }).then_some(())).await;
+    rig.relay.brake(scope("credential:out"), 17, "the password is rejected".into()).await.expect("a brake");
+    for n in (100..QUEUED).step_by(100) {
+        submit(n).await;
+    }
+    eventually("all mail held", || async {
+        let held = rig.store.count_held("incident i-17:".into()).await.expect("a count");
+        (held == QUEUED as u64 && rig.relay.status().window_recipients == 0).then_some(())
+    })
+    .await;
+    for _ in 0..2 {
+        let tried = probe_when_free(&rig, "credential:out").await;
+        assert!(matches!(tried, ProbeOutcome::Failed { .. }), "{tried:?}");
+    }
+    assert_eq!((tries(&sink), sink.count()), (3, 0));
+}
+
+#[tokio::test]
 async fn what_a_person_holds_stays_held_and_what_a_person_releases_waits_on() {
     let sink = guarded().await;
     let rig = Setup::to(&sink).secret_route(route(&sink), "right").start().await;
