@@ -27,7 +27,7 @@ pub const SENDER_HEADER: &str = "pillarbox-sender";
 /// Wrong keys that an address may show a minute.
 const WRONG_PER_MINUTE: u32 = 60;
 /// Requests a minute of a sender's key, besides messages: those have the sender's own limit.
-const SENDER_PER_MINUTE: u32 = 3_000;
+const SENDER_PER_MINUTE: u32 = 60_000;
 
 /// Who is asking.
 #[derive(Debug, Clone)]

@@ -90,7 +90,12 @@ impl RouterReader<'_> {
         let segments: Vec<String> = handler.path.segments.iter().map(|one| one.ident.to_string()).collect();
         let file = match segments.len() {
             1 => self.file.clone(),
-            n => format!("{API}/{}.rs", segments[n - 2]),
+            n => {
+                let own = format!("{API}/{}.rs", segments[n - 2]);
+                // A few handlers serve pages and probes as well: they are beside the API.
+                let beside = format!("{}/{}.rs", API.trim_end_matches("/api"), segments[n - 2]);
+                if root().join(&own).exists() { own } else { beside }
+            }
         };
         let handler = segments.last().cloned().unwrap_or_default();
         self.found.insert(Operation { path: path.to_owned(), method, file, handler, local: self.local });
@@ -162,7 +167,7 @@ struct Signature {
 impl Operation {
     /// Name in the table of exceptions.
     fn name(&self) -> String {
-        let module = self.file.trim_start_matches(API).trim_start_matches('/').trim_end_matches(".rs");
+        let module = self.file.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs");
         format!("{module}::{}", self.handler)
     }
 
