@@ -16,6 +16,7 @@ pub mod user;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use net::Clock;
@@ -103,6 +104,8 @@ pub struct Access {
     /// One-time tokens.
     pub tokens: tokens::Tokens,
     known: Mutex<Option<Known>>,
+    /// Grows when users or keys change: what was read before that is not remembered.
+    changes: AtomicU64,
     used: Mutex<HashMap<String, i64>>,
     /// One recovery code at a time.
     recovering: tokio::sync::Mutex<()>,
@@ -134,6 +137,7 @@ impl Access {
             providers: oidc::Providers::default(),
             tokens: tokens::Tokens::default(),
             known: Mutex::default(),
+            changes: AtomicU64::new(0),
             used: Mutex::default(),
             recovering: tokio::sync::Mutex::default(),
         }
@@ -145,6 +149,7 @@ impl Access {
 
     /// Users and keys are read again: one was changed.
     pub fn forget(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
         *self.known.lock() = None;
     }
 
@@ -155,6 +160,7 @@ impl Access {
         {
             return Ok(known.clone());
         }
+        let changes = self.changes.load(Ordering::SeqCst);
         let users = self.store.documents(Kind::User).await?;
         let users = users.iter().filter_map(User::read).map(|user| (user.name.clone(), user)).collect();
         let keys = self.store.documents(Kind::ApiKey).await?.into_iter().filter_map(|document| {
@@ -164,7 +170,11 @@ impl Access {
             Some((record.hash.clone(), (document.name, record)))
         });
         let known = Known { at_ms: now_ms, users: Arc::new(users), keys: Arc::new(keys.collect()) };
-        *self.known.lock() = Some(known.clone());
+        let mut remembered = self.known.lock();
+        if self.changes.load(Ordering::SeqCst) == changes {
+            *remembered = Some(known.clone());
+        }
+        drop(remembered);
         Ok(known)
     }
 
