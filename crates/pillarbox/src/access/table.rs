@@ -138,6 +138,7 @@ pub const TABLE: &[Line] = &[
     ("GET", "/alerts/{id}", V),
     ("POST", "/alerts/{id}/ack", O),
     ("POST", "/alerts/{id}/close", O),
+    ("GET", "/weekly-report", V),
     ("GET", "/alert-rules", V),
     ("GET", "/alert-rules/{name}", V),
     ("PATCH", "/alert-rules/{name}", A),
