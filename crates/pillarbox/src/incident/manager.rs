@@ -21,7 +21,7 @@ use super::book::{self, Incident};
 use super::model::{Body, Closed, EventKind, Happened, How, MOST_EXAMPLES, State, name};
 use super::own::{Look, Wrong};
 use super::probe::Probing;
-use super::{braking, diagnose, opening, own};
+use super::{braking, changes, diagnose, opening, own};
 use crate::http::Shared;
 use crate::http::api::incidents::ProbeOut;
 
@@ -288,6 +288,7 @@ impl Manager {
     async fn open(&self, mut body: Body) {
         let key = body.key();
         body.similar = self.similar(&key).await;
+        body.changes_before = changes::before(&self.app, &body).await;
         let opened = Happened::new(EventKind::Opened, opening::summary(&body));
         match book::add(&*self.app.store, &body, &opened).await {
             Ok((id, true)) => {

@@ -6,6 +6,7 @@
 
 pub mod book;
 mod braking;
+mod changes;
 pub mod diagnose;
 pub mod manager;
 pub mod model;
