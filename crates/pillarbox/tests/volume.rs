@@ -1,6 +1,8 @@
 //! A sender's stolen key sends spam to the real server: an alert is raised, the sender is paused, and goes on when somebody says so.
 //! Wrong passwords are counted and told.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::path::Path;
