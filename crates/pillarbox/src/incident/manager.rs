@@ -35,6 +35,8 @@ const WRITE_EVERY_MS: i64 = 5_000;
 const DELIVERED: (u32, i64) = (3, 10_000);
 /// Fewer do after so long, milliseconds.
 const SETTLED_MS: i64 = 60_000;
+/// A check that passes shows nothing while mail still fails: so long it must not have, milliseconds.
+const STILL_MS: i64 = 5_000;
 /// What was not seen for so long is over, milliseconds.
 const QUIET_MS: i64 = 86_400_000;
 /// Closed incidents named as similar.
@@ -496,7 +498,8 @@ impl Manager {
         let works = diagnose::run(&self.app, body).await.and_then(|checked| checked.works);
         // Only a check that has seen the failure can show that it is gone.
         let reproduced = body.diagnosis.as_ref().is_some_and(|before| !before.healthy);
-        if works == Some(true) && reproduced {
+        let last_ms = self.open.lock().get(&id).map_or(i64::MAX, |live| live.body.last_ms);
+        if works == Some(true) && reproduced && self.now_ms().saturating_sub(last_ms) >= STILL_MS {
             let route = body.aim.route.as_deref().unwrap_or_default();
             return match changed {
                 true => {

@@ -1,7 +1,7 @@
 //! Evidence: what failed lately, what went well beside it, and whether that is enough to speak of an incident. Pure.
 //!
-//! Failures are kept by reason. Of what goes well one sample a second is kept for each lane and domain of the sender, with the
-//! number of recipients it stands for. Everything is bounded; what is forgotten costs exactness, never mail.
+//! Failures are kept by reason. Of what goes well a few samples a second are kept for each lane and domain of the sender, with
+//! the number of recipients they stand for. Everything is bounded; what is forgotten costs exactness, never mail.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -20,6 +20,8 @@ const REASONS: usize = 64;
 const FINE: usize = 4_096;
 /// Samples taken a second of what goes well.
 const FINE_A_SECOND: u32 = 50;
+/// Samples taken a second of a lane: little mail counts as fully as it fails.
+const OF_LANE: u32 = 4;
 /// Lanes, by domain of the sender, whose successes are counted between two samples.
 const LANES: usize = 10_000;
 /// How far back a failure that lasts is looked for, milliseconds.
@@ -138,7 +140,8 @@ pub struct Tally {
 #[derive(Debug, Default)]
 struct Lane {
     recipients: u32,
-    sampled_ms: i64,
+    /// The second that samples are counted in, and how many there were.
+    second: (i64, u32),
 }
 
 #[derive(Debug, Default)]
@@ -181,18 +184,16 @@ impl Evidence {
         }
         let known = self.lanes.entry((lane, from)).or_default();
         known.recipients = known.recipients.saturating_add(recipients);
-        if (0..1_000).contains(&(now_ms - known.sampled_ms)) {
-            return None;
-        }
         let second = now_ms.div_euclid(1_000);
-        if self.second.0 != second {
-            self.second = (second, 0);
+        for (counted, most) in [(&mut known.second, OF_LANE), (&mut self.second, FINE_A_SECOND)] {
+            if counted.0 != second {
+                *counted = (second, 0);
+            }
+            if counted.1 >= most {
+                return None;
+            }
+            counted.1 += 1;
         }
-        if self.second.1 >= FINE_A_SECOND {
-            return None;
-        }
-        self.second.1 += 1;
-        known.sampled_ms = now_ms;
         Some(std::mem::take(&mut known.recipients))
     }
 
