@@ -259,7 +259,7 @@ class Alerts(unittest.TestCase):
         for name, server in [("udp", f"udp://127.0.0.1:{self.syslog.udp}"), ("tcp", f"tcp://127.0.0.1:{self.syslog.tcp}"),
                              ("tls", f"tls://localhost:{self.syslog.tls}"), ("unix", f"unix:{self.syslog.socket}")]:
             with self.subTest(name):
-                self.cli("alert", "channel", "add", name, "syslog", "--server", server, "--facility", 16 + len(name))
+                self.cli("alert", "channel", "add", name, "syslog", "--syslog", server, "--facility", 16 + len(name))
                 # rsyslogd may still be opening its sockets.
                 end = time.monotonic() + 30
                 while not self.cli_any("alert", "channel", "test", name)["taken"] and time.monotonic() < end:

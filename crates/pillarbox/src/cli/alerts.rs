@@ -131,7 +131,7 @@ fn fields(options: &ChannelOptions) -> Result<Map<String, Value>, Fault> {
     let mut body = Map::new();
     put(&mut body, "url", options.url.clone());
     put(&mut body, "from", options.from.clone());
-    put(&mut body, "server", options.server.clone());
+    put(&mut body, "server", options.syslog.clone());
     put(&mut body, "facility", options.facility);
     put(&mut body, "timeout", options.timeout);
     put(&mut body, "step", options.step);

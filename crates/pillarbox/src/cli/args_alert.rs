@@ -60,7 +60,7 @@ pub enum AlertCommand {
 pub enum ChannelCommand {
     /// Add a channel.
     #[command(
-        after_help = "Examples:\n  pillarbox alert channel add ops slack --secret-from file:/run/secrets/slack-url\n  pillarbox alert channel add mail email --from relay@example.com --to ops@example.com\n  pillarbox alert channel add backup email --from relay@example.com --to ops@example.org --smart-host mail.example.org --username relay --secret-from prompt --step 2\n  pillarbox alert channel add pager pagerduty --secret-from env:PD_KEY --severity critical\n  pillarbox alert channel add log syslog --server udp://log.example.com:514\n  pillarbox alert channel add page command --command /usr/local/bin/page --command ops\n  pillarbox alert channel add hook webhook --url https://ops.example.com/in --quiet 22:00-07:00 --zone Europe/Berlin"
+        after_help = "Examples:\n  pillarbox alert channel add ops slack --secret-from file:/run/secrets/slack-url\n  pillarbox alert channel add mail email --from relay@example.com --to ops@example.com\n  pillarbox alert channel add backup email --from relay@example.com --to ops@example.org --smart-host mail.example.org --username relay --secret-from prompt --step 2\n  pillarbox alert channel add pager pagerduty --secret-from env:PD_KEY --severity critical\n  pillarbox alert channel add log syslog --syslog udp://log.example.com:514\n  pillarbox alert channel add page command --command /usr/local/bin/page --command ops\n  pillarbox alert channel add hook webhook --url https://ops.example.com/in --quiet 22:00-07:00 --zone Europe/Berlin"
     )]
     Add {
         /// Name.
@@ -230,8 +230,8 @@ pub struct ChannelOptions {
     #[arg(long, value_name = "FILE", requires = "smart_host")]
     pub ca_file: Option<String>,
     /// Syslog: udp://host:514, tcp://host:601, tls://host:6514 or unix:/dev/log.
-    #[arg(long, value_name = "SERVER")]
-    pub server: Option<String>,
+    #[arg(long, value_name = "WHERE")]
+    pub syslog: Option<String>,
     /// Syslog: facility (0 to 23).
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=23))]
     pub facility: Option<u8>,
