@@ -125,7 +125,7 @@ class Monitor(unittest.TestCase):
         self.assertIn("signed in at", first["result"]["summary"])
 
         secret.write_text("not the password")
-        relay.cli("route", "set", "out", "--password-from", f"file:{secret}")
+        relay.cli("route", "set", "out", "--password-from", f"file:{secret}", "--force")
         seen = self.until(relay, "sign-in:out", "problem")
         self.assertTrue(seen["alert"], seen)
         self.assertTrue(seen["result"]["advice"], seen)

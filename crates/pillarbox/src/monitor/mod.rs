@@ -18,7 +18,7 @@ pub mod version;
 pub mod weakness;
 
 pub use check::{CheckKind, Found, Level, Subject};
-pub use jobs::{Done, First, Group, Job, Jobs};
+pub use jobs::{Done, Group, Job, Jobs};
 pub use schedule::Schedule;
 
 use std::collections::BTreeMap;
