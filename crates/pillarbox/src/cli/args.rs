@@ -10,6 +10,7 @@ use super::args_alert::AlertCommand;
 use super::args_batch::BatchCommand;
 use super::args_bounce::BounceCommand;
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
+use super::args_dns::{JOURNAL_EXAMPLES, JournalArgs, LISTS_EXAMPLES, ListsArgs};
 use super::args_domain::{DomainArgs, EXAMPLES as DOMAIN_EXAMPLES};
 use super::args_incident::IncidentCommand;
 use super::args_inlet::InletCommand;
@@ -153,6 +154,12 @@ pub enum Command {
     /// Audit a domain: MX, SPF, DKIM, DMARC, encryption, name servers, blocklists; with the record for each fix.
     #[command(after_help = DOMAIN_EXAMPLES)]
     Domain(Box<DomainArgs>),
+    /// What changed in the DNS of the domains that write, per name server, and whose mail it touches.
+    #[command(after_help = JOURNAL_EXAMPLES)]
+    Journal(JournalArgs),
+    /// Whether addresses and domains are on blocklists, and how to get off them.
+    #[command(after_help = LISTS_EXAMPLES)]
+    Blocklists(Box<ListsArgs>),
     /// Say what replies and log lines mean, and what to do.
     #[command(
         after_help = "Examples:\n  pillarbox explain '550 5.1.1 The email account that you tried to reach does not exist'\n  pillarbox explain /var/log/mail.log --json\n  journalctl -u postfix -g status=bounced -o cat | pillarbox explain -\n  pillarbox explain ann@example.com --from app@example.net\n\nEach line is judged on its own, and the lines of one SMTP reply together. Exit code 1: some are unknown."

@@ -84,7 +84,9 @@ async fn auditor(global: &Global, loaded: &Loaded, args: &DomainArgs) -> Result<
         .map_err(Fault::cannot)?;
     let (routes, own_keys) = if args.routes { sending(global, loaded).await? } else { Default::default() };
     let judge = Judge::new(RuleBase::shared());
-    Ok(Auditor::new(net, validating, judge, Plan { own_keys, ..plan(args, &config.hostname, routes) }))
+    let lists = crate::monitor::dns::lists(config.blocklists.as_ref());
+    let lists = Some(lists.map_err(|why| Fault::cannot(anyhow::anyhow!(why)))?);
+    Ok(Auditor::new(net, validating, judge, Plan { own_keys, lists, ..plan(args, &config.hostname, routes) }))
 }
 
 fn plan(args: &DomainArgs, hostname: &str, routes: Vec<SendingRoute>) -> Plan {

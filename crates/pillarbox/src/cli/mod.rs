@@ -11,6 +11,7 @@ pub mod args_batch;
 pub mod args_bounce;
 pub mod args_check;
 pub mod args_dkim;
+pub mod args_dns;
 pub mod args_domain;
 pub mod args_incident;
 pub mod args_inlet;
@@ -32,6 +33,7 @@ mod batch;
 mod batch_bar;
 mod batch_csv;
 mod batch_send;
+mod blocklists;
 mod bounce;
 mod capture;
 mod check;
@@ -75,6 +77,7 @@ mod incidents;
 mod inlets;
 mod jobs;
 mod keys;
+mod journal;
 mod mailboxes;
 mod manual;
 mod output;
@@ -218,6 +221,8 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Sendmail(_) => Ok(()),
         Command::Check(args) => wait(check::run(global, &args)),
         Command::Domain(args) => domain::run(global, &args),
+        Command::Journal(args) => wait(journal::run(global, &args)),
+        Command::Blocklists(args) => wait(blocklists::run(global, &args)),
         Command::Send(args) => wait(send::run(global, &args)),
         Command::Queue(command) => wait(queue::run(global, command)),
         Command::Suppression(command) => wait(suppression::run(global, command)),

@@ -5,11 +5,13 @@ pub mod alert_channels;
 pub mod alerts;
 pub mod audit;
 pub mod batches;
+pub mod blocklists;
 pub mod bounces;
 pub mod captured;
 pub mod checks;
 pub mod compose;
 pub mod config_audit;
+pub mod dns_journal;
 pub mod domains;
 pub mod figures;
 pub mod guard;
@@ -148,6 +150,10 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/streams/{name}/resume", post(streams::resume))
         .route("/stream-presets", get(streams::presets))
         .route("/preferences/{address}", get(preferences::show).patch(preferences::change))
+        .route("/dns-journal", get(dns_journal::list))
+        .route("/dns-journal/{domain}", get(dns_journal::show))
+        .route("/blocklists", get(blocklists::list))
+        .route("/blocklists/ask", post(blocklists::ask))
         .route("/captured", get(captured::list))
         .route("/captured/{id}", get(captured::show))
         .route("/captured/{id}/raw", get(captured::raw))

@@ -16,3 +16,6 @@ pub use reverse::ReverseKind;
 
 /// How long snapshots are kept, days; the newest of each record stays.
 pub const KEPT_DAYS: i64 = 800;
+
+#[cfg(test)]
+mod tests;
