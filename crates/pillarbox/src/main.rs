@@ -7,6 +7,7 @@
 mod access;
 mod alert;
 mod audit;
+mod arrival;
 mod batch;
 mod changes;
 mod check;

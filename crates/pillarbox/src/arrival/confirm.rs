@@ -45,7 +45,11 @@ pub async fn tell(app: &App, arrival: &Arrival) {
         ArrivalState::Missing => (
             Severity::Problem,
             format!("A test mail {way} did not arrive"),
-            format!("It was given {} minutes. What the queue knows: pillarbox queue show {}", arrival.within_s.div_ceil(60), arrival.message.as_deref().unwrap_or("?")),
+            format!(
+                "It was given {} minutes. What the queue knows: pillarbox queue show {}",
+                arrival.within_s.div_ceil(60),
+                arrival.message.as_deref().unwrap_or("?")
+            ),
         ),
         ArrivalState::Failed => (Severity::Problem, format!("A test mail {way} failed"), String::new()),
         ArrivalState::Arrived | ArrivalState::Late => match judgement {
@@ -54,11 +58,9 @@ pub async fn tell(app: &App, arrival: &Arrival) {
                 format!("A test mail {way} was filed as spam"),
                 format!("It lay in {}.", found.folder.as_deref().unwrap_or("the junk folder")),
             ),
-            Some(found) if !found.is_good() => (
-                Severity::Warning,
-                format!("A test mail {way} arrived, but something is wrong"),
-                String::new(),
-            ),
+            Some(found) if !found.is_good() => {
+                (Severity::Warning, format!("A test mail {way} arrived, but something is wrong"), String::new())
+            }
             Some(found) if arrival.state == ArrivalState::Late => (
                 Severity::Warning,
                 format!("A test mail {way} arrived late"),

@@ -127,7 +127,7 @@ pub struct Seen<'a> {
 /// Judges a mail or its header; `sent_ms`: when it left our queue's door.
 pub fn judge(rules: &RuleBase, mail: &[u8], sent_ms: i64, seen: &Seen<'_>) -> Judgement {
     let headers = match classify(mail) {
-        Report::Mail(headers) => headers,
+        Report::Mail(headers) => *headers,
         // It has our token, so it is our mail whatever it looks like; only its header is not known then.
         _ => Headers::default(),
     };

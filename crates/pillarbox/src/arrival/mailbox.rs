@@ -20,7 +20,8 @@ const HEADER: u64 = 512 << 10;
 /// Longest look.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Names of folders for spam, where the server does not mark them (RFC 6154).
-const JUNK: [&str; 8] = ["junk", "spam", "junk e-mail", "junk email", "bulk mail", "bulk", "[gmail]/spam", "inbox.spam"];
+const JUNK: [&str; 8] =
+    ["junk", "spam", "junk e-mail", "junk email", "bulk mail", "bulk", "[gmail]/spam", "inbox.spam"];
 
 /// A mail that was found.
 #[derive(Debug)]

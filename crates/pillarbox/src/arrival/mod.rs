@@ -11,4 +11,13 @@ pub mod record;
 pub mod send;
 pub mod watch;
 
+/// Kept while the server runs.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    /// The bounce domain: our own listener takes test mail for it.
+    pub domain: Option<String>,
+    /// Wakes whoever follows test mails.
+    pub wake: tokio::sync::Notify,
+}
+
 pub use record::{Arrival, ArrivalState, Token};

@@ -36,7 +36,8 @@ impl Token {
         let lower = text.to_ascii_lowercase();
         for at in memchr::memmem::find_iter(&lower, PREFIX.as_bytes()) {
             let rest = &lower[at + PREFIX.len()..];
-            let Some(letters) = rest.get(..LENGTH).filter(|all| all.iter().all(|octet| ALPHABET.contains(octet))) else {
+            let Some(letters) = rest.get(..LENGTH).filter(|all| all.iter().all(|octet| ALPHABET.contains(octet)))
+            else {
                 continue;
             };
             let token = Self(format!("{PREFIX}{}", String::from_utf8_lossy(letters)));
@@ -168,7 +169,8 @@ pub async fn by_token(store: &dyn Store, token: &Token) -> Result<Option<Stored>
 pub async fn add(store: &dyn Store, arrival: &Arrival) -> Result<i64, StoreError> {
     let body = body(arrival)?;
     let (kind, name) = (RecordKind::Arrival, arrival.token.as_str().to_owned());
-    let written = store.write_records(vec![RecordWrite::Add { kind, name, open: true, at_ms: arrival.sent_ms, body }]).await?;
+    let written =
+        store.write_records(vec![RecordWrite::Add { kind, name, open: true, at_ms: arrival.sent_ms, body }]).await?;
     match written.first() {
         Some(RecordWritten::Added(id) | RecordWritten::There(id)) => Ok(*id),
         other => Err(StoreError::Internal(format!("a record was not added: {other:?}"))),
@@ -195,7 +197,10 @@ mod tests {
     fn a_token_is_found_wherever_it_stands() {
         let token = Token::new();
         let shouted = token.as_str().to_ascii_uppercase();
-        let text = format!("Subject: test {token}\r\nX: arrival-short\r\nMessage-ID: <{shouted}@a.test>", token = token.as_str());
+        let text = format!(
+            "Subject: test {token}\r\nX: arrival-short\r\nMessage-ID: <{shouted}@a.test>",
+            token = token.as_str()
+        );
         assert_eq!(Token::all_in(text.as_bytes()), std::slice::from_ref(&token));
         assert_eq!(Token::of_address(&format!("{}@b.test", token.as_str())), Some(token.clone()));
         assert_eq!(Token::of_address(&format!("x{}@b.test", token.as_str())), None);

@@ -59,18 +59,26 @@ pub async fn send(app: &Shared, wanted: ArrivalIn) -> Result<Stored, Problem> {
         return Err(Problem::field("/mailbox", "there is no such mailbox: pillarbox mailbox add"));
     }
     let token = Token::new();
-    let to = match (&wanted.to, &app.arrival_domain) {
+    let to = match (&wanted.to, &app.arrivals.domain) {
         (Some(to), _) => address("/to", to)?,
         (None, Some(domain)) => address("/to", &format!("{}@{domain}", token.as_str()))?,
-        (None, None) => return Err(Problem::field("/to", "is needed, as there is no bounce domain (`bounce.domain`) of our own")),
+        (None, None) => {
+            return Err(Problem::field("/to", "is needed, as there is no bounce domain (`bounce.domain`) of our own"));
+        }
     };
     let from = match &wanted.from {
         Some(from) => address("/from", from)?,
         None => address("/from", &default_from(app, route)?)?,
     };
-    let open = record::find(&*app.store, store::RecordQuery { limit: MOST_OPEN, ..store::RecordQuery::open(store::RecordKind::Arrival) });
+    let open = record::find(
+        &*app.store,
+        store::RecordQuery { limit: MOST_OPEN, ..store::RecordQuery::open(store::RecordKind::Arrival) },
+    );
     if open.await?.len() >= MOST_OPEN as usize {
-        return Err(Problem::new(axum::http::StatusCode::TOO_MANY_REQUESTS, format!("{MOST_OPEN} test mails are on their way")));
+        return Err(Problem::new(
+            axum::http::StatusCode::TOO_MANY_REQUESTS,
+            format!("{MOST_OPEN} test mails are on their way"),
+        ));
     }
     queue(app, &wanted, token, (from, to), within_s).await
 }
@@ -127,10 +135,13 @@ async fn queue(
         }
     }
     record::change(&*app.store, &stored).await?;
-    app.arrival_wake.notify_one();
+    app.arrivals.wake.notify_one();
     if stored.arrival.state == ArrivalState::Failed {
         let why = stored.arrival.problem.unwrap_or_default();
-        return Err(Problem::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, format!("the queue did not take it: {why}")));
+        return Err(Problem::new(
+            axum::http::StatusCode::UNPROCESSABLE_ENTITY,
+            format!("the queue did not take it: {why}"),
+        ));
     }
     let stored = record::by_token(&*app.store, &token).await?;
     stored.ok_or_else(|| store::StoreError::Internal("the test mail is gone".into()).into())

@@ -41,7 +41,7 @@ pub async fn run(app: Shared, net: Net, closing: CancellationToken) {
             () = closing.cancelled() => return,
         };
         tokio::select! {
-            () = app.arrival_wake.notified() => {}
+            () = app.arrivals.wake.notified() => {}
             () = tokio::time::sleep(pause) => {}
             () = closing.cancelled() => return,
         }
@@ -116,7 +116,7 @@ async fn fate(app: &Shared, one: &Stored) -> Result<Option<(bool, String)>, Stor
         Err(error) => return Err(error),
     };
     let Some(recipient) = view.recipients.first() else { return Ok(None) };
-    let cause = recipient.cause.as_ref().map(|cause| cause.failure.to_string());
+    let cause = recipient.cause.as_ref().map(|cause| crate::http::words::failure(&cause.failure));
     let why = || cause.clone().or_else(|| recipient.why.clone()).unwrap_or_else(|| "no reason is known".into());
     Ok(match recipient.state {
         State::Failed | State::Expired => Some((true, format!("The queue gave it up: {}", why()))),

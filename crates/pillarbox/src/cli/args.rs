@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::args_access::{ApiKeyCommand, AuditArgs, IdentityCommand, SessionCommand, UserCommand};
 use super::args_alert::AlertCommand;
+use super::args_arrival::ArrivalCommand;
 use super::args_batch::BatchCommand;
 use super::args_bounce::BounceCommand;
 use super::args_check::{CheckArgs, EXAMPLES as CHECK_EXAMPLES};
@@ -154,6 +155,9 @@ pub enum Command {
     /// Audit a domain: MX, SPF, DKIM, DMARC, encryption, name servers, blocklists; with the record for each fix.
     #[command(after_help = DOMAIN_EXAMPLES)]
     Domain(Box<DomainArgs>),
+    /// Send test mail by a route and prove that it arrives: folder, delay, what the receiver found out.
+    #[command(subcommand)]
+    Arrival(ArrivalCommand),
     /// What changed in the DNS of the domains that write, per name server, and whose mail it touches.
     #[command(after_help = JOURNAL_EXAMPLES)]
     Journal(JournalArgs),

@@ -7,6 +7,7 @@ mod alerts_view;
 pub mod args;
 pub mod args_access;
 pub mod args_alert;
+pub mod args_arrival;
 pub mod args_batch;
 pub mod args_bounce;
 pub mod args_check;
@@ -28,6 +29,7 @@ pub mod args_suppression;
 pub mod args_tlsrpt;
 pub mod args_top;
 pub mod args_webhook;
+mod arrival;
 mod audit;
 mod batch;
 mod batch_bar;
@@ -62,7 +64,7 @@ mod explain_log_more;
 mod explain_log_unix;
 mod explain_mail;
 pub mod explain_mail_bounce;
-mod explain_mail_signs;
+pub mod explain_mail_signs;
 mod explain_mail_words;
 mod explain_mask;
 mod explain_paste;
@@ -221,6 +223,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Sendmail(_) => Ok(()),
         Command::Check(args) => wait(check::run(global, &args)),
         Command::Domain(args) => domain::run(global, &args),
+        Command::Arrival(command) => wait(arrival::run(global, command)),
         Command::Journal(args) => wait(journal::run(global, &args)),
         Command::Blocklists(args) => wait(blocklists::run(global, &args)),
         Command::Send(args) => wait(send::run(global, &args)),

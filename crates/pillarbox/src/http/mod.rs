@@ -113,6 +113,8 @@ pub struct App {
     pub audit: crate::audit::Audit,
     /// How much comes in.
     pub volumes: crate::volume::Volumes,
+    /// Test mails on their way.
+    pub arrivals: crate::arrival::Arrivals,
     /// What checks of the DNS share.
     pub dns: crate::monitor::dns::DnsWatch,
 }

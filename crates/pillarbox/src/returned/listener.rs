@@ -18,6 +18,9 @@ use relay::verp::{SOURCE, Verp};
 use store::{Kept, NewReturned, Store, StoreError};
 use tokio::sync::Notify;
 
+use crate::arrival::Token;
+use crate::arrival::record as arrival;
+
 /// Mails a minute from one address.
 const PER_MINUTE: u32 = 600;
 /// Addresses that are counted apart.
@@ -102,6 +105,13 @@ impl Shared {
     async fn knows(&self, address: &str) -> Result<bool, StoreError> {
         if self.reports.as_deref().is_some_and(|reports| reports.eq_ignore_ascii_case(address)) {
             return Ok(true);
+        }
+        if let Some(test) = address
+            .rsplit_once('@')
+            .filter(|(_, domain)| domain.eq_ignore_ascii_case(self.verp.domain()))
+            .and_then(|_| Token::of_address(address))
+        {
+            return Ok(arrival::by_token(&*self.store, &test).await?.is_some());
         }
         let Some(token) = self.verp.read(address) else { return Ok(false) };
         match self.store.message(token.message, 1).await {

@@ -171,6 +171,13 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     let wiring = crate::monitor::Wiring { net: net.clone(), listeners: secured };
     tasks.spawn(crate::monitor::run(app.clone(), wiring, closing.clone()));
     tasks.spawn(crate::changes::facts::run(app.clone(), certificates.clone(), closing.clone()));
+    tasks.spawn(domains::run(app.clone(), closing.clone()));
+    tasks.spawn(crate::webhook::run(app.clone(), closing.clone()));
+    tasks.spawn(alignment::run(app.clone(), net, closing.clone()));
+    tasks.spawn(watch_credentials(relay.clone(), app.clock.clone(), closing.clone()));
+    tasks.spawn(crate::monitor::run(app.clone(), closing.clone()));
+    tasks.spawn(crate::arrival::watch::run(app.clone(), parts::net(config, app.clock.clone())?, closing.clone()));
+    tasks.spawn(crate::volume::run(app.clone(), closing.clone()));
 
     let facts = report::Facts {
         config,
@@ -231,6 +238,7 @@ pub fn app(
         audit: crate::audit::Audit::new(store.clone(), clock.clone()),
         volumes: crate::volume::Volumes::default(),
         access: crate::access::Access::new(store.clone(), clock.clone()),
+        arrivals: crate::arrival::Arrivals { domain: config.bounce.domain.clone(), ..Default::default() },
         dns: crate::monitor::dns::DnsWatch::new(config.clone(), clock.clone()),
         clock,
         store,

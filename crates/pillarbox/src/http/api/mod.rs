@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod alert_channels;
 pub mod alerts;
+pub mod arrivals;
 pub mod audit;
 pub mod batches;
 pub mod blocklists;
@@ -150,6 +151,9 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/streams/{name}/resume", post(streams::resume))
         .route("/stream-presets", get(streams::presets))
         .route("/preferences/{address}", get(preferences::show).patch(preferences::change))
+        .route("/arrivals", get(arrivals::list).post(arrivals::add))
+        .route("/arrivals/confirm", post(arrivals::proof))
+        .route("/arrivals/{id}", get(arrivals::show))
         .route("/dns-journal", get(dns_journal::list))
         .route("/dns-journal/{domain}", get(dns_journal::show))
         .route("/blocklists", get(blocklists::list))

@@ -8,5 +8,6 @@ mod poll;
 mod record;
 mod session;
 
+pub use link::{MailboxError, Metered, PATIENCE, Proof, SMALL, open as open_link, within};
 pub use poll::{MailboxState, Mailboxes, run, token_name};
 pub use record::MailboxRecord;
