@@ -52,7 +52,7 @@ e2e: tested tools ## the tour of the README; then kill -9, SIGTERM, power cuts, 
 	interop/run test_readme test_loss
 
 interop: tested tools ## real clients and servers (needs root)
-	interop/run test_peers test_clients test_servers test_sasl test_oauth test_policy test_dkim test_bounces test_returned test_check test_check_ways test_webhooks test_alerts test_monitor test_access test_incident_stories test_api test_metrics test_incidents
+	interop/run test_peers test_clients test_servers test_sasl test_oauth test_policy test_dkim test_bounces test_returned test_arrival test_check test_check_ways test_webhooks test_alerts test_monitor test_access test_incident_stories test_api test_metrics test_incidents
 
 fuzz-smoke: ## each fuzz target for some seconds
 	fuzz/smoke.sh

@@ -139,7 +139,8 @@ pub fn judge(rules: &RuleBase, mail: &[u8], sent_ms: i64, seen: &Seen<'_>) -> Ju
         (None, _) => (None, Place::Unknown),
     };
     let bounded = |text: &String| escape(text.as_bytes(), 200);
-    let noticed = of_headers(rules, &headers).iter().filter_map(|finding| rules.explain(finding)).filter(|said| {
+    let findings = of_headers(rules, &headers);
+    let noticed = findings.iter().filter_map(|finding| rules.explain(finding)).filter(|said| {
         // Our own listener checks no sender, so there is nothing to miss.
         seen.way != Way::Listener || said.rule != "headers-unauthenticated"
     });

@@ -196,6 +196,12 @@ pub struct ScheduleOptions {
     /// Look at this domain.
     #[arg(long, value_name = "DOMAIN", group = "what")]
     pub domain: Option<String>,
+    /// Send a test mail by this route, and see whether it arrives.
+    #[arg(long, value_name = "ROUTE", group = "what")]
+    pub arrival: Option<String>,
+    /// Mailbox that a test mail is looked for in.
+    #[arg(long, value_name = "NAME")]
+    pub mailbox: Option<String>,
     /// Five fields of cron (minute, hour, day, month, weekday) or `every 6h`.
     #[arg(long, value_name = "SCHEDULE")]
     pub at: Option<String>,

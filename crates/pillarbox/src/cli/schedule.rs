@@ -78,7 +78,9 @@ fn cleared(what: ScheduleClear) -> &'static [&'static str] {
 
 fn fields(options: &ScheduleOptions) -> Result<Map<String, Value>, Fault> {
     let mut body = Map::new();
-    for (what, target) in [("host", &options.host), ("route", &options.route), ("domain", &options.domain)] {
+    for (what, target) in
+        [("host", &options.host), ("route", &options.route), ("domain", &options.domain), ("arrival", &options.arrival)]
+    {
         if let Some(target) = target {
             body.insert("what".into(), what.into());
             body.insert("target".into(), target.clone().into());
@@ -89,6 +91,7 @@ fn fields(options: &ScheduleOptions) -> Result<Map<String, Value>, Fault> {
         ("time_zone", &options.time_zone),
         ("tls", &options.tls),
         ("from", &options.from),
+        ("mailbox", &options.mailbox),
         ("description", &options.description),
     ] {
         if let Some(text) = text {

@@ -61,6 +61,12 @@ const VOLUMES: Spec = Spec {
 };
 const SESSIONS: Spec =
     Spec { name: "sessions", title: "Forgets sessions and acts that are over", group: Group::Care, schedule: "hourly" };
+const ARRIVALS: Spec = Spec {
+    name: "arrivals",
+    title: "Follows test mails until they arrive",
+    group: Group::Care,
+    schedule: "while one is on its way",
+};
 
 /// What they need beside the application.
 pub struct Needs {
@@ -83,6 +89,10 @@ pub fn start(tasks: &TaskTracker, closing: &CancellationToken, app: &Shared, nee
     let polled = net.clone();
     tasks.spawn(supervise(app.clone(), MAILBOXES, closing(), move |app, stop| {
         mailbox::run(app, polled.clone(), came.clone(), stop)
+    }));
+    let looking = net.clone();
+    tasks.spawn(supervise(app.clone(), ARRIVALS, closing(), move |app, stop| {
+        crate::arrival::watch::run(app, looking.clone(), stop)
     }));
     tasks.spawn(supervise(app.clone(), KEYS, closing(), domains::run));
     tasks.spawn(supervise(app.clone(), WEBHOOKS, closing(), crate::webhook::run));

@@ -233,7 +233,8 @@ pub async fn run(
 
 fn checked(app: &Shared, record: &CheckRecord) -> Result<(), Problem> {
     let mut problems = record.problems();
-    if record.what == crate::monitor::kinds::own::What::Route
+    use crate::monitor::kinds::own::What;
+    if matches!(record.what, What::Route | What::Arrival)
         && let Some(relay) = &app.relay
         && !relay.routes().iter().any(|route| *route.name == *record.target)
     {

@@ -4,6 +4,7 @@ mod certificate;
 mod itself;
 mod key_age;
 pub mod own;
+mod own_arrival;
 mod probe;
 pub(super) mod reported;
 mod secret;

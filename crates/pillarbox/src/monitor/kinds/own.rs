@@ -40,6 +40,8 @@ pub enum What {
     Route,
     /// A domain: `pillarbox domain`.
     Domain,
+    /// That mail by a route arrives: a test mail is sent, `pillarbox arrival`.
+    Arrival,
 }
 
 /// A check of one's own, as it is stored.
@@ -70,7 +72,10 @@ pub struct CheckRecord {
     /// MAIL FROM of a host or route that is asked about recipients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// RCPT TO. The conversation ends before the message: nothing is sent.
+    /// A mailbox that a test mail is looked for in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<String>,
+    /// RCPT TO of a host or route; recipient of a test mail. The conversation of a check ends before the message: nothing is sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<String>,
     /// Parts of a domain; empty: all but the blocklists.
@@ -119,7 +124,9 @@ impl CheckRecord {
         unless(self.timeout_s.is_none_or(|s| (10..=600).contains(&s)), "/timeout_s", "has to be from 10 to 600");
         unless(self.confirm.is_none_or(|n| (1..=10).contains(&n)), "/confirm", "has to be from 1 to 10");
         unless(self.to.len() <= 20, "/to", "has more than 20 recipients");
-        unless(self.to.is_empty() || self.from.is_some(), "/from", "recipients need a sender");
+        let needs_sender = self.what != What::Arrival && !self.to.is_empty();
+        unless(!needs_sender || self.from.is_some(), "/from", "recipients need a sender");
+        unless(self.mailbox.is_none() || self.what == What::Arrival, "/mailbox", "belongs to test mails");
         let sections_known = self.sections.iter().all(|name| Section::from_name(name).is_some());
         unless(sections_known, "/sections", "names a part that an audit of a domain does not have");
         let text = |text: &Option<String>| text.as_ref().is_none_or(|text| text.chars().count() <= 500);
@@ -137,6 +144,12 @@ impl CheckRecord {
             What::Domain => {
                 unless(proto::address::parse_domain(&self.target).is_ok(), "/target", "is no domain");
                 unless(self.tls.is_none() && self.to.is_empty(), "/to", "belongs to hosts and routes");
+            }
+            What::Arrival => {
+                unless(crate::config::values::is_name(&self.target), "/target", "is no name of a route");
+                unless(self.sections.is_empty() && self.tls.is_none(), "/tls", "is given by the route");
+                unless(self.to.len() <= 1, "/to", "a test mail has one recipient");
+                unless(self.timeout_s.is_none_or(|s| s >= 30), "/timeout_s", "a test mail needs at least 30");
             }
         }
         all
@@ -177,6 +190,8 @@ impl CheckKind for Own {
     }
     fn alerting_of(&self, subject: &Subject) -> Alerting {
         match self.record(&subject.id) {
+            // A test mail alerts by itself, by another route.
+            Some(record) if record.what == What::Arrival => Alerting::Never,
             Some(record) if record.changes => Alerting::LevelAndFacts,
             _ => Alerting::Level,
         }
@@ -208,6 +223,7 @@ impl CheckKind for Own {
                 What::Host => host(app, &record).await,
                 What::Route => route(app, &record).await,
                 What::Domain => domain(app, &record).await,
+                What::Arrival => super::own_arrival::run(app, &record, TIMEOUT_S).await,
             }
         })
     }
