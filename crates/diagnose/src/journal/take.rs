@@ -18,7 +18,7 @@ const AT_ONCE: usize = 4;
 /// Policies that an SPF record leads to; more than 10 lookups are an error of the record anyway.
 const MAX_INCLUDES: usize = 20;
 /// Records of one answer that are kept, and octets of one.
-const MAX_RECORDS: usize = 50;
+const MAX_RECORDS: usize = 20;
 const MAX_OCTETS: usize = 2_000;
 
 /// One kind of record and its snapshot; `Err` says why nothing is known.

@@ -91,7 +91,15 @@ async fn look(app: &Shared, domain: &str) -> Result<Found, StoreError> {
         if !matches!(what, What::Dkim(_)) || !shown.is_empty() {
             records.insert(what.to_string(), json!(shown));
         }
-        let noted = note(app, domain, &what, snapshot).await?;
+        let noted = match note(app, domain, &what, snapshot).await {
+            Ok(noted) => noted,
+            // What strangers publish may be more than is kept; it must not keep us from the rest.
+            Err(StoreError::Invalid(why)) => {
+                unknown.push(format!("{what}: {why}"));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         level = level.max(noted.level(&what));
         changed += u32::from(noted.changed);
         if noted.gone {
