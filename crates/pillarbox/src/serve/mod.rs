@@ -171,13 +171,6 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     let wiring = crate::monitor::Wiring { net: net.clone(), listeners: secured };
     tasks.spawn(crate::monitor::run(app.clone(), wiring, closing.clone()));
     tasks.spawn(crate::changes::facts::run(app.clone(), certificates.clone(), closing.clone()));
-    tasks.spawn(domains::run(app.clone(), closing.clone()));
-    tasks.spawn(crate::webhook::run(app.clone(), closing.clone()));
-    tasks.spawn(alignment::run(app.clone(), net, closing.clone()));
-    tasks.spawn(watch_credentials(relay.clone(), app.clock.clone(), closing.clone()));
-    tasks.spawn(crate::monitor::run(app.clone(), closing.clone()));
-    tasks.spawn(crate::arrival::watch::run(app.clone(), parts::net(config, app.clock.clone())?, closing.clone()));
-    tasks.spawn(crate::volume::run(app.clone(), closing.clone()));
 
     let facts = report::Facts {
         config,
