@@ -35,7 +35,7 @@ class Arrival(unittest.TestCase):
                 super().configure()
                 with open(self.dir / "etc" / "main.cf", "a") as config:
                     config.write(f"virtual_mailbox_domains = inbox.test\nvirtual_mailbox_base = {mail}\nvirtual_mailbox_maps = texthash:{boxes}\n"
-                                 "virtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n"
+                                 "virtual_mailbox_limit = 0\nvirtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n"
                                  f"header_checks = regexp:{checks}\ntransport_maps = texthash:{lost}\n")
                 with open(self.dir / "etc" / "master.cf", "a") as services:
                     services.write("virtual unix - n n - - virtual\n")
