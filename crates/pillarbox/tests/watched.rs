@@ -1,4 +1,5 @@
 //! A server that is watched: figures for those who may see them, health, the watchdog, and a log that nobody reads.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

@@ -375,7 +375,7 @@ impl IdentityRecord {
             _ => false,
         };
         let email = text("email").filter(|_| verified).and_then(|email| proto::Address::parse(&email).ok());
-        if !self.allow.is_empty() && !email.as_ref().is_some_and(|email| self.allows(&email.to_string())) {
+        if !self.allow.is_empty() && !email.as_ref().is_some_and(|email| self.allows(email.as_ref())) {
             return Err(SignInError::NotAllowed(
                 "your account is not on the list of those who may sign in here".into(),
             ));

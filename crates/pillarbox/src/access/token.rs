@@ -120,7 +120,10 @@ impl Key {
     }
 }
 
-fn split(token: &str) -> Result<(Header, &str, Vec<u8>, Vec<u8>), &'static str> {
+/// Header, what was signed, claims, signature.
+type Parts<'a> = (Header, &'a str, Vec<u8>, Vec<u8>);
+
+fn split(token: &str) -> Result<Parts<'_>, &'static str> {
     if token.len() > LONGEST {
         return Err("it is too long");
     }

@@ -379,8 +379,11 @@ mod tests {
     use super::*;
     use relay::metrics::Kind;
 
-    fn figures(list: &[(&'static str, &[(&'static str, &str)], u64)]) -> Vec<Figure> {
-        let figure = |(name, labels, count): &(&'static str, &[(&'static str, &str)], u64)| {
+    /// Name, labels, count.
+    type Given<'a> = (&'static str, &'a [(&'static str, &'a str)], u64);
+
+    fn figures(list: &[Given<'_>]) -> Vec<Figure> {
+        let figure = |(name, labels, count): &Given<'_>| {
             let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
             Figure::new(Kind::Counter, name, "").with(labels, Value::Count(*count))
         };

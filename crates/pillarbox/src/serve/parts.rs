@@ -135,7 +135,6 @@ pub fn relay(config: &Config) -> RelayConfig {
             share_percent: config.incidents.share,
             window_ms: milliseconds(config.incidents.window),
             lasting_ms: milliseconds(config.incidents.lasting),
-            ..relay::incident::Opening::default()
         },
         transport: transport(config),
         return_path: if config.bounce.original { ReturnPath::Original } else { ReturnPath::Signed },

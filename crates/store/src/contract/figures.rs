@@ -23,7 +23,7 @@ fn queue(scene: &mut Scene) {
     other.recipients[0].lane = Arc::new(Lane::new(LaneKey {
         route: "out".into(),
         stream: "receipts".into(),
-        ..(*other.recipients[0].lane).key.clone()
+        ..other.recipients[0].lane.key.clone()
     }));
     scene.accept_this(other);
     let share = |scene: &Scene, route: &str| {

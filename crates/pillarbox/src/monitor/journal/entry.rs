@@ -93,13 +93,6 @@ fn belongs(name: &str, domain: &str) -> bool {
     name.split_once('/').is_some_and(|(owner, _)| owner.eq_ignore_ascii_case(domain))
 }
 
-/// What changed for a domain in a time, oldest first; for those who ask what changed before something broke.
-pub async fn between(store: &dyn Store, domain: &str, since_ms: i64, until_ms: i64) -> Result<Vec<Stored>, StoreError> {
-    let mut found = page(store, Some(domain), Some(since_ms), Some(until_ms), None, PAGE as usize).await?;
-    found.reverse();
-    Ok(found)
-}
-
 /// The newest snapshot of each record of a domain, or of an address. Policies that its SPF record does not lead to any more are
 /// left out.
 pub async fn current(store: &dyn Store, domain: &str) -> Result<Vec<Stored>, StoreError> {

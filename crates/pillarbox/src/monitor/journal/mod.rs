@@ -10,7 +10,7 @@ mod look;
 mod reverse;
 
 pub use affected::Affected;
-pub use entry::{Entry, Stored, between, current, page};
+pub use entry::{Stored, current, page};
 pub use kind::JournalKind;
 pub use reverse::ReverseKind;
 

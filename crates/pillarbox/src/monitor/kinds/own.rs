@@ -308,7 +308,6 @@ async fn domain(app: &Shared, record: &CheckRecord) -> Found {
         servers: config.dns_servers.clone(),
         timeout: config.dns_timeout,
         dnssec: Dnssec::Root,
-        ..ResolverSettings::default()
     };
     // Own name servers may have zones that the root does not know: without signatures then.
     let validating = if config.dns_servers.is_empty() { Resolver::new(settings).ok() } else { None };
