@@ -168,6 +168,7 @@ async fn a_log_that_nobody_reads_stops_no_mail() {
     };
     let (url, key) = (word("HTTP", 1), said.iter().find(|line| line.trim_start().starts_with("API key")).unwrap());
     let key = key.split_whitespace().last().unwrap().to_owned();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let dropped = async || {
         let page = http.get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();

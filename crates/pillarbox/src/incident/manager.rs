@@ -499,7 +499,14 @@ impl Manager {
         // Only a check that has seen the failure can show that it is gone.
         let reproduced = body.diagnosis.as_ref().is_some_and(|before| !before.healthy);
         let last_ms = self.open.lock().get(&id).map_or(i64::MAX, |live| live.body.last_ms);
-        if works == Some(true) && reproduced && self.now_ms().saturating_sub(last_ms) >= STILL_MS {
+        let still_ms = self.now_ms().saturating_sub(last_ms);
+        if works == Some(true) && reproduced && still_ms < STILL_MS {
+            if let Some(live) = self.open.lock().get_mut(&id) {
+                live.probing.passed_too_soon(self.now_ms() + STILL_MS - still_ms.max(0));
+            }
+            return;
+        }
+        if works == Some(true) && reproduced {
             let route = body.aim.route.as_deref().unwrap_or_default();
             return match changed {
                 true => {

@@ -35,6 +35,12 @@ impl Probing {
         self.next_ms = now_ms + PAUSES_MS[(self.failures as usize).min(PAUSES_MS.len() - 1)];
     }
 
+    /// It passed, but is believed only later.
+    pub fn passed_too_soon(&mut self, next_ms: i64) {
+        self.running = false;
+        self.next_ms = next_ms;
+    }
+
     /// Something may have changed: at once, and with short pauses again.
     pub fn hasten(&mut self, now_ms: i64) {
         self.failures = 0;

@@ -1,3 +1,5 @@
+//! Stories of the book of brakes.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -161,8 +161,13 @@ mod tests {
         let script = format!("sleep 300 & echo $! > {0}.new; mv {0}.new {0}; wait", file.display());
         assert_eq!(failure(shell(&script, 2).await), "did not end within 2 s");
         let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z"), "{state}");
+        let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let ended = async {
+            while !(stat().is_empty() || stat().contains(") Z")) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
     }
 
     #[tokio::test]
