@@ -118,7 +118,7 @@ async fn people_acknowledge_snooze_note_and_close() {
     let (status, answer) = server.post(&format!("/api/v1/incidents/{id}/acknowledge"), &json!({}), None).await;
     assert_eq!(status, 409, "{answer}");
     assert_eq!(server.get("/api/v1/incidents/i-9999").await.0, 404);
-    assert_eq!(server.get("/api/v1/incidents?scope=planet:mars").await.0, 400);
+    assert_eq!(server.get("/api/v1/incidents?scope=planet:mars").await.0, 422);
     assert_eq!(
         server.get("/api/v1/incidents?scope=route:sink&reason=connection_refused").await.1["items"][0]["id"],
         id.as_str()
