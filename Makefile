@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 BINARY := target/debug/pillarbox
 
-.PHONY: help run build test unit check fmt clippy deny tidy tested bench e2e interop fuzz-smoke docs tools
+.PHONY: help run build test unit check fmt clippy deny tidy tested bench e2e interop watched fuzz-smoke docs tools
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -52,7 +52,10 @@ e2e: tested tools ## the tour of the README; then kill -9, SIGTERM, power cuts, 
 	interop/run test_readme test_loss
 
 interop: tested tools ## real clients and servers (needs root)
-	interop/run test_peers test_clients test_servers test_sasl test_oauth test_policy test_dkim test_bounces test_returned test_arrival test_check test_check_ways test_webhooks test_alerts test_monitor test_access test_incident_stories test_api test_metrics test_incidents
+	interop/run test_peers test_clients test_servers test_sasl test_oauth test_policy test_dkim test_bounces test_returned test_check test_check_ways test_webhooks test_incident_stories test_api
+
+watched: tested tools ## incidents under load, alerts, checks, metrics, access, arrival with real servers (needs root); not part of `test` yet
+	interop/run test_incidents test_alerts test_monitor test_metrics test_access test_arrival
 
 fuzz-smoke: ## each fuzz target for some seconds
 	fuzz/smoke.sh

@@ -259,8 +259,10 @@ class Incidents(unittest.TestCase):
 
     def all_arrive(self, promised, patience=60):
         """Each once."""
-        self.wait("all mail delivered", lambda: len(self.notes.taken()) >= len(promised), patience)
-        taken = self.notes.taken()
+        # The alert that tells of the end may take the mended route too.
+        mail = lambda: {address: times for address, times in self.notes.taken().items() if address != "ops@app.test"}
+        self.wait("all mail delivered", lambda: len(mail()) >= len(promised), patience)
+        taken = mail()
         self.assertEqual(sorted(taken), sorted(promised))
         self.assertEqual([address for address, times in taken.items() if times > 1], [])
 
@@ -291,8 +293,8 @@ class Incidents(unittest.TestCase):
         share = MANY // 4
         for n in range(4):
             threads.append(threading.Thread(target=load, args=(20 + n * share, share)))
-        self.peer.password("something else")
         before = self.notes.failures()
+        self.peer.password("something else")
         for thread in threads:
             thread.start()
         self.wait("a rejected sign-in", lambda: self.notes.failures() > before)

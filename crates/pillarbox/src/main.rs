@@ -6,8 +6,8 @@
 
 mod access;
 mod alert;
-mod audit;
 mod arrival;
+mod audit;
 mod batch;
 mod changes;
 mod check;

@@ -306,18 +306,7 @@ pub trait Streams: Send + Sync {
 
 /// All of it.
 pub trait Store:
-    Intake
-    + Queue
-    + Browse
-    + Settings
-    + Suppressions
-    + Maintain
-    + Hooks
-    + Batches
-    + Returns
-    + Streams
-    + Records
-    + Figures
+    Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams + Records + Figures
 {
 }
 impl<

@@ -15,7 +15,7 @@ const PAUSES_MS: [i64; 6] = [60_000, 120_000, 300_000, 900_000, 1_800_000, 1_800
 /// How long an accepted credential is trusted to be accepted again, milliseconds.
 const PROOF_MS: i64 = 60_000;
 /// Sign-ins at once with a credential that is trusted.
-const AT_ONCE: u32 = 3;
+const AT_ONCE: u32 = 2;
 
 /// What a connection that wants to sign in is told.
 #[derive(Debug, Clone, PartialEq)]

@@ -151,6 +151,8 @@ pub fn statuses(handler: &str) -> &'static [u16] {
     match handler {
         "messages::submit" => &[403, 409, 413, 415, 422],
         "routes::remove" | "routes::add" | "routes::change" => &[409, 422],
+        "streams::pause" | "streams::resume" => &[422],
+        "jobs::run" | "jobs::pause" | "jobs::resume" | "jobs::restart" | "scheduled::run" => &[404, 409, 422],
         _ => &[],
     }
 }

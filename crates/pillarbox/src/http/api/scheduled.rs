@@ -1,6 +1,6 @@
 //! Scheduled checks: those that are there by themselves, those of one's own, and what they found.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use super::jobs::{self, JobOut, JobState, RunIn, RunOut, run_and_wait};
 use super::senders::text;
 use super::settings;
 use crate::http::auth::Admin;
-use crate::http::json::Json;
+use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
 use crate::http::views::Page;
 use crate::http::{Shared, time};

@@ -304,11 +304,8 @@ async fn domain(app: &Shared, record: &CheckRecord) -> Found {
         plan.smtp = None;
     }
     plan.own_keys = alignment::own_keys(app).await.unwrap_or_default();
-    let settings = ResolverSettings {
-        servers: config.dns_servers.clone(),
-        timeout: config.dns_timeout,
-        dnssec: Dnssec::Root,
-    };
+    let settings =
+        ResolverSettings { servers: config.dns_servers.clone(), timeout: config.dns_timeout, dnssec: Dnssec::Root };
     // Own name servers may have zones that the root does not know: without signatures then.
     let validating = if config.dns_servers.is_empty() { Resolver::new(settings).ok() } else { None };
     let auditor = Auditor::new(net.clone(), validating, Judge::new(app.rules()), plan);
