@@ -9,12 +9,17 @@ Needs root and Debian's Postfix package for source and sink. Results: target/ben
 """
 
 import argparse
+import contextlib
+import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
+import socket
 import statistics
 import tempfile
+import threading
 import time
 
 import relays
@@ -67,7 +72,53 @@ class Suppressed(Plain):
         self.cli("suppression", "import", table)
 
 
-KINDS = [Plain, Limits, Signed, Suppressed]
+class Watched(Plain):
+    """50 people look at pages that change by themselves, ten at each of five."""
+
+    name = "watchers"
+    PAGES = ("/admin/overview", "/admin/processing-center", "/admin/incidents", "/admin/jobs", "/admin/captured")
+    links = None
+
+    def switch_on(self):
+        self.links = []
+
+    def start(self):
+        super().start()
+        if self.links is None:
+            return
+        address = re.search(r'address = "(127[^"]+)"', self.config.read_text())[1]
+        form = "token=" + self.cli("login").decode().strip()
+        link = http.client.HTTPConnection(address, timeout=30)
+        link.request("POST", "/login", form, {"Origin": f"http://{address}", "Content-Type": "application/x-www-form-urlencoded"})
+        cookie = link.getresponse().headers["Set-Cookie"].split(";")[0]
+        for n in range(50):
+            host, port = address.split(":")
+            watcher = socket.create_connection((host, int(port)), 30)
+            at = self.PAGES[n % len(self.PAGES)]
+            watcher.sendall(f"GET /admin/live?at={at} HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}\r\n\r\n".encode())
+            if b" 200 " not in watcher.recv(65536).split(b"\r\n")[0]:
+                raise RuntimeError(f"{at} is not watched")
+            self.links.append(watcher)
+            threading.Thread(target=self.read, args=(watcher,), daemon=True).start()
+
+    @staticmethod
+    def read(watcher):
+        with contextlib.suppress(OSError):
+            watcher.settimeout(None)
+            while watcher.recv(65536):
+                pass
+
+    def stop(self):
+        for watcher in self.links or []:
+            with contextlib.suppress(OSError):
+                watcher.shutdown(socket.SHUT_RDWR)
+            watcher.close()
+        if self.links:
+            self.links = []
+        super().stop()
+
+
+KINDS = [Plain, Limits, Signed, Suppressed, Watched]
 
 
 def main():
@@ -103,11 +154,17 @@ def main():
         shutil.rmtree(place, ignore_errors=True)
     middle = lambda name, key: statistics.median(row[key] for row in rows if row["feature"] == name)
     base = everything[0].name
-    print("\n| feature | messages/s | CPU s per 1,000 | CPU, beside the first |\n|---|---|---|---|")
+    runs = {(row["feature"], row["run"]): row for row in rows}
+
+    def beside(name, key):
+        """How much more than the first in the same turn, percent: the middle, and between which values."""
+        changes = sorted((runs[name, turn][key] / runs[base, turn][key] - 1) * 100 for turn in range(options.runs))
+        return f"{statistics.median(changes):+.1f} % ({changes[0]:+.1f} to {changes[-1]:+.1f})"
+
+    print("\n| feature | messages/s | CPU s per 1,000 | messages/s, beside the first in the same turn | CPU, the same |\n|---|---|---|---|---|")
     for relay in everything:
-        cpu = middle(relay.name, "cpu_per_1000")
-        change = (cpu / middle(base, "cpu_per_1000") - 1) * 100
-        print(f"| {relay.name} | {middle(relay.name, 'per_s'):,.0f} | {cpu:.3f} | {change:+.1f} % |")
+        print(f"| {relay.name} | {middle(relay.name, 'per_s'):,.0f} | {middle(relay.name, 'cpu_per_1000'):.3f}"
+              f" | {beside(relay.name, 'per_s')} | {beside(relay.name, 'cpu_per_1000')} |")
     if any(row["arrived"] != row["messages"] for row in rows):
         raise SystemExit("features: messages are missing")
 

@@ -53,6 +53,18 @@ def family(pid):
     return found
 
 
+def cpu(pid):
+    """Seconds so far of a process and all below it, with the children that have ended: their parent has them in its sum."""
+    total = 0
+    for one in family(pid):
+        try:
+            fields = pathlib.Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += sum(int(field) for field in fields[11:15])
+    return total / TICK
+
+
 class Relay:
     def __init__(self, place, sink_port):
         self.dir, self.sink_port = place / self.name, sink_port
@@ -61,15 +73,7 @@ class Relay:
         self.configure()
 
     def cpu(self):
-        """Seconds so far, with the children that have ended: their parent has them in its sum."""
-        total = 0
-        for pid in family(self.pid):
-            try:
-                fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            total += sum(int(field) for field in fields[11:15])
-        return total / TICK
+        return cpu(self.pid)
 
     def memory(self):
         """Proportional set size of all processes, MiB: shared pages count once."""
@@ -162,30 +166,38 @@ class Pillarbox(Relay):
 
     name = "pillarbox"
     executable = None
+    env = None  # that of this process
+    more = ""  # first lines of the configuration
 
     def configure(self):
+        self.prepare()
+        self.start()
+        self.set_up()
+        self.stop()
+
+    def prepare(self):
         self.binary = self.executable or pathlib.Path(os.environ.get("PILLARBOX", REPOSITORY / "target" / "release" / "pillarbox"))
         if not self.binary.exists():
             raise SystemExit(f"bench: {self.binary} is missing: cargo build --release")
         self.config = self.dir / "pillarbox.toml"
         self.config.write_text(
-            f'hostname = "relay.bench.test"\ndata_dir = "{self.dir}/data"\n'
+            f'hostname = "relay.bench.test"\ndata_dir = "{self.dir}/data"\n{self.more}'
             f'[http]\naddress = "127.0.0.1:{free_port()}"\n'
             "[limits]\nconnections = 2000\nconnections_per_address = 2000\ncommands = 1000000\n"
             '[retry]\nintervals = ["2s", "4s"]\n'
             '[log]\nlevel = "warn"\n'
             f'[[listener]]\nname = "bench"\naddress = "127.0.0.1:{self.port}"\nmode = "plain"\n')
         self.process = None
-        self.start()
+
+    def set_up(self):
         # smtp-source cannot log in: the credential is the address, given out loud
         self.cli("sender", "add", "bench", "--trust-address", "127.0.0.1/32", "--no-password", "--allow-from", "*")
         self.cli("route", "add", "sink", "--smarthost", f"127.0.0.1:{self.sink_port}", "--tls", "none", "--connections", "100",
                  "--default")
-        self.stop()
 
     def cli(self, *arguments):
         command = [self.binary, *map(str, arguments), "--config", self.config]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self.env)
         if done.returncode:
             raise RuntimeError(f"{' '.join(map(str, command))}: {done.stdout.decode()}\n{(self.dir / 'log').read_text()[-2000:]}")
         return done.stdout
@@ -193,7 +205,7 @@ class Pillarbox(Relay):
     def start(self):
         with open(self.dir / "log", "ab") as log:
             self.process = subprocess.Popen([self.binary, "serve", "--config", self.config], stdout=log, stderr=log,
-                                            stdin=subprocess.DEVNULL)
+                                            stdin=subprocess.DEVNULL, env=self.env)
         self.pid = self.process.pid
         wait_banner(self.port)
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -21,9 +22,16 @@ BODY = (".\r\n..two dots\r\n.one dot\r\nUmlaute: \u00e4\u00f6\u00fc\u00df, \u20a
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the ports that the system gives to clients: none of those of another test can take it before its server does."""
+    lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(min(10_000, lowest // 2), lowest)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def need(*tools):
@@ -41,7 +49,7 @@ def run(*command, **options):
     return done.stdout.decode("utf-8", "replace")
 
 
-def wait_banner(port, process=None, patience=60, tls=None):
+def wait_banner(port, process=None, patience=60, tls=None, host="127.0.0.1"):
     """Waits until an SMTP server greets on a port."""
     end = time.time() + patience
     last = None
@@ -49,7 +57,7 @@ def wait_banner(port, process=None, patience=60, tls=None):
         if process is not None and process.poll() is not None:
             raise RuntimeError(f"server on port {port} ended with {process.returncode}")
         try:
-            with socket.create_connection(("127.0.0.1", port), 5) as s:
+            with socket.create_connection((host, port), 5) as s:
                 s.settimeout(10)
                 link = tls.wrap_socket(s, server_hostname=HOST) if tls else s
                 if link.recv(200).startswith(b"220"):
@@ -149,6 +157,12 @@ class Catch:
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
+    def greeted(self, name):
+        """A client said who it is."""
+
+    def parted(self, link):
+        """A client said that it wants nothing more."""
+
     def _converse(self, link):
         say = lambda text: link.wfile.write(text.encode() + b"\r\n")
         sender, recipients = None, []
@@ -157,10 +171,13 @@ class Catch:
             verb = line[:4].upper()
             address = line.partition(b"<")[2].partition(b">")[0].decode("utf-8", "replace")
             if verb == b"EHLO":
+                self.greeted(line[4:].strip().decode("utf-8", "replace"))
                 say("250-catch.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8")
             elif verb == b"MAIL":
                 sender, recipients = address, []
                 say("250 ok")
+            elif verb == b"RCPT" and address.startswith("nosuch"):
+                say("550 5.1.1 no such user here")
             elif verb == b"RCPT":
                 recipients.append(address)
                 say("250 ok")
@@ -176,6 +193,7 @@ class Catch:
                     self.news.notify_all()
                 say("250 kept")
             elif verb == b"QUIT":
+                self.parted(link)
                 say("221 bye")
                 return
             else:

@@ -8,6 +8,7 @@ import grp
 import os
 import pathlib
 import pwd
+import signal
 import subprocess
 
 from common import CACHE, Process, free_port, wait_banner
@@ -90,9 +91,21 @@ class Postfix(Peer):
     def command(self):
         return ["/usr/sbin/postfix", "-c", self.dir / "etc", "start-fg"]
 
+    def renew(self):
+        """Tables, certificates and settings are read anew: sessions end, and each new one reads them. Not `postfix reload`: master
+        then writes to the log's socket while the log's process is gone, and stands still for good when that socket is full."""
+        master = (self.dir / "spool" / "pid" / "master.pid").read_text().strip()
+        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                name, _, rest = stat.read_text().partition(") ")
+            except OSError:
+                continue
+            if name.endswith("(smtpd") and rest.split()[1] == master:
+                os.kill(int(stat.parent.name), signal.SIGTERM)
+
     def stop(self):
         # `start-fg` leaves master alone when it is signalled; this is how it is told to go
-        subprocess.run(["/usr/sbin/postfix", "-c", self.dir / "etc", "stop"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(["/usr/sbin/postfix", "-c", self.dir / "etc", "stop"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
         self.server.stop()
 
 

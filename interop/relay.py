@@ -16,10 +16,11 @@ def binary():
 
 
 class Pillarbox:
-    """STARTTLS on `port`, implicit TLS on `tls_port`, everything to one route; `more`: further sections of the configuration."""
+    """STARTTLS on `port`, implicit TLS on `tls_port`, everything to one route; `more`: further sections of the configuration;
+    `process`: how the server is run."""
 
-    def __init__(self, place, *route, more="", data=None):
-        self.place = place
+    def __init__(self, place, *route, more="", data=None, **process):
+        self.place, self.process = place, process
         self.dir = place.path / "relay"
         self.dir.mkdir()
         data = data or self.dir / "data"
@@ -46,7 +47,7 @@ class Pillarbox:
             raise RuntimeError(f"{error}\n{self.log()}") from None
 
     def start(self):
-        self.server = Process([binary(), "serve", "--config", self.config], self.dir / "out.log")
+        self.server = Process([binary(), "serve", "--config", self.config], self.dir / "out.log", **self.process)
         wait_banner(self.port, self.server.process)
 
     def cli(self, *arguments):

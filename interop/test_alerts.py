@@ -185,7 +185,7 @@ class Alerts(unittest.TestCase):
         cls.smtp = free_port()
         cls.config.write_text(
             f'hostname = "relay.test"\ndata_dir = "{directory}/data"\n[http]\naddress = "127.0.0.1:{cls.http}"\n'
-            f'[tls]\nroots = "{cls.place.ca}"\n[webhooks]\nnetworks = ["127.0.0.0/8"]\n'
+            f'[checks]\nbuiltin = "no"\n[tls]\nroots = "{cls.place.ca}"\n[webhooks]\nnetworks = ["127.0.0.0/8"]\n'
             f'[[listener]]\nname = "smtp"\naddress = "127.0.0.1:{cls.smtp}"\nmode = "plain"\n'
         )
         cls.start()
@@ -194,7 +194,10 @@ class Alerts(unittest.TestCase):
 
     @classmethod
     def start(cls):
-        cls.server = Process([binary(), "serve", "--config", cls.config], cls.directory / "out.log")
+        log = cls.directory / "out.log"
+        # of this start, not of the one before
+        log.write_text("")
+        cls.server = Process([binary(), "serve", "--config", cls.config], log)
         while "ready" not in cls.server.output().splitlines():
             if cls.server.process.poll() is not None:
                 raise RuntimeError(cls.server.output())
@@ -266,7 +269,8 @@ class Alerts(unittest.TestCase):
                     time.sleep(0.1)
                 facility = "local4" if name == "unix" else "local3"
                 self.syslog.out.touch()
-                parts = self.syslog.wait(lambda parts: len(parts) == 8 and parts[2] == facility and parts[4] == "pillarbox")
+                parts = self.syslog.wait(lambda parts: len(parts) == 8 and parts[2] == facility and "This is a test" in parts[7])
+                self.assertEqual("pillarbox", parts[4])
                 version, severity, _, host, _, msgid, data, message = parts
                 self.assertEqual("warning", severity)
                 self.assertIn("WARNING: This is a test of a channel for alerts. Somebody asked for it.", message)

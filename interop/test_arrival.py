@@ -1,4 +1,5 @@
-"""Proof of arrival: test mail through a real Postfix into a real Dovecot, found in the inbox or among the spam."""
+"""Proof of arrival: test mail through a real Postfix into a real Dovecot, found in the inbox, among the spam, or not at all; by our own
+listener; and by the header that a person pastes."""
 
 import json
 import subprocess
@@ -25,7 +26,7 @@ class Arrival(unittest.TestCase):
         self.dovecot.check(self.dovecot.box.create("Junk"))
         mail = self.dovecot.dir / "mail"
         boxes, checks, lost = (self.place.path / name for name in ("boxes", "checks", "lost"))
-        boxes.write_text(f"probe@inbox.test {USER}/\nspam@inbox.test {USER}/.Junk/\n")
+        boxes.write_text(f"probe@inbox.test {USER}/\nspam@inbox.test {USER}/.Junk/\nlost@inbox.test {USER}/\n")
         checks.write_text(f"/^X-Arrival-Token:/ PREPEND {RESULTS.format(*authentication)}\n")
         lost.write_text("lost@inbox.test discard:\n")
 
@@ -80,6 +81,37 @@ class Arrival(unittest.TestCase):
         rules = [one["rule"] for one in found["noticed"]]
         self.assertTrue(any("dmarc" in rule for rule in rules), rules)
         self.assertIn("was filed as spam", self.box.server.output())
+
+    def test_a_lost_mail_is_missing_until_somebody_pastes_its_header(self):
+        self.start()
+        shown, code = self.send("--to", "lost@inbox.test", "--mailbox", "probe", "--within", "10s")
+        self.assertEqual((shown["state"], code), ("missing", 1), shown)
+        self.assertIn("did not arrive", self.box.server.output())
+        header = self.place.path / "header"
+        header.write_text(f"Subject: Test of delivery {shown['token']}\r\nFrom: <{FROM}>\r\n\r\n")
+        done = subprocess.run([relay.binary(), "arrival", "confirm", header, "--json", "--config", self.box.config], stdout=subprocess.PIPE, timeout=60)
+        pasted = json.loads(done.stdout)
+        self.assertEqual((pasted["state"], pasted["judgement"]["way"]), ("late", "pasted"), pasted)
+        listed = json.loads(self.box.cli("arrival", "ls", "--json"))["items"]
+        self.assertEqual([one["state"] for one in listed], ["late"])
+
+    def test_our_own_listener_confirms_what_goes_to_the_bounce_domain(self):
+        port = free_port()
+        more = ('[bounce]\ndomain = "bounces.shop.test"\n'
+                f'[[listener]]\nname = "bounce"\nkind = "bounce"\naddress = "127.0.0.1:{port}"\nmode = "plain"\n')
+        self.start(more=more, hop=port)
+        shown, code = self.send("--within", "60s")
+        self.assertEqual((shown["state"], shown["good"], code), ("arrived", True, 0), shown)
+        self.assertEqual(shown["judgement"]["way"], "listener")
+        self.assertTrue(shown["to"].endswith("@bounces.shop.test"))
+
+    def test_a_check_of_ones_own_sends_test_mail_on_a_schedule(self):
+        self.start()
+        self.box.cli("schedule", "add", "probe", "--arrival", "out", "--from", FROM, "--to", "probe@inbox.test", "--mailbox", "probe",
+                     "--at", "every 6h", "--timeout", "1m")
+        shown = json.loads(self.box.cli("schedule", "run", "own:probe", "--json"))
+        self.assertEqual(shown["result"]["level"], "ok", shown)
+        self.assertIn("arrived", json.dumps(shown))
 
 
 if __name__ == "__main__":

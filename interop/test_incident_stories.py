@@ -3,22 +3,16 @@
 Each story: something breaks under load, exactly one incident tells of it with the right fix first, it is repaired, the incident closes
 by itself and says what fixed it, all mail arrives, and none of it twice."""
 
-import collections
-import json
 import os
-import pathlib
-import signal
 import smtplib
 import subprocess
-import time
 import unittest
 
-from common import Catch, Place, message, need, run
+from common import need, run
 from dns_zones import Zones
+from incident_story import Story
 from peers import Hop, Postfix
-from relay import PASSWORD, SENDER, Pillarbox, binary
-
-PATIENCE = 90
+from relay import binary
 
 
 class Strict(Postfix):
@@ -36,19 +30,7 @@ class Strict(Postfix):
 
     def table(self, name, text):
         (self.dir / "etc" / name).write_text(text)
-        run("/usr/sbin/postfix", "-c", self.dir / "etc", "reload")
-        self.end_sessions()
-
-    def end_sessions(self):
-        """Sessions that go on know the old table."""
-        master = (self.dir / "spool" / "pid" / "master.pid").read_text().strip()
-        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-            try:
-                name, _, rest = stat.read_text().partition(") ")
-            except OSError:
-                continue
-            if name.endswith("(smtpd") and rest.split()[1] == master:
-                os.kill(int(stat.parent.name), signal.SIGTERM)
+        self.renew()
 
     def listen(self, address):
         """The same server at one more address."""
@@ -57,74 +39,15 @@ class Strict(Postfix):
         run("/usr/sbin/postfix", "-c", self.dir / "etc", "reload")
 
 
-class Stories(unittest.TestCase):
+class Stories(Story):
     def setUp(self):
-        need("openssl", "/usr/sbin/postfix")
-        self.place, self.catch = Place("incident"), Catch()
-        self.addCleanup(self.place.remove)
-        self.addCleanup(self.catch.stop)
-        self.sent = []
-
-    def relay(self, *route, more=""):
-        relay = Pillarbox(self.place, *route, more=more)
-        self.addCleanup(relay.stop)
-        return relay
+        need("/usr/sbin/postfix")
+        super().setUp()
 
     def peer(self):
         peer = Strict(self.place, Hop(self.catch.port))
         self.addCleanup(peer.stop)
         return peer
-
-    def send(self, relay, count, sender="app@shop.test", to="dest.test"):
-        with smtplib.SMTP("127.0.0.1", relay.port, timeout=60) as client:
-            client.starttls(context=None)
-            client.login(SENDER, PASSWORD)
-            for _ in range(count):
-                subject = f"story-{len(self.sent)}"
-                recipient = f"r{len(self.sent)}@{to}"
-                client.sendmail(sender, [recipient], message(subject, sender, recipient))
-                self.sent.append(subject)
-
-    def json(self, relay, *arguments):
-        """What a command says, whatever its exit code."""
-        done = subprocess.run([str(binary()), *arguments, "--json", "--config", str(relay.config)], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=120)
-        try:
-            return json.loads(done.stdout)
-        except ValueError:
-            raise AssertionError(f"{arguments}: {done.returncode} {done.stdout!r} {done.stderr!r}\n{relay.log()}") from None
-
-    def until(self, what, relay, look, patience=PATIENCE):
-        end = time.time() + patience
-        while time.time() < end:
-            found = look()
-            if found:
-                return found
-            time.sleep(0.2)
-        raise AssertionError(f"{what}: not within {patience} s\n{json.dumps(self.incidents(relay), indent=1)}\n{relay.log()}")
-
-    def incidents(self, relay):
-        return self.json(relay, "incident", "list", "--all")["items"]
-
-    def opened(self, relay):
-        return self.until("an incident", relay, lambda: self.incidents(relay))[0]["id"]
-
-    def shown(self, relay, name):
-        return self.json(relay, "incident", "show", name)
-
-    def closed(self, relay, name):
-        return self.until(f"{name} closes itself", relay,
-                          lambda: (one := self.shown(relay, name))["incident"]["state"] == "closed" and one)
-
-    def all_arrived(self, relay):
-        """Everything that was sent, each once."""
-        subjects = lambda: collections.Counter(mail.header("Subject") for mail in self.catch.mail)
-        self.until("all mail arrives", relay, lambda: set(self.sent) <= set(subjects()))
-        self.assertEqual({subject: count for subject, count in subjects().items() if count > 1}, {}, "delivered twice")
-
-    def only(self, relay, name):
-        found = self.incidents(relay)
-        self.assertEqual([one["id"] for one in found], [name], f"not exactly one incident: {json.dumps(found, indent=1)}")
 
     def test_a_sender_that_the_provider_has_not_verified(self):
         peer = self.peer()
@@ -217,8 +140,7 @@ class Stories(unittest.TestCase):
         run("mount", "-o", "loop", image, mounted)
         self.addCleanup(lambda: run("umount", "-l", mounted))
         peer = self.peer()
-        relay = Pillarbox(self.place, "--smarthost", f"localhost:{peer.port}", "--tls", "none", data=mounted / "data")
-        self.addCleanup(relay.stop)
+        relay = self.relay("--smarthost", f"localhost:{peer.port}", "--tls", "none", data=mounted / "data")
         self.send(relay, 2)
         filler = mounted / "filler"
         free = os.statvfs(mounted)

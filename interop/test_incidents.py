@@ -30,6 +30,7 @@ class Notes:
     """What a Postfix has written to its log so far."""
 
     def __init__(self, peer):
+        self.peer = peer
         self.path = peer.dir / "log" / "mail"
 
     def text(self):
@@ -39,8 +40,8 @@ class Notes:
         return collections.Counter(SENT.findall(self.text()))
 
     def failures(self):
-        """Sign-ins that were turned down."""
-        return self.text().count("authentication failed")
+        """Sign-ins that were turned down, without those by which a test looked."""
+        return self.text().count("authentication failed") - self.peer.looks
 
 
 class Sinking:
@@ -56,6 +57,8 @@ class Sinking:
 
 
 class Provider(Sinking, sasl.Dovecot):
+    looks = 0
+
     def password(self, password):
         users = self.dir / "users"
         new = users.with_suffix(".new")
@@ -76,12 +79,12 @@ class Provider(Sinking, sasl.Dovecot):
                 client.auth("PLAIN", client.auth_plain)
                 return True
             except smtplib.SMTPAuthenticationError:
+                self.looks += 1
                 return False
 
 
 class Plain(Sinking, peers.Postfix):
-    def reload(self):
-        run("/usr/sbin/postfix", "-c", self.dir / "etc", "reload")
+    """Without sign-in."""
 
 
 class Dated(Plain):
@@ -339,7 +342,7 @@ class Incidents(unittest.TestCase):
         self.one_alert(incident)
         self.assertEqual(len(self.notes.taken()), 0)
         serve(good)
-        self.peer.reload()
+        self.peer.renew()
         self.box.ask("incident", "probe", incident["id"])
         self.assertEqual(self.closes(incident)["closed_how"], "probe")
         self.all_arrive(promised)

@@ -40,12 +40,15 @@ class Load:
     def work(self):
         while not self.stopping.is_set():
             try:
-                with smtplib.SMTP("127.0.0.1", self.port, timeout=60) as client:
+                with self.connect() as client:
                     client.login(SENDER, PASSWORD)
                     while not self.stopping.is_set():
                         self.one(client)
             except (OSError, smtplib.SMTPException):
                 time.sleep(0.02)  # it is away: being restarted
+
+    def connect(self):
+        return smtplib.SMTP("127.0.0.1", self.port, timeout=60)
 
     def one(self, client):
         with self.lock:

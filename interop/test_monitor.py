@@ -66,7 +66,7 @@ class Monitor(unittest.TestCase):
         self.assertEqual(("problem", True), (own["result"]["level"], own["alert"]), own)
 
         issue(self.place, 90)
-        run("/usr/sbin/postfix", "-c", postfix.dir / "etc", "reload")
+        postfix.renew()
         relay.cli("reload")
         end = time.monotonic() + 60
         while True:

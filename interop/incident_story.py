@@ -1,0 +1,78 @@
+"""What stories of incidents share: a relay, mail that is counted, and incidents as the command line shows them."""
+
+import collections
+import json
+import smtplib
+import subprocess
+import time
+import unittest
+
+from common import Catch, Place, message, need
+from relay import PASSWORD, SENDER, Pillarbox, binary
+
+PATIENCE = 90
+
+
+class Story(unittest.TestCase):
+    def setUp(self):
+        need("openssl")
+        self.place, self.catch = Place("incident"), Catch()
+        self.addCleanup(self.place.remove)
+        self.addCleanup(self.catch.stop)
+        self.sent = []
+
+    def relay(self, *route, **more):
+        relay = Pillarbox(self.place, *route, **more)
+        self.addCleanup(relay.stop)
+        return relay
+
+    def send(self, relay, count, sender="app@shop.test", to="dest.test"):
+        with smtplib.SMTP("127.0.0.1", relay.port, timeout=60) as client:
+            client.starttls(context=None)
+            client.login(SENDER, PASSWORD)
+            for _ in range(count):
+                subject = f"story-{len(self.sent)}"
+                recipient = f"r{len(self.sent)}@{to}"
+                client.sendmail(sender, [recipient], message(subject, sender, recipient))
+                self.sent.append(subject)
+
+    def json(self, relay, *arguments):
+        """What a command says, whatever its exit code."""
+        done = subprocess.run([str(binary()), *map(str, arguments), "--json", "--config", str(relay.config)], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=120)
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise AssertionError(f"{arguments}: {done.returncode} {done.stdout!r} {done.stderr!r}\n{relay.log()}") from None
+
+    def until(self, what, relay, look, patience=PATIENCE):
+        end = time.time() + patience
+        while time.time() < end:
+            found = look()
+            if found:
+                return found
+            time.sleep(0.2)
+        raise AssertionError(f"{what}: not within {patience} s\n{json.dumps(self.incidents(relay), indent=1)}\n{relay.log()}")
+
+    def incidents(self, relay):
+        return self.json(relay, "incident", "list", "--all")["items"]
+
+    def opened(self, relay):
+        return self.until("an incident", relay, lambda: self.incidents(relay))[0]["id"]
+
+    def shown(self, relay, name):
+        return self.json(relay, "incident", "show", name)
+
+    def closed(self, relay, name):
+        return self.until(f"{name} closes itself", relay,
+                          lambda: (one := self.shown(relay, name))["incident"]["state"] == "closed" and one)
+
+    def all_arrived(self, relay):
+        """Everything that was sent, each once."""
+        subjects = lambda: collections.Counter(mail.header("Subject") for mail in self.catch.mail)
+        self.until("all mail arrives", relay, lambda: set(self.sent) <= set(subjects()))
+        self.assertEqual({subject: count for subject, count in subjects().items() if count > 1}, {}, "delivered twice")
+
+    def only(self, relay, name):
+        found = self.incidents(relay)
+        self.assertEqual([one["id"] for one in found], [name], f"not exactly one incident: {json.dumps(found, indent=1)}")
