@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 BINARY := target/debug/pillarbox
 
-.PHONY: help run build test unit check fmt clippy deny tidy tested bench e2e interop watched fuzz-smoke docs tools
+.PHONY: help run build test unit check fmt clippy deny tidy tested bench e2e interop fuzz-smoke docs tools deb
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,18 +44,27 @@ deny:
 tidy: ## import table, file sizes, RFC list, clocks, ports
 	$(CARGO) test --locked -p pillarbox-testkit --test tidy
 
-bench: tools ## beside Postfix, in one run (needs root); FULL=1 queues a million
+bench: tools ## beside Postfix, in one run (needs root); FULL=1 queues a million, PAGES=1 times pages and searches with a million stored
 	$(CARGO) build --locked --release -p pillarbox
 	bench/run.py $(BENCH_ARGS)
+	if [ -n "$(PAGES)" ]; then bench/pages.py; fi
 
 e2e: tested tools ## the tour of the README; then kill -9, SIGTERM, power cuts, full disks (root)
-	interop/run test_readme test_loss
+	interop/run test_readme
+	interop/run test_loss
 
 interop: tested tools ## real clients and servers (needs root)
-	interop/run test_peers test_clients test_servers test_sasl test_oauth test_policy test_dkim test_bounces test_returned test_check test_check_ways test_webhooks test_incident_stories test_api
+	interop/run
 
-watched: tested tools ## incidents under load, alerts, checks, metrics, access, arrival with real servers (needs root); not part of `test` yet
-	interop/run test_incidents test_alerts test_monitor test_metrics test_access test_arrival
+deb: ## a Debian package of the release build, in target/debian (needs cargo-deb)
+	@command -v cargo-deb >/dev/null || { echo 'cargo-deb is missing: cargo install --locked cargo-deb' >&2; exit 1; }
+	$(CARGO) build --locked --release -p pillarbox
+	rm -rf target/deb && mkdir -p target/deb/man
+	target/release/pillarbox man target/deb/man
+	target/release/pillarbox completions bash > target/deb/pillarbox.bash
+	target/release/pillarbox completions zsh > target/deb/_pillarbox
+	target/release/pillarbox completions fish > target/deb/pillarbox.fish
+	$(CARGO) deb --locked --no-build -p pillarbox
 
 fuzz-smoke: ## each fuzz target for some seconds
 	fuzz/smoke.sh

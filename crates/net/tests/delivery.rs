@@ -360,7 +360,7 @@ async fn a_diagnosis_sees_every_step_of_a_success() {
                 .expect("connection");
         let before = connection.take_transcript();
         let stages: Vec<Stage> = before.steps.iter().map(|step| step.stage).collect();
-        assert_eq!(stages, [Stage::Tcp, Stage::Banner, Stage::Ehlo]);
+        assert_eq!(stages, [Stage::Dns, Stage::Tcp, Stage::Banner, Stage::Ehlo]);
         let delivery = deliver(&mut connection, &["to@mx.test"], BODY, true).await;
         let sent: Vec<&str> = delivery.transcript.steps.iter().filter_map(|step| step.sent.as_deref()).collect();
         assert_eq!(sent, ["MAIL FROM:<from@client.test>", "RCPT TO:<to@mx.test>", "DATA", "(25 octets)."]);

@@ -12,7 +12,9 @@ mod batch;
 mod changes;
 mod check;
 mod cli;
+mod cluster;
 mod config;
+mod dossier;
 mod http;
 mod incident;
 mod limits;
@@ -22,11 +24,16 @@ mod oauth;
 mod patterns;
 mod presets;
 mod returned;
+mod route_document;
+mod series;
 mod serve;
+mod smtp_test;
+mod support;
 mod suppression;
 mod telemetry;
 mod volume;
 mod webhook;
+mod why;
 
 use std::process::ExitCode;
 

@@ -73,9 +73,15 @@ pub struct PresetOut {
     pub name: String,
     /// Provider or program, as rules name it.
     pub provider: String,
+    /// The kind of route it makes: `smarthost` or `graph`.
+    #[serde(default)]
+    pub kind: String,
     /// Host; missing where everybody has their own, or the region decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// End that a host of one's own has there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_like: Option<String>,
     /// Regions with their hosts.
     pub regions: Vec<RegionOut>,
     /// Port of the preset.
@@ -86,6 +92,15 @@ pub struct PresetOut {
     pub ways: Vec<WayOut>,
     /// How one signs in.
     pub sign_in: SignIn,
+    /// The only SASL mechanism that works, where there is only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mechanism: Option<String>,
+    /// User name and password are the same token.
+    #[serde(default)]
+    pub same: bool,
+    /// EHLO has to be a name in the user's own domain.
+    #[serde(default)]
+    pub own_helo: bool,
     /// SASL mechanisms, the best first.
     pub mechanisms: Vec<String>,
     /// The user name in words.
@@ -134,12 +149,20 @@ pub fn shown(preset: &Preset, base: &RuleBase) -> Option<PresetOut> {
         names: preset.names.clone(),
         name: preset.name.clone(),
         provider: preset.provider.clone(),
+        kind: match preset.kind {
+            Speaks::Smtp => "smarthost".into(),
+            Speaks::Graph => "graph".into(),
+        },
         host: preset.host_in(None),
+        host_like: preset.host_like.clone(),
         regions: preset.regions.iter().filter_map(region).collect(),
         port: preset.port,
         tls: preset.tls,
         ways: preset.ways(base).into_iter().map(|(port, tls)| WayOut { port, tls }).collect(),
         sign_in: preset.sign_in,
+        mechanism: preset.mechanism.clone(),
+        same: preset.same,
+        own_helo: preset.own_helo,
         mechanisms: preset.mechanisms(provider).to_vec(),
         username: preset.username(provider).to_owned(),
         fixed_username: preset.user.clone(),

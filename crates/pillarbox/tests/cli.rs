@@ -26,6 +26,26 @@ fn exit_codes_tell_wrong_usage_from_not_being_able() {
 }
 
 #[test]
+fn a_database_that_is_away_at_the_start_is_told_and_without_its_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = listener.local_addr().unwrap();
+    drop(listener);
+    let store = format!("postgres://pillarbox:s3cret@{closed}/pillarbox?sslmode=disable");
+    let output = Command::new(program())
+        .arg("serve")
+        .current_dir(dir.path())
+        .env_remove("PILLARBOX_CONFIG")
+        .env("PILLARBOX_STORE", store)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("the database of `store` cannot be used") && said.contains(&closed.to_string()), "{said}");
+    assert!(!said.contains("s3cret") && !said.contains("panicked"), "{said}");
+}
+
+#[test]
 fn a_wrong_configuration_is_shown_with_line_and_column() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.toml");

@@ -75,6 +75,17 @@ async fn streams_are_made_from_presets_changed_paused_and_removed_by_the_command
         })
         .await;
 
+    // One that somebody added stays, also if nothing is said of it; one that was only paused is gone with its pause.
+    server.run(&["stream", "add", "plain"]);
+    for name in ["plain", "unheard-of"] {
+        server.run(&["stream", "pause", name, "--why", "x"]);
+        server.run(&["stream", "resume", name]);
+    }
+    assert_eq!(server.run_json(&["stream", "show", "plain"])["source"], "store");
+    let (code, words) = refused(&server, &["stream", "show", "unheard-of"]);
+    assert!(code == 1 && words.contains("no such thing"), "{words}");
+    server.run(&["stream", "rm", "plain"]);
+
     server.run(&["stream", "set", "reset", "--enabled=false"]);
     let body = message("reset", &["ann@one.test", "bob@one.test"], "Code");
     let (status, off) = server.post("/api/v1/messages", &body, Some("once")).await;

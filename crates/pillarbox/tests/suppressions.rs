@@ -200,15 +200,17 @@ async fn what_a_server_says_of_a_recipient_suppresses_it_and_the_rates_show_it()
 
 #[tokio::test]
 async fn thresholds_are_settings_and_wrong_ones_are_told() {
-    let server = Server::with("suppression.unknown_user = \"off\"\nrates.bounces = \"1%, 3%\"");
+    let server = Server::with(
+        "suppression.unknown_user = \"off\"\nsuppression.mailbox_full = \"1 in 1d, for 30d\"\nrates.bounces = \"1%, 3%\"",
+    );
     let gone = Rule::reply(Stage::Rcpt, "550 5.1.1 user unknown").with_text("<gone");
-    let closed = Rule::reply(Stage::Rcpt, "550 5.2.1 account disabled").with_text("<closed");
-    let sink = Sink::with(SinkOptions { rules: vec![gone, closed], ..SinkOptions::default() }).await;
+    let full = Rule::reply(Stage::Rcpt, "552 5.2.2 not one more").with_text("<full");
+    let sink = Sink::with(SinkOptions { rules: vec![gone, full], ..SinkOptions::default() }).await;
     server.route_to(sink.port());
-    recipients(&server, &send(&server, &["gone@x.test", "closed@x.test"]).await, &["failed", "failed"]).await;
+    recipients(&server, &send(&server, &["gone@x.test", "full@x.test"]).await, &["failed", "failed"]).await;
     server
         .until("the other is suppressed", async || {
-            let check = server.command(&["suppression", "check", "closed@x.test"]).output().unwrap();
+            let check = server.command(&["suppression", "check", "full@x.test"]).output().unwrap();
             (check.status.code() == Some(1)).then_some(())
         })
         .await;

@@ -96,11 +96,17 @@ pub struct Receipt {
     pub committed: Option<Committed>,
 }
 
+/// What clients of a node that is drained are told.
+pub(crate) const DRAINING: &str = "4.3.2 This node is drained and takes no mail, use another or try again later";
+
 impl Door {
     /// Whether a message would be taken now.
     pub fn ready(&self) -> Result<(), Refusal> {
         if self.shared.is_stopping() {
             return Err(Refusal::new(RefusalKind::Unhealthy, 421, "4.3.2 Shutting down, try again later"));
+        }
+        if self.shared.node.is_draining() {
+            return Err(Refusal::new(RefusalKind::Unhealthy, 421, DRAINING));
         }
         self.shared.store.ready().map_err(Refusal::from)
     }

@@ -38,6 +38,8 @@ pub(crate) struct Admission {
     groups: Vec<Group>,
     content: Option<Arc<Held>>,
     pending: Option<Pending<Accepted>>,
+    /// [`store::Nodes::lapses`] before it was leased.
+    lapses: u64,
     /// When the first of those that wait is due, Unix milliseconds.
     due_ms: Option<i64>,
     /// Recipients that are due after their deadline.
@@ -144,6 +146,7 @@ impl Admission {
             groups,
             content: None,
             pending: None,
+            lapses: 0,
             due_ms: first_ms,
             late,
         };
@@ -184,6 +187,7 @@ impl Admission {
 
     /// Makes the message durable and hands it to the schedule.
     pub(crate) async fn commit(mut self, new: NewMessage) -> Result<Accepted, Refusal> {
+        self.lapses = self.shared.store.lapses();
         self.pending = Some(self.shared.store.accept(new));
         let result = match self.pending.as_mut() {
             Some(pending) => pending.await,
@@ -221,7 +225,7 @@ impl Admission {
             }
             if committed && group.leased {
                 let claim = Claim { message: self.message.clone(), lane: group.lane, recipients: group.recipients };
-                self.shared.admit(Job { claim, content: content.clone() });
+                self.shared.admit(Job { claim, content: content.clone(), lapses: self.lapses });
             } else if group.leased {
                 self.shared.leave_window(&group.lane, group.recipients.len());
             } else if committed {
@@ -319,6 +323,7 @@ impl Drop for Admission {
             groups: std::mem::take(&mut self.groups),
             content: self.content.take(),
             pending: None,
+            lapses: self.lapses,
             due_ms: self.due_ms.take(),
             late: std::mem::take(&mut self.late),
         };

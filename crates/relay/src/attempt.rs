@@ -15,6 +15,7 @@ use crate::accept::MAX_LINE;
 use crate::brake::auth::Hold;
 use crate::config::Keep;
 use crate::connection::Worker;
+use crate::connection::lost::{lost, unless_lost};
 use crate::divert;
 use crate::incident::watch::Place;
 use crate::schedule::{Job, Sign};
@@ -51,7 +52,10 @@ impl Next {
 pub(crate) async fn run(worker: &mut Worker, mut job: Job) -> Next {
     let shared = worker.shared.clone();
     let started_ms = shared.now_ms();
-    suppress::leave_out(&shared, &mut job).await;
+    let (destination, lapses) = (worker.destination.clone(), job.lapses);
+    if unless_lost(&shared, &destination, lapses, suppress::leave_out(&shared, &mut job)).await.is_none() {
+        return Next::Close(Some(job));
+    }
     if job.claim.recipients.is_empty() {
         return Next::Continue;
     }
@@ -71,9 +75,10 @@ pub(crate) async fn run(worker: &mut Worker, mut job: Job) -> Next {
         record(worker, &job.claim, ended).await;
         return Next::Continue;
     }
-    let content = match content_of(worker, &job).await {
-        Ok(content) => content,
-        Err(error) => {
+    let content = match unless_lost(&shared, &destination, lapses, content_of(worker, &job)).await {
+        None => return Next::Close(Some(job)),
+        Some(Ok(content)) => content,
+        Some(Err(error)) => {
             not_readable(worker, &job.claim, &error).await;
             return Next::Continue;
         }
@@ -87,20 +92,32 @@ pub(crate) async fn run(worker: &mut Worker, mut job: Job) -> Next {
             return Next::Continue;
         }
     };
-    match converse(worker, &job.claim, &content, eight_bit).await {
-        Some(delivery) => conclude(worker, job, delivery, started_ms).await,
-        None => {
+    match converse(worker, &job, &content, eight_bit).await {
+        Ok(delivery) => conclude(worker, job, delivery, started_ms).await,
+        Err(cut) => {
             worker.broken = true;
-            returned(worker, &job.claim).await
+            match cut {
+                Cut::Stop => returned(worker, &job.claim).await,
+                Cut::Lost => Next::Close(Some(job)),
+            }
         }
     }
 }
 
+/// What cut a transaction short.
+enum Cut {
+    /// The relay stops.
+    Stop,
+    /// The connection, or the mail, is not this node's any more: it was not begun as far as the next hop is concerned.
+    Lost,
+}
+
 /// The transaction itself. The last message's outcome has to be durable before this one's final dot.
 ///
-/// `None`: a stop cut it short, before the final dot if there was time to wait for the answer behind it.
-async fn converse(worker: &mut Worker, claim: &Claim, content: &Bytes, eight_bit: bool) -> Option<Delivery> {
-    let shared = worker.shared.clone();
+/// Cut by a stop it is before the final dot if there was time to wait for the answer behind it.
+async fn converse(worker: &mut Worker, job: &Job, content: &Bytes, eight_bit: bool) -> Result<Delivery, Cut> {
+    let claim = &job.claim;
+    let (shared, destination) = (worker.shared.clone(), worker.destination.clone());
     let mut pending = worker.settling.take();
     let past_dot = AtomicBool::new(false);
     let capabilities = worker.connection.capabilities().clone();
@@ -119,7 +136,7 @@ async fn converse(worker: &mut Worker, claim: &Claim, content: &Bytes, eight_bit
             Some(settling) => settling.done().await,
             None => true,
         };
-        let go = durable && !shared.is_stopping();
+        let go = durable && !shared.is_stopping() && job.lapses == shared.store.lapses();
         past_dot.store(go, Ordering::Relaxed);
         go
     };
@@ -129,14 +146,24 @@ async fn converse(worker: &mut Worker, claim: &Claim, content: &Bytes, eight_bit
             shared.deadline.cancelled().await;
         }
     };
+    let gone = async {
+        lost(&shared, &destination, job.lapses).await;
+        // The next hop has all of it, and answers.
+        if past_dot.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     let delivery = tokio::select! {
         biased;
-        delivery = worker.connection.deliver(&plan, content, before_dot) => Some(delivery),
-        () = cut => None,
+        delivery = worker.connection.deliver(&plan, content, before_dot) => Ok(delivery),
+        () = cut => Err(Cut::Stop),
+        () = gone => Err(Cut::Lost),
     };
     // Not waited for, or cut while it was: an outcome that is known is never let go.
-    if let Some(mut settling) = pending {
-        settling.done().await;
+    match (pending, &delivery) {
+        (Some(settling), Err(Cut::Lost)) => settle::later(settling),
+        (Some(mut settling), _) => drop(settling.done().await),
+        (None, _) => {}
     }
     delivery
 }
@@ -250,7 +277,10 @@ async fn not_readable(worker: &mut Worker, claim: &Claim, error: &StoreError) {
 /// Hands an outcome to the store and goes on; the one before must be durable by then.
 async fn record(worker: &mut Worker, claim: &Claim, ended: Ended) {
     if let Some(mut before) = worker.settling.take() {
-        before.done().await;
+        let shared = &worker.shared;
+        if unless_lost(shared, &worker.destination, shared.store.lapses(), before.done()).await.is_none() {
+            settle::later(before);
+        }
     }
     let place = Place { destination: Some(&worker.destination), prelude: worker.prelude.as_ref() };
     worker.settling = Some(settle::begin(&worker.shared, claim, ended, place));
@@ -300,6 +330,9 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
     }
     if shared.is_stopping() && !delivery.past_dot && delivery.end.is_none() {
         return returned(worker, &job.claim).await;
+    }
+    if job.lapses != shared.store.lapses() && !delivery.past_dot && delivery.end.is_none() {
+        return Next::Close(Some(job));
     }
     if let Some(hold) = signin::told(worker, &delivery) {
         return turned_away(worker, &job, delivery, &hold, started_ms).await;

@@ -80,6 +80,8 @@ pub struct RelayConfig {
     pub incidents: crate::incident::Opening,
     /// What receiving domains may demand of the transport.
     pub transport: TransportConfig,
+    /// Where this node's pages and API are, for people.
+    pub address: String,
     /// Makes return paths of our own; without it next hops get what the sender gave.
     pub bounce: Option<Arc<Verp>>,
     /// Which return path a route uses that does not say.
@@ -123,6 +125,7 @@ impl Default for RelayConfig {
             rates: crate::rates::RateConfig::default(),
             incidents: crate::incident::Opening::default(),
             transport: TransportConfig::default(),
+            address: String::new(),
             bounce: None,
             return_path: ReturnPath::default(),
             tls_reports: None,

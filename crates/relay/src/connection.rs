@@ -4,6 +4,7 @@
 //! durable while the next one is already under way, but always before that one's final dot: at most one transaction a
 //! connection can be repeated by a crash.
 
+pub(crate) mod lost;
 pub(crate) mod open;
 
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use proto::transcript::{Fact, Transcript};
 use store::{Attempt, Claim};
 use tokio::sync::Notify;
 
+use self::lost::unless_lost;
 use self::open::{Errand, Opened};
 use crate::attempt::{self, Next};
 use crate::brake::auth::Hold;
@@ -75,18 +77,20 @@ impl Worker {
 /// The life of a connection; ends when it is closed and accounted for.
 pub(crate) async fn run(shared: Arc<Shared>, destination: Arc<str>, id: ConnectionId) {
     let Some(mut worker) = open(&shared, &destination).await else { return };
-    let action = shared.schedule.lock().opened(&destination, shared.now_ms());
-    shared.perform(action);
+    shared.tell(|schedule| schedule.opened(&destination, shared.now_ms()));
     serve(&mut worker, &destination, id).await;
-    if let Some(mut settling) = worker.settling.take() {
-        settling.done().await;
-    }
-    if !worker.broken {
+    let settling = worker.settling.take();
+    // First: what the outcome waits for may be away for longer than this connection may stay.
+    if worker.broken {
+        drop(worker.connection);
+    } else {
         worker.connection.quit().await;
     }
+    if let Some(mut settling) = settling {
+        settling.done().await;
+    }
     // Only now: a server that counts connections counts this one until it is gone.
-    let actions = shared.schedule.lock().closed(&destination, shared.now_ms());
-    shared.perform(actions);
+    shared.tell(|schedule| schedule.closed(&destination, shared.now_ms()));
     signin::left(&shared, &worker.route);
 }
 
@@ -96,6 +100,9 @@ async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
     let mut messages = 0;
     let mut took_ms = None;
     while !shared.is_stopping() && messages < worker.route.messages_per_connection() && worker.is_current() {
+        if shared.together && gives_up(&shared, destination) {
+            return;
+        }
         let (job, news) = {
             let mut schedule = shared.schedule.lock();
             if let Some(took_ms) = took_ms.take() {
@@ -115,8 +122,13 @@ async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
         shared.heed(news);
         match job {
             Some(Handed { job, ticket, watched }) => {
-                messages += 1;
                 worker.sign = Sign::Other;
+                let recipients = job.claim.recipients.len();
+                let Some(job) = shared.unless_lapsed(job) else {
+                    heed(worker, ticket, recipients);
+                    continue;
+                };
+                messages += 1;
                 let began_ms = shared.now_ms();
                 let next = attempt::run(worker, job).await;
                 took_ms = Some(shared.now_ms() - began_ms);
@@ -143,6 +155,16 @@ async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
     }
 }
 
+/// Whether this connection is one too many for all nodes together, or nobody knows any more whether it may stay.
+fn gives_up(shared: &Arc<Shared>, destination: &str) -> bool {
+    let (actions, leaves) = {
+        let mut schedule = shared.schedule.lock();
+        (schedule.look(shared.net.clock.mono_us()), schedule.leaves(destination))
+    };
+    shared.perform(actions);
+    leaves
+}
+
 /// Tells the schedule what came of a job whose outcome matters to others.
 fn heed(worker: &Worker, ticket: Option<Ticket>, left: usize) {
     let (shared, destination) = (&worker.shared, &worker.destination);
@@ -160,15 +182,18 @@ fn heed(worker: &Worker, ticket: Option<Ticket>, left: usize) {
 }
 
 fn put_back(shared: &Arc<Shared>, destination: &Arc<str>, job: Job) {
-    let action = shared.schedule.lock().put_back(destination, job, shared.now_ms());
-    shared.perform(action);
+    shared.tell(|schedule| schedule.put_back(destination, job, shared.now_ms()));
 }
 
 /// Waits for work. False: the connection has been idle long enough, or the peer closed it.
 async fn sleep(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId, wake: &Notify) -> bool {
     let shared = worker.shared.clone();
-    if let Some(mut settling) = worker.settling.take() {
-        settling.done().await;
+    if let Some(mut settling) = worker.settling.take()
+        && unless_lost(&shared, destination, shared.store.lapses(), settling.done()).await.is_none()
+    {
+        settle::later(settling);
+        shared.schedule.lock().leave_idle(destination, id);
+        return true;
     }
     let woken = tokio::select! {
         () = wake.notified() => true,
@@ -278,8 +303,7 @@ fn abandon(shared: &Arc<Shared>, destination: &Arc<str>) -> Option<Worker> {
             crate::divert::redispatch(shared, destination);
         }
     }
-    let actions = shared.schedule.lock().abandoned(destination, shared.now_ms());
-    shared.perform(actions);
+    shared.tell(|schedule| schedule.abandoned(destination, shared.now_ms()));
     None
 }
 

@@ -27,7 +27,7 @@ const REMEMBERED: usize = 50_000;
 
 /// Expires what waits in the store, to the moment, until the relay stops.
 pub(crate) async fn expire(shared: Arc<Shared>) {
-    while !shared.is_stopping() {
+    while shared.until_lead().await && !shared.is_stopping() {
         let wait = match shared.store.next_expiry_ms().await {
             Ok(Some(at)) if at <= shared.now_ms() => match shared.store.expire(shared.now_ms(), AT_ONCE).await {
                 Ok(expired) if expired >= AT_ONCE => Duration::ZERO,

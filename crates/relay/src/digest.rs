@@ -49,7 +49,7 @@ impl From<StoreError> for Trouble {
 
 /// Makes digests until the relay stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    while !shared.is_stopping() {
+    while shared.until_lead().await && !shared.is_stopping() {
         match round(&shared).await {
             Ok(true) => continue,
             Ok(false) => {}

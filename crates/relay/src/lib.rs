@@ -25,6 +25,7 @@ pub mod graph;
 mod hop;
 pub mod incident;
 pub mod metrics;
+pub mod node;
 mod notice;
 pub mod oauth;
 pub mod outlook;

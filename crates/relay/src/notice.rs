@@ -58,7 +58,11 @@ impl From<StoreError> for Trouble {
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut cursor = None;
     let mut saved = 0;
-    while !shared.is_stopping() {
+    let mut term = None;
+    while shared.until_lead().await && !shared.is_stopping() {
+        if term != shared.term() {
+            (term, cursor) = (shared.term(), None);
+        }
         match round(&shared, &mut cursor, &mut saved).await {
             Ok(true) => continue,
             Ok(false) => {}

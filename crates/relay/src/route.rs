@@ -346,6 +346,7 @@ impl Route {
             connections: self.record.connections.unwrap_or(self.default_connections()).max(1),
             recipients: self.record.recipients_per_transaction.unwrap_or(DEFAULT_RECIPIENTS).max(1) as usize,
             accounts: self.accounts(destination),
+            together: self.record.connections.is_some(),
         }
     }
 

@@ -1,6 +1,12 @@
 //! A running relay: starts from what the store holds, keeps the window filled, does the chores, stops in order.
 //!
+//! The loops are in [`loops`], [`kept`] starts those again that end by a defect, the wishes of operators in [`wishes`].
+//!
 //! A crash needs no counterpart to anything here: what this run had leased is taken back by the next one.
+
+mod kept;
+mod loops;
+mod wishes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +15,7 @@ use net::Net;
 use net::client::ConnectError;
 use secrecy::SecretString;
 use serde::Serialize;
-use store::{Claim, ClaimRequest, Operation, Selector, State, Store, StoreError};
-use store::{Existing, SuppressCount, Suppression};
+use store::{Existing, Operation, Selector, Store, StoreError, SuppressCount, Suppression};
 
 use crate::accept::Door;
 use crate::brake::BrakeStatus;
@@ -20,7 +25,7 @@ use crate::failover::OutStatus;
 use crate::metrics::Metrics;
 use crate::rates::{Level, Rate};
 use crate::route::Route;
-use crate::schedule::{AccountStatus, DestinationStatus, Job};
+use crate::schedule::{AccountStatus, DestinationStatus};
 use crate::shared::Shared;
 use crate::smtp::SmtpFactory;
 use crate::stream::unsubscribe::Links;
@@ -28,16 +33,12 @@ use crate::stream::{Paused, Stream};
 use crate::tls_report::Ledger;
 use crate::usage;
 
-/// Longest sleep of a loop: a wall clock that was set must be noticed.
-const NAP_MS: i64 = 5_000;
+use kept::keep;
+use wishes::spelled;
+pub(crate) use wishes::{give_back, give_back_surely, operate};
+
 /// Pause after the store could not do something.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
-/// How often settings are looked at for changes by other processes.
-const SETTINGS_EVERY: Duration = Duration::from_secs(1);
-/// How often what is past its time is looked for.
-const CHORES_EVERY: Duration = Duration::from_secs(10);
-/// Recipients given back in one transaction.
-const GIVE_BACK_AT_ONCE: usize = 2_000;
 /// Time for connections to end after patience is over.
 const LAST_GRACE: Duration = Duration::from_secs(2);
 /// Destinations shown in a status.
@@ -108,23 +109,32 @@ impl Relay {
         let links = Links::open(&*store, config.public_url.as_deref(), net.clock.now_ms()).await?;
         let shared = Arc::new(Shared::new(config, store, net, run, directory, tls_reports, links));
         let saved = crate::brake::restore(&shared, saved);
-        usage::restore(&shared, crate::rates::watch::restore(&shared, saved));
+        let used = usage::restore(&shared, crate::rates::watch::restore(&shared, saved));
         crate::rates::watch::begin(&shared).await?;
-        shared.tasks.spawn(claims(shared.clone()));
-        shared.tasks.spawn(ticks(shared.clone()));
-        shared.tasks.spawn(settings(shared.clone()));
-        shared.tasks.spawn(chores(shared.clone()));
-        shared.tasks.spawn(usage::run(shared.clone()));
+        crate::node::begin(&shared).await;
+        keep("node", &shared, crate::node::run);
+        if shared.store.bell().is_some() {
+            keep("words to the lead", &shared, crate::node::words::post);
+            keep("words of others", &shared, crate::node::words::hear);
+        }
+        keep("claims", &shared, loops::claims);
+        keep("ticks", &shared, loops::ticks);
+        keep("settings", &shared, loops::settings);
+        keep("chores", &shared, loops::chores);
+        keep("usage", &shared, move |shared| usage::run(shared, used.clone()));
+        if shared.together {
+            keep("shares", &shared, usage::watch);
+        }
         shared.tasks.spawn(shared.policies.clone().keep());
         shared.tasks.spawn(crate::transport::start::look(shared.clone()));
-        shared.tasks.spawn(crate::divert::run(shared.clone()));
-        shared.tasks.spawn(crate::suppress::follow::run(shared.clone()));
-        shared.tasks.spawn(crate::rates::watch::run(shared.clone()));
-        shared.tasks.spawn(crate::stream::hold::run(shared.clone()));
-        shared.tasks.spawn(crate::brake::run(shared.clone()));
-        shared.tasks.spawn(crate::digest::run(shared.clone()));
-        shared.tasks.spawn(crate::deadline::expire(shared.clone()));
-        shared.tasks.spawn(crate::deadline::foresee(shared.clone()));
+        keep("divert", &shared, crate::divert::run);
+        keep("suppress follow", &shared, crate::suppress::follow::run);
+        keep("rates watch", &shared, crate::rates::watch::run);
+        keep("stream hold", &shared, crate::stream::hold::run);
+        keep("brake", &shared, crate::brake::run);
+        keep("digest", &shared, crate::digest::run);
+        keep("deadline expire", &shared, crate::deadline::expire);
+        keep("deadline foresee", &shared, crate::deadline::foresee);
         if let Some(renderer) = shared.config.renderer.clone() {
             shared.tasks.spawn(crate::batch::run(shared.clone(), renderer));
         }
@@ -132,7 +142,7 @@ impl Relay {
             shared.tasks.spawn(crate::tls_report::run(shared.clone(), ledger.clone()));
         }
         if shared.config.notices {
-            shared.tasks.spawn(crate::notice::run(shared.clone()));
+            keep("notice", &shared, crate::notice::run);
         }
         Ok(Arc::new(Self { shared, taken_back, problems }))
     }
@@ -157,6 +167,11 @@ impl Relay {
         let problems = directory.problems.clone();
         self.shared.renew_directory(directory).await;
         Ok(problems)
+    }
+
+    /// Changes whenever settings are taken up, also those that were changed on another node.
+    pub fn renewals(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.renewed.subscribe()
     }
 
     /// From now on failures are judged by these rules.
@@ -216,7 +231,7 @@ impl Relay {
     /// Holds all mail of a stream, also what is in memory, until [`Relay::resume_stream`]. `why` is for people. Gives whether
     /// it was going before.
     pub async fn pause_stream(&self, name: &str, why: &str) -> Result<bool, StoreError> {
-        let paused = Paused { since_ms: self.shared.now_ms(), why: why.to_owned() };
+        let paused = Paused { since_ms: self.shared.now_ms(), why: why.to_owned(), only: false };
         let changed = crate::stream::hold::set(&*self.shared.store, name, Some(paused), self.shared.now_ms()).await?;
         self.reload().await?;
         Ok(changed)
@@ -309,245 +324,8 @@ impl Relay {
         if let Err(error) = give_back(shared, &jobs, shared.now_ms()).await {
             tracing::error!(%error, "leases could not be given back; the next start takes them");
         }
-    }
-}
-
-/// See [`Relay::operate`].
-pub(crate) async fn operate(
-    shared: Arc<Shared>,
-    selector: Selector,
-    operation: Operation,
-    who: String,
-) -> Result<u64, StoreError> {
-    // The store refuses a selector that says nothing.
-    if selector != Selector::default() {
-        let jobs = shared.schedule.lock().evict(|claim| concerns(&selector, claim));
-        give_back_surely(&shared, jobs).await?;
-    }
-    let wakes = matches!(operation, Operation::Retry | Operation::Release);
-    let stops = matches!(operation, Operation::Hold(_) | Operation::Cancel);
-    let result = shared.store.operate(selector.clone(), operation, who, shared.now_ms()).await;
-    if stops && result.is_ok() {
-        // What was given back was due, and may be in memory again by now, with the wish noted: it is granted by giving back.
-        let jobs = shared.schedule.lock().evict(|claim| concerns(&selector, claim));
-        give_back_surely(&shared, jobs).await?;
-    }
-    if wakes && result.is_ok() {
-        shared.brakes.lock().release(shared.now_ms());
-        let actions = shared.schedule.lock().resume(shared.now_ms());
-        shared.perform(actions);
-    }
-    // Also after a refusal: what was given back is due.
-    shared.due_at(i64::MIN);
-    result
-}
-
-/// Domain and recipient as the store spells them.
-fn spelled(mut selector: Selector) -> Selector {
-    if let Some(domain) = &mut selector.domain
-        && let Ok(known) = proto::address::parse_domain(domain)
-    {
-        *domain = known;
-    }
-    if let Some(recipient) = &mut selector.recipient
-        && let Ok(address) = proto::Address::parse(recipient)
-    {
-        *recipient = address.as_str().to_owned();
-    }
-    selector
-}
-
-/// Whether an operator's selector may concern recipients of a job.
-fn concerns(selector: &Selector, claim: &Claim) -> bool {
-    fn is(wanted: &Option<String>, value: &str) -> bool {
-        wanted.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(value))
-    }
-    let key = &claim.lane.key;
-    let recipient = |wanted: &String| claim.recipients.iter().any(|r| r.address.as_str().eq_ignore_ascii_case(wanted));
-    // Only what is held has a reason.
-    selector.why.is_none()
-        && selector.message.is_none_or(|id| id == claim.message.id)
-        && is(&selector.domain, &key.domain)
-        && is(&selector.route, &key.route)
-        && is(&selector.sender, &key.sender)
-        && is(&selector.stream, &key.stream)
-        && selector.sender_domain.as_ref().is_none_or(|wanted| is_from(claim, wanted))
-        && selector.recipient.as_ref().is_none_or(recipient)
-        && selector.batch.is_none_or(|batch| claim.message.details.row.is_some_and(|row| row.batch == batch))
-        && selector.state.is_none_or(|state| matches!(state, State::Leased | State::Waiting))
-}
-
-fn is_from(claim: &Claim, domain: &str) -> bool {
-    claim.message.reverse_path.0.as_ref().is_some_and(|address| address.domain().eq_ignore_ascii_case(domain))
-}
-
-/// Gives jobs back as soon as the store can take them: they are in nobody's hands any more.
-async fn give_back_surely(shared: &Shared, jobs: Vec<Job>) -> Result<(), StoreError> {
-    loop {
-        match give_back(shared, &jobs, shared.now_ms()).await {
-            Ok(()) => return Ok(()),
-            Err(error @ StoreError::Closed) => return Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "leases are not given back yet");
-                tokio::select! {
-                    () = tokio::time::sleep(STORE_PAUSE) => {}
-                    () = shared.stopping.cancelled() => return Err(error),
-                }
-            }
+        if let Err(error) = shared.store.leave(shared.run).await {
+            tracing::debug!(%error, "the other nodes are not told that this one has stopped");
         }
-    }
-}
-
-async fn give_back(shared: &Shared, jobs: &[Job], due_ms: i64) -> Result<(), StoreError> {
-    let all: Vec<_> = jobs
-        .iter()
-        .flat_map(|job| {
-            let message = job.claim.message.id;
-            job.claim.recipients.iter().map(move |r| (store::RecipientId { message, n: r.n }, due_ms))
-        })
-        .collect();
-    for chunk in all.chunks(GIVE_BACK_AT_ONCE) {
-        shared.store.give_back(shared.run, chunk.to_vec()).await?;
-    }
-    for job in jobs {
-        shared.leave_window(&job.claim.lane, job.claim.recipients.len());
-    }
-    Ok(())
-}
-
-/// Keeps the window filled from the store.
-async fn claims(shared: Arc<Shared>) {
-    while !shared.is_stopping() {
-        let now_ms = shared.now_ms();
-        shared.pulses.claims.beat(now_ms, true);
-        let (plan, wait_ms) = {
-            let mut schedule = shared.schedule.lock();
-            let window = schedule.window_mut();
-            match window.next_claim_ms() {
-                Some(at) if at <= now_ms => (window.plan_claim(), 0),
-                Some(at) => (None, (at - now_ms).min(NAP_MS)),
-                None => (None, NAP_MS),
-            }
-        };
-        match plan {
-            Some(plan) => {
-                let request = ClaimRequest {
-                    by: shared.run,
-                    now_ms,
-                    max: plan.most as u32,
-                    max_per_lane: plan.per_lane as u32,
-                    skip: plan.skip,
-                };
-                claim(&shared, request).await;
-            }
-            None => {
-                tokio::select! {
-                    () = shared.claim_wake.notified() => {}
-                    () = tokio::time::sleep(Duration::from_millis(wait_ms.max(1) as u64)) => {}
-                    () = shared.stopping.cancelled() => {}
-                }
-            }
-        }
-    }
-}
-
-async fn claim(shared: &Arc<Shared>, request: ClaimRequest) {
-    let per_lane = request.max_per_lane as usize;
-    let claimed = match shared.store.claim(request).await {
-        Ok(claimed) => claimed,
-        Err(error) => {
-            tracing::warn!(%error, "nothing can be claimed");
-            shared.schedule.lock().window_mut().due_at(shared.now_ms());
-            tokio::select! {
-                () = tokio::time::sleep(STORE_PAUSE) => {}
-                () = shared.stopping.cancelled() => {}
-            }
-            return;
-        }
-    };
-    {
-        let mut schedule = shared.schedule.lock();
-        let window = schedule.window_mut();
-        let mut per: std::collections::HashMap<_, usize> = std::collections::HashMap::new();
-        for claim in &claimed.claims {
-            window.add(claim.lane.id, claim.recipients.len());
-            *per.entry(claim.lane.id).or_default() += claim.recipients.len();
-        }
-        let full = per.into_iter().filter(|(_, count)| *count >= per_lane).map(|(lane, _)| lane);
-        window.claimed(claimed.next_due_ms, full);
-    }
-    for claim in claimed.claims {
-        shared.admit(Job { claim, content: None });
-    }
-}
-
-/// Tries paused destinations again when their time has come.
-async fn ticks(shared: Arc<Shared>) {
-    while !shared.is_stopping() {
-        let now_ms = shared.now_ms();
-        shared.pulses.ticks.beat(now_ms, true);
-        let (actions, overdue, next) = {
-            let mut schedule = shared.schedule.lock();
-            let overdue = schedule.overdue(now_ms);
-            (schedule.tick(now_ms), overdue, schedule.next_tick_ms())
-        };
-        crate::deadline::over(&shared, overdue);
-        let news = shared.schedule.lock().take_news();
-        if news.hungry {
-            shared.usage_wake.notify_one();
-        }
-        shared.perform(actions);
-        let wait_ms = next.map_or(NAP_MS, |at| (at - now_ms).clamp(1, NAP_MS));
-        tokio::select! {
-            () = shared.tick_wake.notified() => {}
-            () = tokio::time::sleep(Duration::from_millis(wait_ms as u64)) => {}
-            () = shared.stopping.cancelled() => {}
-        }
-    }
-}
-
-/// Notices settings that another process changed.
-async fn settings(shared: Arc<Shared>) {
-    while pause(&shared, SETTINGS_EVERY).await {
-        let version = shared.store.settings_version().await;
-        shared.pulses.settings.beat(shared.now_ms(), version.is_ok());
-        let Ok(version) = version else { continue };
-        if version == shared.directory().version {
-            continue;
-        }
-        match Directory::load(&*shared.store).await {
-            Ok(directory) => {
-                for problem in &directory.problems {
-                    tracing::warn!(%problem, "setting is not usable");
-                }
-                shared.renew_directory(directory).await;
-            }
-            Err(error) => tracing::warn!(%error, "settings cannot be read"),
-        }
-    }
-}
-
-/// Retention; and due times of a broken clock, which are mended when expiry is looked at.
-async fn chores(shared: Arc<Shared>) {
-    while pause(&shared, CHORES_EVERY).await {
-        let expired = shared.store.expire(shared.now_ms(), crate::deadline::AT_ONCE).await;
-        shared.pulses.expiry.beat(shared.now_ms(), expired.is_ok());
-        if let Err(error) = expired {
-            tracing::warn!(%error, "expired mail cannot be marked");
-        }
-        let retention = crate::stream::retention(&shared.config.retention, shared.directory().streams());
-        let retained = shared.store.retain(retention, shared.now_ms()).await;
-        shared.pulses.retention.beat(shared.now_ms(), retained.is_ok());
-        if let Err(error) = retained {
-            tracing::warn!(%error, "old messages cannot be removed");
-        }
-    }
-}
-
-/// False: the relay stops.
-async fn pause(shared: &Shared, length: Duration) -> bool {
-    tokio::select! {
-        () = tokio::time::sleep(length) => true,
-        () = shared.stopping.cancelled() => false,
     }
 }

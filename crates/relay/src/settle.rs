@@ -95,6 +95,14 @@ impl Settling {
     }
 }
 
+/// Waits for it in a task of its own.
+pub(crate) fn later(mut settling: Settling) {
+    let tasks = settling.shared.tasks.clone();
+    tasks.spawn(async move {
+        settling.done().await;
+    });
+}
+
 /// Records what happened in a task of its own.
 pub(crate) fn spawn(shared: &Arc<Shared>, claim: &Claim, ended: Ended) {
     spawn_at(shared, claim, ended, Place::default());
@@ -102,10 +110,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, claim: &Claim, ended: Ended) {
 
 /// The same of an attempt whose next hop is known.
 pub(crate) fn spawn_at(shared: &Arc<Shared>, claim: &Claim, ended: Ended, place: Place<'_>) {
-    let mut settling = begin(shared, claim, ended, place);
-    shared.tasks.spawn(async move {
-        settling.done().await;
-    });
+    later(begin(shared, claim, ended, place));
 }
 
 fn earliest_due(outcomes: &[(u32, Outcome)]) -> Option<i64> {

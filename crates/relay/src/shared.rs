@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use explain::RuleBase;
+use futures_util::FutureExt;
 use net::{ClientTls, Net, Roots};
 use parking_lot::{Mutex, RwLock};
 use store::{Incarnation, Lane, LaneKey, Message, Operation, Selector, State, Store};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) net: Net,
     /// This run: leases carry it.
     pub(crate) run: Incarnation,
+    /// Other nodes count for the same limits.
+    pub(crate) together: bool,
     pub(crate) gate: Gate,
     pub(crate) backoff: Backoff,
     pub(crate) schedule: Mutex<Schedule<Wake>>,
@@ -52,6 +55,10 @@ pub(crate) struct Shared {
     pub(crate) brake_news: Notify,
     /// The brakes of incidents.
     pub(crate) keeper: crate::brake::Keeper,
+    /// Where this node stands among the others.
+    pub(crate) node: crate::node::Standing,
+    /// What the node that leads has to know.
+    pub(crate) words: crate::node::words::Words,
     /// Content that waits in memory for delivery.
     pub(crate) contents: Arc<Budget>,
     /// Content that is being received.
@@ -68,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) pairs: crate::pairs::Pairs,
     /// Senders, routes or rules are others than before.
     pub(crate) settings_changed: Notify,
+    /// How often settings were taken up.
+    pub(crate) renewed: watch::Sender<u64>,
     pub(crate) lookups: crate::dispatch::Lookups,
     /// Something in the store fell due earlier than the claim loop knew.
     pub(crate) claim_wake: Notify,
@@ -88,6 +97,8 @@ pub(crate) struct Shared {
     lanes: Mutex<HashMap<u64, Arc<Lane>>>,
     lane_hash: RandomState,
     connections: AtomicU64,
+    /// Connections that ended by a defect.
+    pub(crate) lost: AtomicU64,
     /// When mail of streams with a pace, or that are spread, is due.
     pub(crate) slots: Mutex<HashMap<Arc<str>, Slots>>,
     /// Streams were paused, switched off, or set going again.
@@ -176,9 +187,12 @@ impl Shared {
             tls_reports,
             transport_problems: Mutex::default(),
             gate: Gate::default(),
+            node: crate::node::Standing::new(net.clock.now_ms()),
+            words: crate::node::words::Words::default(),
             sealer: crate::domain::Sealer::default(),
             pairs: crate::pairs::Pairs::default(),
             settings_changed: Notify::new(),
+            renewed: watch::Sender::new(0),
             lookups: crate::dispatch::Lookups::default(),
             claim_wake: Notify::new(),
             batch_wake: Notify::new(),
@@ -193,11 +207,16 @@ impl Shared {
             lanes: Mutex::default(),
             lane_hash: RandomState::new(),
             connections: AtomicU64::new(1),
+            lost: AtomicU64::new(0),
+            together: store.bell().is_some(),
             config,
             store,
             net,
             run,
         };
+        if shared.together {
+            shared.schedule.lock().keep_together();
+        }
         shared.use_paces(&shared.directory());
         shared
     }
@@ -239,6 +258,7 @@ impl Shared {
     pub(crate) async fn renew_directory(self: &Arc<Self>, directory: Directory) {
         self.replace_directory(directory);
         self.settings_changed.notify_one();
+        self.renewed.send_modify(|times| *times += 1);
         self.pairs.stir();
         let freed = {
             let directory = self.directory();
@@ -304,7 +324,9 @@ impl Shared {
 
     /// Schedules a job whose recipients are counted in the window already.
     pub(crate) fn admit(self: &Arc<Self>, job: Job) {
-        crate::dispatch::dispatch(self, job);
+        if let Some(job) = self.unless_lapsed(job) {
+            crate::dispatch::dispatch(self, job);
+        }
     }
 
     /// Does what the schedule asks for.
@@ -316,10 +338,29 @@ impl Shared {
                 Action::Open(_) if self.is_stopping() => {}
                 Action::Open(destination) => {
                     let id = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed));
-                    self.tasks.spawn(crate::connection::run(self.clone(), destination, id));
+                    let (shared, work) = (self.clone(), crate::connection::run(self.clone(), destination, id));
+                    self.tasks.spawn(async move {
+                        // Not looked at when the runtime drops it: only a defect ends it before its time.
+                        if std::panic::AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                            shared.lost.fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
                 }
             }
         }
+    }
+
+    /// Tells the schedule something, and does what it asks for then.
+    pub(crate) fn tell<I>(self: &Arc<Self>, what: impl FnOnce(&mut Schedule<Wake>) -> I)
+    where
+        I: IntoIterator<Item = Action<Wake>>,
+    {
+        let (actions, news) = {
+            let mut schedule = self.schedule.lock();
+            (what(&mut schedule), schedule.take_news())
+        };
+        self.heed(news);
+        self.perform(actions);
     }
 
     /// Wakes the loops that the schedule has news for.

@@ -13,7 +13,7 @@ use proto::smtp::server::{Content, SessionFacts};
 use proto::{Envelope, MailParameters, Recipient, ReversePath};
 use store::{Committed, Origin};
 
-use crate::accept::{Door, Receipt, Submission, may_not_use, refuse_paused};
+use crate::accept::{DRAINING, Door, Receipt, Submission, may_not_use, refuse_paused};
 use crate::budget::Share;
 use crate::incident::signins::SignInBy;
 use crate::sender::Sender;
@@ -39,6 +39,9 @@ impl ServiceFactory for SmtpFactory {
     fn connected(&self, peer: &Peer) -> Result<Session, Reply> {
         if self.door.shared.is_stopping() {
             return Err(Reply::new(421, "4.3.2 Shutting down"));
+        }
+        if self.door.shared.node.is_draining() {
+            return Err(Reply::new(421, DRAINING));
         }
         let by_address = self.door.shared.directory().sender_by_address(peer.address.ip()).cloned();
         let address = peer.address.ip();

@@ -1,6 +1,6 @@
 //! What the store costs: CPU per message on the hot path, and how the verbs fare with a long queue.
 //!
-//! `cargo bench -p pillarbox-store -- hot|fan|alone|queue [number] [directory]`. CPU is that of the whole process, the
+//! `cargo bench -p pillarbox-store -- hot|fan|alone|queue|search [number] [directory]`. CPU is that of the whole process, the
 //! making of the messages included, because the store hashes and encodes in its callers' threads.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a measurement, not a part of the product")]
 
@@ -227,6 +227,71 @@ fn queue(dir: &Path, messages: usize, lanes: usize) {
     println!("  close: {:?}", started.elapsed());
 }
 
+/// Fills a store with delivered messages and searches it: an index that is caught up, and what has none.
+fn search(dir: &Path, messages: usize) {
+    let maker = Maker::new(dir, 1_000, 200);
+    timed("accepting and delivering them", || {
+        let mut pending = std::collections::VecDeque::new();
+        for number in 0..messages {
+            let new = maker.message(number, 1, &Start::Leased);
+            let id = new.message.id;
+            let accepted = maker.store.accept(new);
+            pending.push_back((accepted, maker.store.settle(maker.delivered(id, 1))));
+            if pending.len() >= 2_000 {
+                let (accepted, settled) = pending.pop_front().unwrap();
+                accepted.wait().unwrap();
+                settled.wait().unwrap();
+            }
+        }
+        pending.into_iter().for_each(|(_, settled)| assert_eq!(settled.wait().unwrap(), 1));
+    });
+    timed("catching up", || maker.store.catch_up_search().wait().unwrap());
+    let find = |what: &str, make: &dyn Fn(usize) -> SearchQuery| {
+        let mut times: Vec<Duration> = Vec::new();
+        let (mut found, mut looked) = (0, 0);
+        for round in 0..200 {
+            let query = make((round * 7_919 + 13) % messages);
+            let started = Instant::now();
+            let page = maker.store.search(query, None, 50).wait().unwrap();
+            times.push(started.elapsed());
+            found += page.hits.len();
+            looked += page.looked;
+        }
+        times.sort_unstable();
+        println!(
+            "  {what}: p50 {:?}, p95 {:?}, most {:?}; found {found}, looked at {looked} in 200",
+            times[100], times[190], times[199]
+        );
+    };
+    let plain = SearchQuery::default;
+    find("newest", &|_| plain());
+    find("recipient", &|n| SearchQuery {
+        recipient: Some(Whom::Address(format!("user{n}.0@d{}.example", n % 1_000))),
+        ..plain()
+    });
+    find("beginning of a recipient", &|n| SearchQuery {
+        recipient: Some(Whom::Prefix(format!("user{n}."))),
+        ..plain()
+    });
+    find("beginning of all recipients", &|_| SearchQuery { recipient: Some(Whom::Prefix("user".into())), ..plain() });
+    find("domain", &|n| SearchQuery { recipient: Some(Whom::Domain(format!("d{}.example", n % 1_000))), ..plain() });
+    find("domain and a state nobody has", &|n| SearchQuery {
+        recipient: Some(Whom::Domain(format!("d{}.example", n % 1_000))),
+        state: Some(State::Failed),
+        ..plain()
+    });
+    find("Message-ID nobody has", &|n| SearchQuery { message_id: Some(format!("<{n}@x>")), ..plain() });
+    find("subject nobody has", &|_| SearchQuery { subject: vec!["nowhere".into()], ..plain() });
+    find("state nobody has", &|_| SearchQuery { state: Some(State::Failed), ..plain() });
+    find("route nobody has, held", &|_| SearchQuery {
+        state: Some(State::Held),
+        route: Some("nowhere".into()),
+        ..plain()
+    });
+    println!("  resident {} MiB", resident_mib());
+    maker.store.close().wait().unwrap();
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let what = arguments.first().map_or("hot", String::as_str);
@@ -240,6 +305,7 @@ fn main() {
         "alone" => alone(&dir, number(2_000)),
         "queue" => queue(&dir, number(1_000_000), 1),
         "lanes" => queue(&dir, number(1_000_000), 100_000),
-        other => println!("hot, wide, fan, alone, queue or lanes, not {other}"),
+        "search" => search(&dir, number(1_000_000)),
+        other => println!("hot, wide, fan, alone, queue, lanes or search, not {other}"),
     }
 }

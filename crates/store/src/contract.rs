@@ -10,12 +10,15 @@ mod figures;
 mod held;
 mod hooks;
 mod intake;
+mod nodes;
 mod operate;
 mod queue;
 mod random;
 mod records;
 mod returned;
 mod scene;
+mod search;
+mod shares;
 mod suppress;
 
 use std::path::Path;
@@ -29,12 +32,18 @@ use crate::verbs::Store;
 pub trait Engine {
     /// Opens the story's store: new at first, with its content after it was closed.
     fn open(&self) -> Arc<dyn Store>;
+    /// How it is backed up.
+    fn backups(&self) -> Option<&dyn Backups>;
+    /// Changes an octet of a stored content behind the store's back.
+    fn damage(&self, id: MessageId);
+}
+
+/// Backups of an engine that makes them itself. One that leaves them to its server says so instead.
+pub trait Backups {
     /// Opens a backup.
     fn open_backup(&self, at: &Path) -> Arc<dyn Store>;
     /// A path for a backup, which does not exist.
     fn spare_path(&self) -> std::path::PathBuf;
-    /// Changes an octet of a stored content behind the store's back.
-    fn damage(&self, id: MessageId);
 }
 
 /// A story: what it promises, and the test.
@@ -53,8 +62,11 @@ pub fn stories() -> Vec<Story> {
         suppress::STORIES,
         returned::STORIES,
         records::STORIES,
+        nodes::STORIES,
         digest::STORIES,
         figures::STORIES,
+        search::STORIES,
+        shares::STORIES,
         random::STORIES,
     ]
     .concat()

@@ -5,6 +5,8 @@
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::StoreError;
+
 /// A kind of document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,4 +72,41 @@ pub enum SecretChange {
     Set(SecretString),
     /// Remove it.
     Clear,
+}
+
+/// A kind's name in the database and in sealed data.
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sender => "sender",
+        Kind::Route => "route",
+        Kind::Rule => "rule",
+        Kind::Domain => "domain",
+        Kind::Token => "token",
+        Kind::Webhook => "webhook",
+        Kind::Mailbox => "mailbox",
+        Kind::Inlet => "inlet",
+        Kind::Stream => "stream",
+        Kind::Key => "key",
+        Kind::Channel => "channel",
+        Kind::AlertRule => "alert_rule",
+        Kind::Check => "check",
+        Kind::User => "user",
+        Kind::ApiKey => "apikey",
+        Kind::Identity => "identity",
+    }
+}
+
+/// What a secret is bound to: moved to another row it does not open.
+pub(crate) fn identity(kind: Kind, name: &str) -> String {
+    format!("setting/{}/{name}", kind_name(kind))
+}
+
+/// Refuses names that could not be shown or typed everywhere.
+pub(crate) fn check_name(kind: Kind, name: &str) -> Result<(), StoreError> {
+    let most = if kind == Kind::Domain { 253 } else { 64 };
+    let allowed = |octet: u8| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    if name.is_empty() || name.len() > most || !name.bytes().all(allowed) {
+        return Err(StoreError::Invalid(format!("a name has 1 to {most} characters of a-z 0-9 . _ -")));
+    }
+    Ok(())
 }

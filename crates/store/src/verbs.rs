@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use proto::Address;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 pub use batches::Batches;
 
@@ -25,6 +25,10 @@ mod hooks;
 
 pub use hooks::Hooks;
 
+mod nodes;
+
+pub use nodes::Nodes;
+
 mod records;
 
 pub use records::Records;
@@ -32,6 +36,14 @@ pub use records::Records;
 mod returned;
 
 pub use returned::Returns;
+
+mod search;
+
+pub use search::Search;
+
+mod shares;
+
+pub use shares::Shares;
 
 /// Why the store could not do it. Each kind deserves its own answer to the client.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -42,6 +54,9 @@ pub enum StoreError {
     /// A write or fsync failed: nothing is accepted until the store is opened and verified again. 451 4.3.0, HTTP 503.
     #[error("store is unhealthy: {0}")]
     Unhealthy(String),
+    /// The database cannot be reached, or may not be written: nothing is accepted until it can be used again. 451 4.3.0, HTTP 503.
+    #[error("the database cannot be used: {0}")]
+    Away(String),
     /// More is waiting for the writer than is allowed. 451 4.3.2, HTTP 503.
     #[error("store is overloaded")]
     Overloaded,
@@ -107,6 +122,10 @@ pub trait Queue: Send + Sync {
     fn start_run(&self, node: &str, now_ms: i64) -> Pending<(Incarnation, u64)>;
     /// Leases due recipients.
     fn claim(&self, request: ClaimRequest) -> Pending<Claimed>;
+    /// Rung when others, on other nodes, may have made work: it is worth a look. `None`: there are no others.
+    fn bell(&self) -> Option<Arc<Notify>> {
+        None
+    }
     /// Records an attempt: states, events and lanes in one transaction. Gives how many recipients it changed; ones that
     /// are not leased by `by` are left alone. An operator's wish made meanwhile (hold, cancel) wins over `Deferred`/`Returned`.
     fn settle(&self, settlement: Settlement) -> Pending<u32>;
@@ -120,7 +139,7 @@ pub trait Queue: Send + Sync {
     /// they are settled, unless they are delivered or failed by then. `who` goes into the events.
     ///
     /// A hold that is nobody's (`who` is empty) does not take the place of one that was noted before; a retry that is nobody's
-    /// leaves mail alone that is not to be sent yet.
+    /// leaves mail alone that is not to be sent yet. What is released before its time goes on waiting for that.
     fn operate(&self, selector: Selector, operation: Operation, who: String, now_ms: i64) -> Pending<u64>;
     /// Releases at most `most` (1 to 10,000) of the selected recipients that are held, oldest first; gives their number. What was held that way did not age: a message whose time is over, or nearly, gets a day more, unless
     /// somebody asked for its end. Mail that is not to be sent yet goes on waiting for its time.
@@ -131,8 +150,8 @@ pub trait Queue: Send + Sync {
 pub trait Browse: Send + Sync {
     /// Recipients that match, oldest message first, after the cursor, at most `limit` (1 to 1,000). Without a state: the non-final ones.
     fn recipients(&self, selector: Selector, after: Option<RecipientId>, limit: u32) -> Pending<Vec<RecipientView>>;
-    /// How many recipients are held for a reason that begins so.
-    fn count_held(&self, why: String) -> Pending<u64>;
+    /// How many recipients match. Where each of them has to be looked up, no more than `most` are counted.
+    fn count(&self, selector: Selector, most: u32) -> Pending<u64>;
     /// A message with at most `limit` recipients.
     fn message(&self, id: MessageId, limit: u32) -> Pending<MessageView>;
     /// Recipients by their names, at most 1,000; those that do not exist (any more) are left out.
@@ -152,6 +171,8 @@ pub trait Browse: Send + Sync {
     fn counts(&self, by: GroupBy, limit: u32) -> Pending<Vec<QueueCount>>;
     /// What [`Maintain::save_usage`] wrote down, by account.
     fn usage(&self) -> Pending<Vec<(String, String)>>;
+    /// The same of accounts whose names begin so.
+    fn usage_under(&self, prefix: &'static str) -> Pending<Vec<(String, String)>>;
     /// What [`Maintain::save_tls_days`] wrote down: newest day first, then by domain.
     fn tls_days(&self, which: TlsDays) -> Pending<Vec<TlsDay>>;
     /// The capture mailbox, newest first, before the cursor.
@@ -306,7 +327,21 @@ pub trait Streams: Send + Sync {
 
 /// All of it.
 pub trait Store:
-    Intake + Queue + Browse + Settings + Suppressions + Maintain + Hooks + Batches + Returns + Streams + Records + Figures
+    Intake
+    + Queue
+    + Browse
+    + Settings
+    + Suppressions
+    + Maintain
+    + Hooks
+    + Batches
+    + Returns
+    + Streams
+    + Records
+    + Nodes
+    + Figures
+    + Search
+    + Shares
 {
 }
 impl<
@@ -321,7 +356,10 @@ impl<
         + Returns
         + Streams
         + Records
-        + Figures,
+        + Nodes
+        + Figures
+        + Search
+        + Shares,
 > Store for T
 {
 }

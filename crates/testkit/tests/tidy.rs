@@ -14,7 +14,7 @@ const IMPORTS: &[(&str, &[&str], &[&str])] = &[
     ("proto", &[], IMPURE),
     ("explain", &["proto"], IMPURE),
     ("net", &["proto"], &["axum", "rusqlite", "tokio-postgres", "reqwest", "clap"]),
-    ("store", &["proto"], &["axum", "reqwest", "hickory-resolver", "rustls", "tokio-rustls", "clap"]),
+    ("store", &["proto"], &["axum", "reqwest", "hickory-resolver", "clap"]),
     ("relay", &["proto", "explain", "net", "store"], &["axum", "rusqlite", "tokio-postgres", "reqwest", "clap"]),
     ("diagnose", &["proto", "explain", "net"], &["axum", "rusqlite", "tokio-postgres", "clap"]),
     ("pillarbox", &["proto", "explain", "net", "store", "relay", "diagnose"], &["rusqlite", "hickory-resolver"]),
@@ -134,6 +134,15 @@ fn crates_import_only_what_the_architecture_allows() {
         }
     }
     assert_none("import table", &problems);
+}
+
+/// The store speaks TLS to its database and to nobody else (ADR 11).
+#[test]
+fn one_file_of_the_store_speaks_tls() {
+    let speaks = |source: &&Source| source.path.starts_with("crates/store/src/") && source.text.contains("rustls::");
+    let sources = files(&[".rs"]);
+    let speakers: Vec<&str> = sources.iter().filter(speaks).map(|source| &*source.path).collect();
+    assert_eq!(speakers, ["crates/store/src/postgres/tls.rs"]);
 }
 
 #[test]

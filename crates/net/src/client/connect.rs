@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use proto::smtp::capability::Capabilities;
-use proto::transcript::{Failure, Stage};
+use proto::transcript::{Fact, Failure, Stage};
 
 use super::session::Session;
 use super::{ClientSettings, ConnectError, Connection, Endpoint, TlsMode};
@@ -15,6 +15,8 @@ use crate::tls::{Habit, Opening, Verify};
 
 /// Most addresses of each IP version that are tried for one connection.
 const MAX_TRIED: usize = 10;
+/// Most addresses that the transcript tells of.
+const MOST_TOLD: usize = 20;
 
 /// Connects to `endpoint` at the first of `addresses`, in their order, that greets with 220.
 ///
@@ -30,6 +32,10 @@ pub async fn connect(
     let session = Session::new(net, endpoint.host.as_str(), settings);
     let mut attempt = Attempt { endpoint, settings, session };
     let mut worst: Option<Stop> = None;
+    if !addresses.is_empty() && endpoint.host.parse::<IpAddr>().is_err() {
+        let addresses = addresses.iter().take(MOST_TOLD).map(ToString::to_string).collect();
+        attempt.session.note(Stage::Dns, 0, Ok(Fact::Resolved { host: endpoint.host.clone(), addresses }));
+    }
     for address in chosen(addresses, settings) {
         let peer = SocketAddr::new(address, endpoint.port);
         match attempt.at(peer).await {

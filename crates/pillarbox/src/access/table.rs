@@ -1,4 +1,4 @@
-//! Who may do what: one line for each operation of the API. `docs/manual/access.md` shows the same table.
+//! Who may do what: one line for each operation of the API. `docs/manual/roles.md` shows the same table.
 //!
 //! An operation that has no line here is for administrators only, and a test fails until it has one.
 
@@ -28,8 +28,13 @@ const A: Least = Least::Role(Administrator);
 pub const TABLE: &[Line] = &[
     // Mail.
     ("POST", "/messages", Least::Sender(Operator)),
+    ("GET", "/messages", Least::Sender(Viewer)),
     ("GET", "/messages/{id}", Least::Sender(Viewer)),
     ("GET", "/messages/{id}/events", Least::Sender(Viewer)),
+    ("GET", "/events/live", Least::Sender(Viewer)),
+    ("GET", "/messages/{id}/dossier", Least::Sender(Viewer)),
+    ("GET", "/messages/{id}/export", Least::Sender(Viewer)),
+    ("GET", "/why", V),
     ("GET", "/batches", Least::Sender(Viewer)),
     ("POST", "/batches", Least::Sender(Operator)),
     ("GET", "/batches/{id}", Least::Sender(Viewer)),
@@ -46,10 +51,12 @@ pub const TABLE: &[Line] = &[
     ("GET", "/queue", V),
     ("GET", "/queue/counts", V),
     ("GET", "/queue/causes", V),
+    ("GET", "/queue/causes/{rule}", V),
     ("POST", "/queue/{operation}", O),
     ("GET", "/failures", V),
     ("GET", "/plan", V),
     ("GET", "/rates", V),
+    ("GET", "/series", V),
     ("GET", "/status", V),
     ("GET", "/volume", V),
     ("GET", "/failed-sign-ins", O),
@@ -65,6 +72,11 @@ pub const TABLE: &[Line] = &[
     ("PATCH", "/preferences/{address}", O),
     // Diagnosis.
     ("POST", "/checks", O),
+    ("GET", "/smtp-tests", V),
+    ("POST", "/smtp-tests", O),
+    ("POST", "/smtp-tests/import", O),
+    ("GET", "/smtp-tests/{id}", V),
+    ("GET", "/smtp-tests/{id}/comparison", V),
     ("POST", "/domains/{name}/check", O),
     ("GET", "/tls-reports", V),
     ("POST", "/tls-reports/{domain}/send", O),
@@ -98,6 +110,7 @@ pub const TABLE: &[Line] = &[
     ("GET", "/routes/{name}/login/{id}", A),
     ("POST", "/routes/{name}/rotate", A),
     ("GET", "/routes/{name}/audit", V),
+    ("GET", "/routes/{name}/document", V),
     ("GET", "/routes/{name}/status", V),
     ("GET", "/providers", V),
     ("GET", "/providers/{name}", V),
@@ -164,6 +177,10 @@ pub const TABLE: &[Line] = &[
     ("POST", "/jobs/{name}/pause", O),
     ("POST", "/jobs/{name}/resume", O),
     ("POST", "/jobs/{name}/restart", O),
+    ("GET", "/nodes", V),
+    ("GET", "/nodes/{name}", V),
+    ("POST", "/nodes/{name}/drain", O),
+    ("POST", "/nodes/{name}/undrain", O),
     ("GET", "/scheduled-checks", V),
     ("POST", "/scheduled-checks", A),
     ("GET", "/scheduled-checks/{name}", V),
@@ -212,6 +229,11 @@ pub const TABLE: &[Line] = &[
     ("DELETE", "/me/sessions/{id}", Least::Anyone),
     // The server.
     ("GET", "/openapi.json", Least::Anyone),
+    ("GET", "/help", Least::Anyone),
+    ("GET", "/help/{topic}", Least::Anyone),
+    ("POST", "/explain", Least::Anyone),
+    ("GET", "/settings", O),
+    ("GET", "/support-bundle", A),
     ("GET", "/health", V),
     ("GET", "/metrics", V),
     ("GET", "/log-level", V),

@@ -8,13 +8,16 @@ use std::sync::Arc;
 
 use net::Clock;
 use parking_lot::{Mutex, RwLock};
+use relay::Relay;
+use serde::{Deserialize, Serialize};
 use store::{Record, RecordKind, RecordQuery, RecordWrite, RecordWritten, Store, StoreError};
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::Notify;
 
 use super::entry::{Acknowledged, Alert, Entry, Resolved};
 use super::rule::{AlertRule, Severity};
 use super::setting::Settings;
 use super::state::ChannelState;
+use crate::cluster;
 
 /// Most alerts that are raised at once; what comes on top is only logged.
 const MOST: usize = 10_000;
@@ -48,6 +51,46 @@ impl Slot {
     }
 }
 
+/// What a node tells the one that leads about alerts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertWord {
+    /// Something is worth telling.
+    Raise(Box<Alert>),
+    /// It is over.
+    Resolve {
+        /// The alert's key.
+        key: String,
+        /// Why.
+        why: String,
+    },
+    /// All whose keys begin so are over, but these.
+    ResolveOthers {
+        /// How the keys begin.
+        prefix: String,
+        /// These still hold.
+        still: Vec<String>,
+        /// Why the others do not.
+        why: String,
+    },
+    /// Somebody looks after it.
+    Acknowledge {
+        /// Number.
+        id: i64,
+        /// Who.
+        who: String,
+        /// In their words.
+        note: Option<String>,
+    },
+    /// Somebody ended it.
+    Close {
+        /// Number.
+        id: i64,
+        /// Why.
+        why: String,
+    },
+}
+
 /// An alert that is raised, and its number.
 #[derive(Debug, Clone)]
 pub struct Raised {
@@ -61,8 +104,11 @@ pub struct Raised {
 pub struct Alerts {
     store: Arc<dyn Store>,
     clock: Clock,
+    /// Says whether this node leads: without it, it does.
+    relay: Option<Arc<Relay>>,
     slots: Mutex<BTreeMap<String, Slot>>,
-    loaded: OnceCell<()>,
+    /// As of which time that this node leads they were read.
+    loaded: tokio::sync::Mutex<Option<u64>>,
     /// One at a time writes, so that what is older never replaces what is newer.
     writing: tokio::sync::Mutex<()>,
     /// What is set.
@@ -79,8 +125,9 @@ impl Alerts {
         Self {
             store,
             clock,
+            relay: None,
             slots: Mutex::default(),
-            loaded: OnceCell::new(),
+            loaded: tokio::sync::Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             settings: RwLock::default(),
             states: Mutex::default(),
@@ -88,8 +135,44 @@ impl Alerts {
         }
     }
 
+    /// Where several nodes may run: what is raised is kept by the one that leads.
+    pub fn of(mut self, relay: Option<Arc<Relay>>) -> Self {
+        self.relay = relay;
+        self
+    }
+
+    /// Which time it is that this node leads; `None`: another does.
+    fn term(&self) -> Option<u64> {
+        self.relay.as_ref().map_or(Some(0), |relay| relay.term())
+    }
+
+    /// Tells the node that leads. False: it is this one.
+    fn tell(&self, word: impl FnOnce() -> AlertWord) -> bool {
+        if self.term().is_some() {
+            return false;
+        }
+        if let (Some(relay), Ok(word)) = (&self.relay, serde_json::to_value(cluster::Word::Alert(word()))) {
+            relay.tell_leader(word);
+        }
+        true
+    }
+
+    /// What another node has told.
+    pub async fn heard(&self, word: AlertWord) {
+        match word {
+            AlertWord::Raise(alert) => self.raise(*alert).await,
+            AlertWord::Resolve { key, why } => self.resolve(&key, &why).await,
+            AlertWord::ResolveOthers { prefix, still, why } => self.resolve_others(&prefix, &still, &why).await,
+            AlertWord::Acknowledge { id, who, note } => drop(self.acknowledge(id, &who, note).await),
+            AlertWord::Close { id, why } => drop(self.close(id, &why).await),
+        }
+    }
+
     /// Notes that something is worth telling. Raised again it is not told again, unless it has become worse.
     pub async fn raise(&self, alert: Alert) {
+        if self.tell(|| AlertWord::Raise(Box::new(alert.clone()))) {
+            return;
+        }
         if !self.settings.read().is_on(alert.rule) {
             return;
         }
@@ -127,6 +210,9 @@ impl Alerts {
 
     /// Notes that it is over. Nothing happens if it is not raised.
     pub async fn resolve(&self, key: &str, why: &str) {
+        if self.tell(|| AlertWord::Resolve { key: key.to_owned(), why: why.to_owned() }) {
+            return;
+        }
         let _ = self.load().await;
         let now_ms = self.clock.now_ms();
         {
@@ -141,6 +227,11 @@ impl Alerts {
 
     /// Ends all alerts of a rule whose keys begin like this and are not among those that still hold.
     pub async fn resolve_others(&self, prefix: &str, still: &[String], why: &str) {
+        let word =
+            || AlertWord::ResolveOthers { prefix: prefix.to_owned(), still: still.to_vec(), why: why.to_owned() };
+        if self.tell(word) {
+            return;
+        }
         let _ = self.load().await;
         let over: Vec<String> = {
             let slots = self.slots.lock();
@@ -156,7 +247,7 @@ impl Alerts {
     /// Somebody looks after it: nobody else is told. Gives the alert; `None`: it is not raised.
     pub async fn acknowledge(&self, id: i64, who: &str, note: Option<String>) -> Option<Raised> {
         let _ = self.load().await;
-        let now_ms = self.clock.now_ms();
+        let (now_ms, noted) = (self.clock.now_ms(), note.clone());
         let raised = {
             let mut slots = self.slots.lock();
             let slot = slots.values_mut().find(|slot| slot.id == Some(id) && slot.entry.resolved.is_none())?;
@@ -164,6 +255,9 @@ impl Alerts {
             entry.acknowledged.get_or_insert(Acknowledged { at_ms: now_ms, who: who.to_owned(), note });
             Raised { id: Some(id), entry: entry.clone() }
         };
+        if self.tell(|| AlertWord::Acknowledge { id, who: who.to_owned(), note: noted.clone() }) {
+            return Some(raised);
+        }
         self.flush().await;
         self.wake.notify_one();
         Some(raised)
@@ -177,6 +271,9 @@ impl Alerts {
             let slot = slots.values().find(|slot| slot.id == Some(id) && slot.entry.resolved.is_none())?;
             slot.entry.alert.key.clone()
         };
+        if self.tell(|| AlertWord::Close { id, why: why.to_owned() }) {
+            return Some(());
+        }
         self.resolve(&key, why).await;
         Some(())
     }
@@ -226,33 +323,44 @@ impl Alerts {
         Ok(())
     }
 
-    /// Reads what an earlier run has left, once.
+    /// Reads what an earlier run has left, or another node: once for each time that this node leads, and each time while
+    /// another does.
     pub(super) async fn load(&self) -> Result<(), StoreError> {
-        let read = async {
-            self.reload().await?;
-            let mut after = None;
-            loop {
-                let query = RecordQuery { after: Some(after.unwrap_or(0)), ..RecordQuery::open(RecordKind::Alert) };
-                let page = self.store.records(query).await?;
-                let Some(last) = page.last().map(|record| record.id) else { return Ok(()) };
-                after = Some(last);
-                let mut slots = self.slots.lock();
-                for record in page {
-                    let key = record.name.clone();
-                    // What was raised meanwhile is newer.
-                    if let Some(slot) = slot_of(record).filter(|_| !slots.contains_key(&key)) {
-                        slots.insert(key, slot);
-                    }
-                }
-            }
-        };
-        self.loaded.get_or_try_init(|| read).await.map(|_| ()).inspect_err(|error| {
+        let mut loaded = self.loaded.lock().await;
+        let term = self.term();
+        if term.is_some() && *loaded == term {
+            return Ok(());
+        }
+        let read = self.read().await.inspect_err(|error| {
             tracing::warn!(%error, "alerts that were raised before cannot be read yet");
-        })
+        })?;
+        let mut slots = self.slots.lock();
+        // What was raised meanwhile is newer; of what was known at an earlier time others know better.
+        slots.retain(|_, slot| term.is_some() && slot.dirty && slot.id.is_none());
+        for (key, slot) in read {
+            slots.entry(key).or_insert(slot);
+        }
+        *loaded = term;
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<Vec<(String, Slot)>, StoreError> {
+        self.reload().await?;
+        let (mut after, mut all) = (Some(0), Vec::new());
+        loop {
+            let query = RecordQuery { after, ..RecordQuery::open(RecordKind::Alert) };
+            let page = self.store.records(query).await?;
+            let Some(last) = page.last().map(|record| record.id) else { return Ok(all) };
+            after = Some(last);
+            all.extend(page.into_iter().filter_map(|record| Some((record.name.clone(), slot_of(record)?))));
+        }
     }
 
     /// Writes down what was changed. What cannot be written stays in memory, and is told all the same.
     pub(super) async fn flush(&self) {
+        if self.term().is_none() {
+            return;
+        }
         let _one = self.writing.lock().await;
         loop {
             let batch = self.changed();

@@ -18,6 +18,6 @@ pub mod text;
 pub mod watch;
 pub mod weekly;
 
-pub use board::Alerts;
+pub use board::{AlertWord, Alerts};
 pub use entry::Alert;
 pub use rule::{AlertRule, Severity};

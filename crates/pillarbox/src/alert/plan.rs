@@ -174,7 +174,7 @@ fn eligible_ms(
         What::Worse | What::Resolved => entry.resolved.as_ref().map_or(entry.last_ms, |resolved| resolved.at_ms),
     };
     // A clock that was set back must not put anything off.
-    at_ms = at_ms.min(now_ms) + GATHER_MS;
+    at_ms = if at_ms > now_ms { now_ms } else { at_ms + GATHER_MS };
     if let Some(state) = state {
         let mut gather_ms = i64::from(channel.record.group_s) * 1_000;
         if critical {

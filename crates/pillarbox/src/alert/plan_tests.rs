@@ -245,6 +245,22 @@ fn what_has_become_worse_is_told_again() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_puts_nothing_off() {
+    let mut world = World::new(json!({ "ops": {} }));
+    world.raise("first", AlertRule::Incident, Severity::Warning);
+    world.run(NOON + MINUTE);
+    world.raise("second", AlertRule::Errors, Severity::Warning);
+    world.now_ms = NOON - 120 * MINUTE;
+    world.resolve("first");
+    world.run(world.now_ms + MINUTE);
+    let told: Vec<&str> = world.told().into_iter().map(|(_, _, words)| words).collect();
+    assert_eq!(told[0], "first Raised");
+    for words in ["first Resolved", "second Raised"] {
+        assert!(told.iter().any(|one| one.contains(words)), "{told:?}");
+    }
+}
+
+#[test]
 fn an_alert_without_a_channel_waits_for_one() {
     let mut world = World::new(json!({}));
     world.raise("a", AlertRule::Incident, Severity::Problem);

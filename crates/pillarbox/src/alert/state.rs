@@ -67,16 +67,18 @@ impl ChannelState {
         self.problem = Some(problem.to_owned());
     }
 
-    /// When it may be told of this kind of alert, Unix milliseconds. `gather_ms`: how long it gathers after a message.
+    /// When it may be told of this kind of alert, Unix milliseconds. `gather_ms`: how long it gathers after a message. What
+    /// seems to have been in the future was before the clock was set back: it puts nothing off.
     pub(super) fn free_ms(&self, record: &ChannelRecord, rule: AlertRule, gather_ms: i64, now_ms: i64) -> i64 {
-        let mut at = self.next_ms;
-        if let Some(last) = self.sent.back() {
+        let mut at = if self.next_ms - now_ms > LONGEST_WISH_S * 1_000 { now_ms } else { self.next_ms };
+        let past = |at: &&i64| **at <= now_ms;
+        if let Some(last) = self.sent.iter().rfind(past) {
             at = at.max(last + gather_ms);
         }
-        if let Some(last) = self.by_rule.get(&rule) {
+        if let Some(last) = self.by_rule.get(&rule).filter(past) {
             at = at.max(last + i64::from(record.interval_s()) * 1_000);
         }
-        let recent = self.sent.iter().filter(|at| **at > now_ms - HOUR_MS);
+        let recent = self.sent.iter().filter(|at| past(at) && **at > now_ms - HOUR_MS);
         let most = usize::try_from(record.per_hour()).unwrap_or(usize::MAX);
         let over = recent.clone().count().saturating_sub(most.saturating_sub(1));
         if let Some(first) = over.checked_sub(1).and_then(|n| recent.clone().nth(n)) {
@@ -117,6 +119,20 @@ mod tests {
         assert_eq!(state.free_ms(&record, AlertRule::Errors, 0, 2_000), 301_000);
         assert_eq!(state.free_ms(&record, AlertRule::QueueAge, 0, 2_000), 1_000);
         assert_eq!(state.free_ms(&record, AlertRule::QueueAge, 60_000, 2_000), 61_000);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_puts_nothing_off() {
+        let (record, now_ms) = (record(300, 3), 5 * HOUR_MS);
+        let mut state = ChannelState::default();
+        for n in 0..4 {
+            state.took(&[AlertRule::Errors], now_ms + 2 * HOUR_MS + n);
+        }
+        assert!(state.free_ms(&record, AlertRule::Errors, 60_000, now_ms) <= now_ms);
+        state.failed("no", None, now_ms + 2 * HOUR_MS);
+        assert!(state.free_ms(&record, AlertRule::Errors, 60_000, now_ms) <= now_ms);
+        state.took(&[AlertRule::Errors], now_ms);
+        assert_eq!(state.free_ms(&record, AlertRule::Errors, 0, now_ms + 1), now_ms + 300_000);
     }
 
     #[test]

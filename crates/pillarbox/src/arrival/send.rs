@@ -3,7 +3,6 @@
 use proto::Address;
 use proto::message::rfc5322_date;
 use relay::own_mail::OwnMail;
-use relay::route::Route;
 use serde::Deserialize;
 use store::settings::Kind;
 
@@ -68,7 +67,7 @@ pub async fn send(app: &Shared, wanted: ArrivalIn) -> Result<Stored, Problem> {
     };
     let from = match &wanted.from {
         Some(from) => address("/from", from)?,
-        None => address("/from", &default_from(app, route)?)?,
+        None => address("/from", &default_from(app, &route.name)?)?,
     };
     let open = record::find(
         &*app.store,
@@ -135,7 +134,9 @@ async fn queue(
         }
     }
     record::change(&*app.store, &stored).await?;
-    app.arrivals.wake.notify_one();
+    if !crate::cluster::tell(app, || crate::cluster::Word::Arrival) {
+        app.arrivals.wake.notify_one();
+    }
     if stored.arrival.state == ArrivalState::Failed {
         let why = stored.arrival.problem.unwrap_or_default();
         return Err(Problem::new(
@@ -152,9 +153,12 @@ fn address(pointer: &str, text: &str) -> Result<Address, Problem> {
 }
 
 /// `postmaster` of the first domain that writes by the route.
-fn default_from(app: &Shared, route: &Route) -> Result<String, Problem> {
+///
+/// # Errors
+/// 422: nobody is known to write by it.
+pub fn default_from(app: &Shared, route: &str) -> Result<String, Problem> {
     let writers = app.relay()?.writers();
-    let mut domains = writers.iter().filter(|(_, routes)| routes.iter().any(|one| one.name == route.name));
+    let mut domains = writers.iter().filter(|(_, routes)| routes.iter().any(|one| *one.name == *route));
     let none = || Problem::field("/from", "is needed: no domain is known to write by this route");
     domains.next().map(|(domain, _)| format!("postmaster@{domain}")).ok_or_else(none)
 }

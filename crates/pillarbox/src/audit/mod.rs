@@ -27,8 +27,16 @@ use diff::Change;
 /// Who did it, where nobody asked: the program by itself.
 pub const ITSELF: &str = "Pillarbox";
 /// Requests that change nothing of ours, or are told of elsewhere: mail has events, checks have results.
-const NOT_NOTED: &[&str] =
-    &["/messages", "/batches", "/checks", "/domains/{name}/check", "/verify", "/login-tokens", "/webhooks/{name}/test"];
+const NOT_NOTED: &[&str] = &[
+    "/messages",
+    "/batches",
+    "/checks",
+    "/domains/{name}/check",
+    "/verify",
+    "/login-tokens",
+    "/webhooks/{name}/test",
+    "/explain",
+];
 
 /// Who asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

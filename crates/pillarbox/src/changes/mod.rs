@@ -154,8 +154,14 @@ fn field_words(change: &Value) -> String {
         Value::String(text) => text.chars().take(60).collect(),
         other => other.to_string().chars().take(60).collect(),
     };
+    // What has parts of its own is for the audit log.
+    let has_parts = |value: &Value| match value {
+        Value::Array(items) => items.iter().any(Value::is_object),
+        other => other.is_object(),
+    };
     match change["secret"].as_bool() {
         Some(true) => format!("{field} changed"),
+        _ if has_parts(&change["before"]) || has_parts(&change["after"]) => format!("{field} changed"),
         _ => format!("{field}: {} → {}", value(&change["before"]), value(&change["after"])),
     }
 }

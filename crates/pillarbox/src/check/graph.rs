@@ -51,12 +51,13 @@ pub async fn perform(
         ..ClientSettings::new(record.helo.clone().unwrap_or_else(|| config.hostname.clone()))
     };
     let host = record.next_host().unwrap_or_default().to_owned();
-    let mut check = Check::new(net.clone(), &host, record.port.unwrap_or(443));
+    let mut check = Check::new(net.clone(), Way { host, port: record.port.unwrap_or(443), tls: "implicit" });
     let stopped = check.run(&settings, record, token).await.err();
     Ok(check.report(rules, stopped, !record.verify))
 }
 
-struct Check {
+/// A check that goes its own way through the stages.
+pub(super) struct Check {
     net: Net,
     target: Way,
     stages: Vec<StageReport>,
@@ -67,9 +68,8 @@ struct Check {
 }
 
 impl Check {
-    fn new(net: Net, host: &str, port: u16) -> Self {
+    pub(super) fn new(net: Net, target: Way) -> Self {
         let (started_ms, start_us) = (net.clock.now_ms(), net.clock.mono_us());
-        let target = Way { host: host.to_owned(), port, tls: "implicit" };
         let transcript = Transcript { started_ms, ..Transcript::default() };
         Self { net, target, stages: Vec::new(), transcript, started_ms, start_us, began_us: start_us }
     }
@@ -131,7 +131,7 @@ impl Check {
         self.transcript.steps.extend(web.take_transcript().steps);
     }
 
-    fn note(&mut self, stage: Stage, fact: Option<Fact>, failure: Option<&Failure>) {
+    pub(super) fn note(&mut self, stage: Stage, fact: Option<Fact>, failure: Option<&Failure>) {
         let started_us = self.began_us - self.start_us;
         let failure = failure.cloned();
         self.transcript.push(Step { stage, started_us, took_us: 0, sent: None, reply: None, fact, failure });
@@ -148,7 +148,7 @@ impl Check {
         self.stages.push(StageReport { stage, outcome, took_us, summary, reply: None });
     }
 
-    fn report(mut self, rules: Arc<RuleBase>, stopped: Option<(Stage, Failure)>, insecure: bool) -> Report {
+    pub(super) fn report(mut self, rules: Arc<RuleBase>, stopped: Option<(Stage, Failure)>, insecure: bool) -> Report {
         let mut judge = Judge::new(rules);
         let provider = judge.rules().provider_of_host(&self.target.host).map(|provider| provider.id.clone());
         judge.met(provider.as_deref().or(Some("microsoft-graph")));
@@ -168,6 +168,7 @@ impl Check {
                 self.end(stage, Outcome::NotReached, "");
             }
         }
+        self.stages.sort_by_key(|done| STAGES.iter().position(|stage| *stage == done.stage));
         let problem = findings.first().filter(|first| first.severity == Severity::Problem);
         let took_us = self.net.clock.mono_us().saturating_sub(self.start_us);
         Report {

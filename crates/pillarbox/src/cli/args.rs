@@ -17,12 +17,16 @@ use super::args_incident::IncidentCommand;
 use super::args_inlet::InletCommand;
 use super::args_jobs::{JobsCommand, ScheduleCommand};
 use super::args_mailbox::MailboxCommand;
+use super::args_messages::{MessagesCommand, WHY_EXAMPLES, WhyArgs};
+use super::args_migrate::{EXAMPLES as MIGRATE_EXAMPLES, MigrateArgs};
+use super::args_nodes::NodeCommand;
 use super::args_policy::{DkimCommand, DmarcArgs, SpfArgs};
 use super::args_presets::ProviderCommand;
 use super::args_report::{EXAMPLES as REPORT_EXAMPLES, ReportArgs};
 use super::args_rules::{ExplainArgs, RulesCommand};
 use super::args_settings::{RouteCommand, SenderCommand};
 use super::args_streams::{PreferencesCommand, StreamCommand};
+use super::args_support::SupportCommand;
 use super::args_suppression::SuppressionCommand;
 use super::args_tlsrpt::TlsrptCommand;
 use super::args_top::TopArgs;
@@ -58,8 +62,8 @@ pub struct Global {
     /// Work on the server at this URL instead of the one on this machine.
     #[arg(long, global = true, value_name = "URL")]
     pub server: Option<String>,
-    /// File with the API key for --server (or the key itself in PILLARBOX_API_KEY).
-    #[arg(long, global = true, visible_alias = "token", value_name = "FILE")]
+    /// File with the API key for --server (or the key itself in PILLARBOX_API_KEY or PILLARBOX_TOKEN).
+    #[arg(long, global = true, visible_aliases = ["token-file", "token"], value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 }
 
@@ -85,6 +89,12 @@ pub enum Command {
     /// Look at the queue and work on it.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Find messages, and look at all that is known of one.
+    #[command(subcommand)]
+    Messages(MessagesCommand),
+    /// Why mail to an address did not arrive: what is known, what to check next, whom it touches.
+    #[command(after_help = WHY_EXAMPLES)]
+    Why(WhyArgs),
     /// Addresses that get no mail: bounced for good, complained, opted out, or put on the list.
     #[command(subcommand)]
     Suppression(SuppressionCommand),
@@ -94,6 +104,15 @@ pub enum Command {
     /// Show how much senders and streams send, and what they use to. Exit code 1 if one sends far more.
     #[command(after_help = "Examples:\n  pillarbox volume\n  pillarbox volume --json")]
     Volume,
+    /// Show what became of mail over time: accepted, delivered, deferred, failed, latency, and where the queue is going.
+    #[command(
+        after_help = "Examples:\n  pillarbox series\n  pillarbox series --over week\n  pillarbox series --over hour --json | jq .total"
+    )]
+    Series {
+        /// How far to look back: an hour in minutes, a day in quarters of an hour, a week in hours, a month in steps of 6 hours.
+        #[arg(long, value_name = "SPAN", default_value = "day", value_parser = ["hour", "day", "week", "month"])]
+        over: String,
+    },
     /// Show what failed by cause over time: shares, what comes back at the same hour or day, what is new and what changed before.
     #[command(after_help = "Examples:\n  pillarbox patterns\n  pillarbox patterns --days 7 --json")]
     Patterns {
@@ -122,6 +141,9 @@ pub enum Command {
     /// Look at what runs by itself, and run, pause or restart it.
     #[command(subcommand)]
     Jobs(JobsCommand),
+    /// The programs that work on one queue: how they are, and taking one out of work.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Scheduled checks: what they found, and checks of one's own.
     #[command(subcommand)]
     Schedule(Box<ScheduleCommand>),
@@ -248,6 +270,9 @@ pub enum Command {
         /// A directory that does not exist or is empty.
         directory: PathBuf,
     },
+    /// Move a stopped installation to PostgreSQL.
+    #[command(after_help = MIGRATE_EXAMPLES)]
+    Migrate(MigrateArgs),
     /// Check the stored data.
     #[command(after_help = "Examples:\n  pillarbox verify\n  pillarbox verify --deep")]
     Verify {
@@ -255,6 +280,9 @@ pub enum Command {
         #[arg(long)]
         deep: bool,
     },
+    /// What somebody who helps has to know of this server.
+    #[command(subcommand)]
+    Support(SupportCommand),
     /// Write completions for a shell.
     #[command(after_help = "Examples:\n  pillarbox completions bash > /etc/bash_completion.d/pillarbox")]
     Completions {
@@ -405,9 +433,12 @@ pub enum QueueCommand {
     },
     /// Group what waits by the cause of its last failure, with its meaning and the first fix.
     #[command(
-        after_help = "Examples:\n  pillarbox queue causes\n  pillarbox queue causes --json\n  pillarbox queue retry --cause greylisting"
+        after_help = "Examples:\n  pillarbox queue causes\n  pillarbox queue causes greylisting\n  pillarbox queue causes --json\n  pillarbox queue retry --cause greylisting"
     )]
     Causes {
+        /// One of them, with all that is known: what to do in order, and what those who wait have in common.
+        #[arg(value_name = "RULE")]
+        rule: Option<String>,
         /// Most causes.
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: u32,
@@ -425,7 +456,7 @@ pub enum QueueCommand {
     },
     /// Try now. Age and attempts stay as they are.
     #[command(
-        after_help = "Examples:\n  pillarbox queue retry 01k2mzq8v4t7e\n  pillarbox queue retry --domain example.com --dry-run"
+        after_help = "Examples:\n  pillarbox queue retry 01k2mzq8v4t7e\n  pillarbox queue retry 01k2mzq8v4t7e.0 01k2mzq8v4t7e.3\n  pillarbox queue retry --domain example.com --dry-run"
     )]
     Retry(OperateArgs),
     /// Stop until released.
@@ -494,9 +525,9 @@ pub struct SelectorArgs {
 /// Which recipients to change.
 #[derive(Debug, Clone, Default, Args)]
 pub struct OperateArgs {
-    /// Message id, or recipient id (with .n).
+    /// Message ids, or recipient ids (with .n); several go without conditions, at most 1000 recipients.
     #[arg(value_name = "ID")]
-    pub id: Option<String>,
+    pub ids: Vec<String>,
     /// More conditions.
     #[command(flatten)]
     pub selector: SelectorArgs,

@@ -21,6 +21,11 @@ impl Bar {
         Self { what, visible: std::io::stderr().is_terminal(), last: String::new() }
     }
 
+    /// Whether somebody can see it.
+    pub fn is_visible(&self) -> bool {
+        self.visible
+    }
+
     /// Shows how far it is.
     pub fn show(&mut self, done: u64, total: u64, note: Option<&str>) {
         if !self.visible {

@@ -16,14 +16,13 @@ use super::Fault;
 use super::args::Global;
 use super::args_check::CheckArgs;
 use super::args_settings::Source;
-use super::check_commands as commands;
 use super::check_live::{Live, Style};
 use super::check_view::{View, findings};
 use super::check_words as words;
 use super::client::{Client, Need};
 use super::output::{json as print_json, print, print_raw};
 use super::{check_via as via, secret};
-use crate::check::{self, Aim, CheckIn, Families, MessageStage, Prepared};
+use crate::check::{self, Aim, CheckIn, Families, MessageStage, Prepared, commands};
 use crate::config::Loaded;
 use crate::http::problem::FieldError;
 
@@ -166,7 +165,7 @@ async fn here(loaded: &Loaded, args: &CheckArgs, prepared: Prepared, form: Form)
     let helo = prepared.plan.helo.clone();
     let report = probe(loaded, prepared, form).await?;
     let mut value = value_of(&report)?;
-    let view = View::of(&value)?;
+    let view = super::check_view::read(&value)?;
     match form {
         Form::People => print(&words::verdict(&view))?,
         Form::Json => {
@@ -225,15 +224,16 @@ async fn both(
     let away = CheckIn { ca_file: None, ..input.clone() };
     let (here, there) = tokio::join!(probe(loaded, prepared, form), remote(other, &away));
     let here = value_of(&here?)?;
-    let view = View::of(&here)?;
+    let view = super::check_view::read(&here)?;
     if form == Form::People {
         print(&words::verdict(&view))?;
         extras(&view, args, &helo)?;
     }
     let there = there?;
-    let other = View::of(&there)?;
+    let other = super::check_view::read(&there)?;
     let name = super::output::clean(name);
-    let compared = via::compare(&RuleBase::shared(), &view, &other, &name)?;
+    let compared = check::compare::machines(&RuleBase::shared(), &view, &other, &name);
+    let compared = compared.ok_or_else(|| Fault::cannot(anyhow!("no rule speaks of this comparison")))?;
     let well = view.healthy && other.healthy;
     let all = json!({ "schema": "pillarbox.check.compare/1", "here": here, "there": there, "via": name, "finding": compared });
     match form {
@@ -255,7 +255,7 @@ async fn of_route(global: &Global, loaded: &Loaded, args: &CheckArgs, form: Form
         value = remote(&client, &input) => value?,
         _ = tokio::signal::ctrl_c() => return Err(Fault::cannot(anyhow!("interrupted"))),
     };
-    let view = View::of(&value)?;
+    let view = super::check_view::read(&value)?;
     let helo = input.helo.unwrap_or_else(|| loaded.config.hostname.clone());
     if form == Form::People {
         print(&format!("{}{}", words::stages(&view), words::verdict(&view)))?;
@@ -300,7 +300,7 @@ fn extras(view: &View, args: &CheckArgs, helo: &str) -> Result<(), Fault> {
         print(&words::transcripts(view))?;
     }
     if args.show.commands {
-        print(&commands::words(&commands::all(&wanted(view, args, helo))))?;
+        print(&words::commands(&commands::all(&wanted(view, args, helo))))?;
     }
     Ok(())
 }

@@ -2,11 +2,8 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 
-use diagnose::{Judge, Judged};
-use explain::{RuleBase, Values, sign_value};
-use proto::transcript::Stage;
+use diagnose::Judged;
 
 use super::Fault;
 use super::args::Global;
@@ -27,29 +24,6 @@ pub async fn find(global: &Global, loaded: &Loaded, name: &str, key_file: Option
     }
     let configured = loaded.config.client.key_file.as_deref();
     at(name, key_file.or(global.key_file.as_deref()).or(configured)).map_err(Fault::cannot)
-}
-
-/// What the two reports say together: a sign, judged by its rule.
-pub fn compare(rules: &Arc<RuleBase>, here: &View, there: &View, name: &str) -> Result<Judged, Fault> {
-    let stage = |view: &View| view.failed_at.map_or("the check", stage_word).to_owned();
-    // Up to the greeting it is the way that fails; behind that it is the server that refuses.
-    let on_the_way = matches!(here.failed_at, Some(Stage::Dns | Stage::Tcp | Stage::Banner) | None);
-    let (kind, at, other) = match (here.healthy, there.healthy) {
-        (true, true) => ("compare_well_in_both", None, None),
-        (false, true) if on_the_way => ("compare_fails_only_here", Some(stage(here)), None),
-        (false, true) => ("compare_refused_only_here", Some(stage(here)), None),
-        (true, false) => ("compare_fails_only_there", Some(stage(there)), None),
-        (false, false) if here.failed_at == there.failed_at && here.reason == there.reason => {
-            ("compare_fails_in_both", Some(stage(here)), None)
-        }
-        (false, false) => ("compare_fails_differently", Some(stage(here)), Some(stage(there))),
-    };
-    let mut values = Values::new();
-    values.insert("there".into(), sign_value(name));
-    values.extend(at.map(|at| ("stage".to_owned(), at)));
-    values.extend(other.map(|other| ("other_stage".to_owned(), other)));
-    let judged = Judge::new(rules.clone()).sign(None, kind, &values);
-    judged.ok_or_else(|| Fault::cannot(anyhow::anyhow!("no rule speaks of {kind}")))
 }
 
 /// Both side by side, then the finding.

@@ -6,11 +6,12 @@ use std::io::IsTerminal;
 use anstyle::{AnsiColor, Style};
 use diagnose::check::{Plan, Tls};
 use explain::{Owner, ResultWord, Severity};
-use proto::transcript::{Fact, Stage, Step};
+use proto::transcript::{Stage, Step};
 
 use super::check_view::{Ended, FindingView, FixView, StageView, View, WayView};
 use super::output::clean;
-use crate::http::words::{failure, stage as stage_word};
+use crate::check::commands::Equal;
+use crate::http::words::{fact as fact_words, failure, stage as stage_word};
 
 /// Back to the beginning of the line, and nothing in it.
 pub const ERASE: &str = "\r\x1b[2K";
@@ -264,6 +265,20 @@ pub fn credentials(found: &[FindingView]) -> String {
     out
 }
 
+/// The same with the tools that are everywhere.
+pub fn commands(all: &[Equal]) -> String {
+    let mut out = String::from("\nThe same by hand:\n");
+    let mut last = "";
+    for one in all {
+        if one.shows != last {
+            let _ = writeln!(out, "  {}:", one.shows);
+            last = one.shows;
+        }
+        let _ = writeln!(out, "    {}", clean(&one.command));
+    }
+    out
+}
+
 /// Every conversation, line by line.
 pub fn transcripts(view: &View) -> String {
     let mut out = String::new();
@@ -280,7 +295,7 @@ fn step(step: &Step, out: &mut String) {
         let _ = writeln!(out, "{at} > {}", clean(sent));
     }
     if let Some(fact) = &step.fact {
-        let _ = writeln!(out, "{at} * {}", clean(&self::fact(fact)));
+        let _ = writeln!(out, "{at} * {}", clean(&fact_words(fact)));
     }
     if let Some(reply) = &step.reply {
         for line in &reply.lines {
@@ -289,24 +304,5 @@ fn step(step: &Step, out: &mut String) {
     }
     if let Some(failed) = step.failure.as_ref().filter(|failed| failed.reply().is_none()) {
         let _ = writeln!(out, "{at} ! {}", clean(&failure(failed)));
-    }
-}
-
-fn fact(fact: &Fact) -> String {
-    match fact {
-        Fact::Connected { peer, local } => format!("connected to {peer} from {local}"),
-        Fact::Resolved { host, addresses } => format!("{host} has {}", addresses.join(", ")),
-        Fact::Tls { version, cipher, verified: true, .. } => format!("{version}, {cipher}, certificate verified"),
-        Fact::Tls { version, cipher, problem, .. } => {
-            let why = problem.as_deref().unwrap_or("no reason given");
-            format!("{version}, {cipher}, CERTIFICATE NOT VERIFIED: {why}")
-        }
-        Fact::Chain { certificates } => {
-            let one =
-                |one: &proto::transcript::Certificate| format!("{} (by {}, {})", one.subject, one.issuer, one.key);
-            format!("certificates: {}", certificates.iter().map(one).collect::<Vec<_>>().join("; "))
-        }
-        Fact::Authenticated { mechanism } => format!("signed in with {mechanism}"),
-        Fact::Reused { transactions } => format!("connection used before for {transactions}"),
     }
 }

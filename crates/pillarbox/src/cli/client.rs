@@ -243,7 +243,8 @@ fn trusted(server: &str, key_file: Option<&Path>, loaded: &Loaded) -> anyhow::Re
 }
 
 fn remote(server: &str, key_file: Option<&Path>) -> anyhow::Result<Client> {
-    let key = match (std::env::var("PILLARBOX_API_KEY"), key_file) {
+    let named = std::env::var("PILLARBOX_API_KEY").or_else(|_| std::env::var("PILLARBOX_TOKEN"));
+    let key = match (named, key_file) {
         (_, Some(path)) => {
             let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
             Some(SecretString::from(text.trim()))
@@ -260,7 +261,7 @@ fn remote(server: &str, key_file: Option<&Path>) -> anyhow::Result<Client> {
 /// The router over the store, in this process. The store's lock keeps a server from starting meanwhile.
 fn offline(loaded: &Loaded) -> anyhow::Result<Client> {
     let directory = &loaded.config.data_dir;
-    if !directory.join("queue.db").exists() {
+    if loaded.config.store.is_none() && !directory.join("queue.db").exists() {
         return Err(anyhow!(
             "no server runs, and there is no data in {}: start `pillarbox serve` first, or name the configuration",
             directory.display()

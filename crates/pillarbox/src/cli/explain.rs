@@ -70,6 +70,21 @@ pub fn run(global: &Global, args: &ExplainArgs) -> Result<(), Fault> {
     finish(global, recognised, tally)
 }
 
+/// What `--json` says of octets that were pasted somewhere else than into a terminal.
+pub fn explain_octets(
+    base: &explain::RuleBase,
+    provider: Option<&str>,
+    octets: &[u8],
+) -> anyhow::Result<serde_json::Value> {
+    if looks_like_mail(octets.get(..octets.len().min(HEAD)).unwrap_or_default()) {
+        return Ok(serde_json::to_value(explain_mail(base, octets, provider))?);
+    }
+    let mut tally = Tally::new(base, provider);
+    let mut lines = Lines::new(octets);
+    let recognised = count(&mut lines, &mut tally, None).map_err(|_| anyhow::anyhow!("it is not text"))?;
+    Ok(serde_json::to_value(Report::new(recognised, tally))?)
+}
+
 /// Counts the failures of a file, or of standard input where it is `-`, for commands that want the counts only.
 pub fn read_input(what: &[String], tally: &mut Tally<'_>) -> Result<Recognised, Fault> {
     let input = open(what)?;

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use explain::{Explanation, Owner, ResultWord};
 use serde::Serialize;
 
-use super::explain_group::{Count, Group, Tally, Unknown};
+use super::explain_group::{Group, Tally, Unknown};
 use super::explain_log::Form;
+use super::explain_names::Count;
 use super::explain_time::show;
 use super::output::{clean, plural};
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use axum::http::Method;
+use net::Clock;
 use serde_json::{Value, json};
 
 use super::Fault;
@@ -10,7 +11,8 @@ use super::args::Global;
 use super::args_incident::IncidentCommand;
 use super::client::{Client, Need, escaped, query, read};
 use super::output::{clean, facts, json as print_json, plural, print, short_time, table};
-use crate::http::api::incidents::{IncidentDetailOut, IncidentOut, ProbeOut};
+use crate::http::api::incidents::{IncidentDetailOut, IncidentOut, ProbeOut, can_snooze};
+use crate::http::time;
 use crate::http::views::Page;
 
 /// Does what was asked.
@@ -36,12 +38,20 @@ pub async fn run(global: &Global, command: IncidentCommand) -> Result<(), Fault>
         }
         IncidentCommand::Ack { id, note } => act(global, &client, &id, "acknowledge", json!({ "note": note })).await,
         IncidentCommand::Snooze { id, until, note } => {
+            snoozable(&until)?;
             act(global, &client, &id, "snooze", json!({ "until": until, "note": note })).await
         }
         IncidentCommand::Close { id, note } => act(global, &client, &id, "close", json!({ "note": note })).await,
         IncidentCommand::Note { id, text } => act(global, &client, &id, "notes", json!({ "note": text })).await,
         IncidentCommand::Probe { id } => probe(global, &client, &id).await,
     }
+}
+
+/// What can be seen to be wrong without a server is wrong usage.
+fn snoozable(until: &str) -> Result<(), Fault> {
+    let wrong = |what| Fault::Usage(format!("--until {}: {what}", clean(until)));
+    let until_ms = time::read(until).ok_or_else(|| wrong("not a time such as 2026-11-22T08:00:00Z (RFC 3339)"))?;
+    if can_snooze(until_ms, Clock::system().now_ms()) { Ok(()) } else { Err(wrong("not within the next 30 days")) }
 }
 
 fn path(id: &str) -> String {

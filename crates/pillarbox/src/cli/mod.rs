@@ -18,6 +18,9 @@ pub mod args_incident;
 pub mod args_inlet;
 pub mod args_jobs;
 pub mod args_mailbox;
+mod args_messages;
+pub mod args_migrate;
+pub mod args_nodes;
 pub mod args_oauth;
 pub mod args_policy;
 pub mod args_presets;
@@ -25,6 +28,7 @@ pub mod args_report;
 pub mod args_rules;
 pub mod args_settings;
 pub mod args_streams;
+pub mod args_support;
 pub mod args_suppression;
 pub mod args_tlsrpt;
 pub mod args_top;
@@ -39,7 +43,6 @@ mod blocklists;
 mod bounce;
 mod capture;
 mod check;
-mod check_commands;
 mod check_live;
 mod check_via;
 mod check_view;
@@ -54,7 +57,7 @@ mod dmarc;
 mod domain;
 mod domain_many;
 mod domain_view;
-mod explain;
+pub mod explain;
 mod explain_decode;
 mod explain_group;
 mod explain_input;
@@ -67,6 +70,7 @@ pub mod explain_mail_bounce;
 pub mod explain_mail_signs;
 mod explain_mail_words;
 mod explain_mask;
+mod explain_names;
 mod explain_paste;
 mod explain_plan;
 mod explain_program;
@@ -82,6 +86,10 @@ mod journal;
 mod keys;
 mod mailboxes;
 mod manual;
+mod messages;
+mod messages_view;
+mod migrate;
+mod nodes;
 mod output;
 mod patterns;
 mod preferences;
@@ -105,11 +113,13 @@ mod send;
 mod senders;
 mod sendmail;
 mod sendmail_args;
+mod series;
 mod server;
 mod spf;
 mod status;
 mod stdio;
 mod streams;
+mod support;
 mod suppression;
 mod tlsrpt;
 mod top;
@@ -207,6 +217,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Explain(args) => explain::run(global, &args),
         Command::Spf(args) => wait(spf::run(global, &args)),
         Command::Dkim(command) => wait(dkim::run(global, &command)),
+        Command::Support(command) => wait(support::run(global, &command)),
         Command::Tlsrpt(command) => wait(tlsrpt::run(global, &command)),
         Command::Dmarc(args) => wait(dmarc::run(global, &args)),
         Command::Rules(command) => rules::run(global, &command),
@@ -228,9 +239,12 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Blocklists(args) => wait(blocklists::run(global, &args)),
         Command::Send(args) => wait(send::run(global, &args)),
         Command::Queue(command) => wait(queue::run(global, command)),
+        Command::Messages(command) => wait(messages::run(global, command)),
+        Command::Why(args) => wait(messages::why(global, &args)),
         Command::Suppression(command) => wait(suppression::run(global, command)),
         Command::Rates => wait(rates::run(global)),
         Command::Volume => wait(volume::run(global)),
+        Command::Series { over } => wait(series::run(global, &over)),
         Command::Patterns { days } => wait(patterns::run(global, days)),
         Command::FailedSignIns => wait(volume::failed_sign_ins(global)),
         Command::Sender(command) => wait(senders::run(global, command)),
@@ -244,6 +258,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::ProviderEvents(command) => wait(inlets::run(global, command)),
         Command::Mailbox(command) => wait(mailboxes::run(global, command)),
         Command::Jobs(command) => wait(jobs::run(global, command)),
+        Command::Node(command) => wait(nodes::run(global, command)),
         Command::Schedule(command) => wait(schedule::run(global, *command)),
         Command::Bounce(command) => wait(bounce::run(global, command)),
         Command::Batch(command) => wait(batch::run(global, command)),
@@ -260,6 +275,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::LogLevel { level } => wait(health::log_level(global, level.as_deref())),
         Command::Login => wait(server::login(global)),
         Command::Backup { directory } => wait(server::backup(global, &directory)),
+        Command::Migrate(args) => migrate::run(global, &args),
         Command::Verify { deep } => wait(server::verify(global, deep)),
     }
 }

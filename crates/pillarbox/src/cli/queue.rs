@@ -1,14 +1,20 @@
 //! `pillarbox queue`.
 
+use std::time::Duration;
+
 use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::Fault;
 use super::args::{By, Global, OperateArgs, QueueCommand, SelectorArgs};
+use super::batch_bar::Bar;
 use super::client::{Client, Need, escaped, query, read};
 use super::output::{clean, facts, json as print_json, plural, print, short_time, table};
 use crate::http::forecast::ForecastOut;
-use crate::http::views::{CauseOut, CountOut, EventOut, MessageOut, Operated, Page, RecipientOut};
+use crate::http::views::{CauseDetailOut, CauseOut, CountOut, EventOut, MessageOut, Operated, Page, RecipientOut};
+
+/// How often somebody who waits for an operation is shown how far it is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Does what was asked.
 pub async fn run(global: &Global, command: QueueCommand) -> Result<(), Fault> {
@@ -17,7 +23,8 @@ pub async fn run(global: &Global, command: QueueCommand) -> Result<(), Fault> {
     match command {
         QueueCommand::Ls { selector, limit, after } => list(global, &client, &selector, limit, after).await,
         QueueCommand::Counts { by, limit } => counts(global, &client, by, limit).await,
-        QueueCommand::Causes { limit } => causes(global, &client, limit).await,
+        QueueCommand::Causes { rule: Some(rule), .. } => cause(global, &client, &rule).await,
+        QueueCommand::Causes { rule: None, limit } => causes(global, &client, limit).await,
         QueueCommand::Show { id, transcripts } => show(global, &client, &id, transcripts).await,
         QueueCommand::Retry(args) => operate(global, &client, "retry", "to retry now", args, None).await,
         QueueCommand::Hold { operate: args, reason } => operate(global, &client, "hold", "held", args, reason).await,
@@ -136,6 +143,53 @@ async fn causes(global: &Global, client: &Client, limit: u32) -> Result<(), Faul
     Ok(())
 }
 
+/// One cause with all that is known of it.
+async fn cause(global: &Global, client: &Client, rule: &str) -> Result<(), Fault> {
+    let value = client.get(&format!("/queue/causes/{}", escaped(rule))).await?;
+    if global.json {
+        return print_json(&value);
+    }
+    let found: CauseDetailOut = read(value)?;
+    let title = found.cause.finding.as_ref().map_or("No rule explains it", |finding| finding.title.as_str());
+    let waiting = plural(found.cause.pending, "waiting recipient");
+    print(&format!("{}: {waiting}, {} held\n", clean(title), found.cause.held))?;
+    let finding = found.cause.finding.as_ref();
+    facts(&[
+        ("rule", found.cause.rule.clone()),
+        ("meaning", finding.map(|finding| finding.meaning.clone()).unwrap_or_default()),
+        ("whose turn", finding.map(|finding| finding.owner.replace('_', " ")).unwrap_or_default()),
+        ("next attempt", found.cause.next_due.as_deref().map(short_time).unwrap_or_default()),
+        ("oldest", found.cause.oldest.as_deref().map(short_time).unwrap_or_default()),
+        ("example", found.example.clone().unwrap_or_default()),
+    ])?;
+    let mut text = String::new();
+    if !found.causes.is_empty() {
+        text.push_str("\nCauses, the likeliest first:\n");
+        text.extend(found.causes.iter().map(|cause| format!("  - {}\n", clean(cause))));
+    }
+    if !found.fixes.is_empty() {
+        text.push_str("\nWhat to do, in this order:\n");
+        for (at, fix) in found.fixes.iter().enumerate() {
+            text.push_str(&format!("  {}. {}\n", at + 1, clean(&fix.text)));
+            text.extend(fix.run.iter().map(|run| format!("     {}\n", clean(run))));
+        }
+    }
+    if found.looked_at > 0 {
+        text.push_str(&format!("\nWhom it touches, of the oldest {}:\n", plural(found.looked_at, "recipient")));
+        for (what, list) in [
+            ("routes", &found.routes),
+            ("destinations", &found.domains),
+            ("senders", &found.senders),
+            ("streams", &found.streams),
+        ] {
+            let shares: Vec<String> =
+                list.iter().map(|one| format!("{} ({})", clean(&one.name), one.recipients)).collect();
+            text.push_str(&format!("  {what}: {}\n", shares.join(", ")));
+        }
+    }
+    print(&text)
+}
+
 async fn show(global: &Global, client: &Client, id: &str, transcripts: bool) -> Result<(), Fault> {
     let id = escaped(id.split('.').next().unwrap_or(id));
     let message = client.get(&format!("/messages/{id}")).await?;
@@ -237,9 +291,14 @@ async fn operate(
     args: OperateArgs,
     reason: Option<String>,
 ) -> Result<(), Fault> {
-    let selector = selector(&args)?;
-    let body = json!({ "selector": selector, "dry_run": args.dry_run, "reason": reason });
-    let value = client.send(Method::POST, &format!("/queue/{operation}"), body).await?;
+    let body = match args.ids.len() {
+        0 | 1 => json!({ "selector": selector(&args)?, "dry_run": args.dry_run, "reason": reason }),
+        _ => json!({ "ids": named(client, &args).await?, "dry_run": args.dry_run, "reason": reason }),
+    };
+    let value = match args.dry_run {
+        true => client.send(Method::POST, &format!("/queue/{operation}"), body).await?,
+        false => watched(client, operation, body).await?,
+    };
     if global.json {
         return print_json(&value);
     }
@@ -249,9 +308,66 @@ async fn operate(
     if operated.dry_run { print(&format!("{count} would be {done}\n")) } else { print(&format!("{count} {done}\n")) }
 }
 
+/// Waits until it is done; somebody who looks is shown how far it is.
+async fn watched(client: &Client, operation: &str, body: Value) -> Result<Value, Fault> {
+    let path = format!("/queue/{operation}");
+    let mut done = std::pin::pin!(client.send(Method::POST, &path, body.clone()));
+    let (mut bar, mut all) = (Bar::new("recipients"), None);
+    loop {
+        tokio::select! {
+            answer = &mut done => return answer,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        if bar.is_visible()
+            && let Some(left) = left(client, operation, &body).await
+        {
+            let all = *all.get_or_insert(left);
+            bar.show(all.saturating_sub(left), all, None);
+        }
+    }
+}
+
+/// How many an operation has not reached yet, if that can be told.
+async fn left(client: &Client, operation: &str, body: &Value) -> Option<u64> {
+    let mut body = body.clone();
+    let selector = body.get_mut("selector")?.as_object_mut()?;
+    match operation {
+        "release" | "cancel" => {}
+        "hold" => {
+            selector.entry("state").or_insert_with(|| "waiting".into());
+        }
+        _ => return None,
+    }
+    body["dry_run"] = true.into();
+    let seen = client.send(Method::POST, &format!("/queue/{operation}"), body).await.ok()?;
+    read::<Operated>(seen).ok().map(|seen| seen.recipients)
+}
+
+/// The recipients that were named; of a message all that are in the queue.
+async fn named(client: &Client, args: &OperateArgs) -> Result<Vec<String>, Fault> {
+    let conditions = OperateArgs { ids: Vec::new(), ..args.clone() };
+    if selector(&conditions).is_ok() {
+        return Err(Fault::Usage("several ids go without conditions and without --all".into()));
+    }
+    let mut ids: Vec<String> = Vec::new();
+    for id in &args.ids {
+        if id.contains('.') {
+            ids.push(id.clone());
+            continue;
+        }
+        let path = format!("/queue{}", query(&[("message", Some(id.clone())), ("limit", Some("1000".into()))]));
+        let page: Page<RecipientOut> = read(client.get(&path).await?)?;
+        if page.items.is_empty() {
+            return Err(Fault::Usage(format!("{} has no recipient in the queue", clean(id))));
+        }
+        ids.extend(page.items.into_iter().map(|one| one.id));
+    }
+    Ok(ids)
+}
+
 fn selector(args: &OperateArgs) -> Result<Value, Fault> {
     let mut selector = serde_json::Map::new();
-    if let Some(id) = &args.id {
+    if let Some(id) = args.ids.first() {
         let (message, n) = id.split_once('.').map_or((id.as_str(), None), |(message, n)| (message, Some(n)));
         selector.insert("message".into(), message.into());
         if let Some(n) = n {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Fault;
 use super::args::Global;
 use super::args_presets::CheckOptions;
-use super::check_view::{FindingView, View};
+use super::check_view::FindingView;
 use super::check_words as words;
 use super::client::{Client, escaped, read};
 use super::output::{clean, json as print_json, print};
@@ -29,7 +29,7 @@ pub async fn run(global: &Global, client: &Client, name: &str, options: &CheckOp
         true => Some(probe(client, name, options).await?),
         false => None,
     };
-    let view = server.as_ref().map(View::of).transpose()?;
+    let view = server.as_ref().map(super::check_view::read).transpose()?;
     let signed_in = view.as_ref().is_some_and(|view| view.passed(Stage::Auth));
     let items = audit.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
     let sign = |one: &Value| one.get("sign").and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 use super::Fault;
 use super::args::Global;
 use super::args_presets::GuardOptions;
-use super::check_view::View;
 use super::check_words as words;
 use super::client::{Client, query};
 use super::output::{clean, complain, json as print_json, print};
@@ -44,7 +43,7 @@ pub async fn save(
         return Err(Fault::Told);
     }
     if !global.json {
-        let view = View::of(report)?;
+        let view = super::check_view::read(report)?;
         print(&format!("{}{}", words::stages(&view), words::verdict(&view)))?;
     }
     if guard.force {

@@ -23,7 +23,6 @@ pub async fn run(global: &Global, loaded: &Loaded) -> Result<(), Fault> {
         max_size: config.limits.message_size,
         max_recipients: config.limits.recipients,
         max_commands: config.limits.commands,
-        max_errors: config.limits.errors,
         ..Settings::new(&*config.hostname)
     };
     let mut machine = Server::new(Arc::new(settings), false);

@@ -5,12 +5,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use net::cidr::Cidr;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::keys::Key;
 use super::raw::{Located, Raw, Typed};
 use super::reader::Reader;
 use super::values::Threshold;
 use super::{Place, Problem};
+
+/// The address of a store in a database. There is a password in it: it is not shown.
+#[derive(Debug, Clone)]
+pub struct StoreUrl(pub SecretString);
+
+impl PartialEq for StoreUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +32,8 @@ pub struct Config {
     pub node: String,
     /// Where everything is kept.
     pub data_dir: PathBuf,
+    /// Where the queue is, if not there.
+    pub store: Option<StoreUrl>,
     /// Directory with rules of one's own.
     pub rules_dir: Option<PathBuf>,
     /// How long a stop may take.
@@ -88,8 +101,6 @@ pub struct Config {
 pub struct KeySource {
     /// A file.
     pub file: Option<PathBuf>,
-    /// An environment variable.
-    pub env: Option<String>,
 }
 
 /// How a listener uses TLS.
@@ -162,10 +173,8 @@ pub struct Limits {
     pub connections: u32,
     pub connections_per_address: u32,
     pub commands: u32,
-    pub errors: u32,
     pub command_timeout: Duration,
     pub data_timeout: Duration,
-    pub min_data_rate: u64,
     pub memory: usize,
     pub free_disk: u64,
 }
@@ -179,8 +188,6 @@ pub struct Queue {
     pub window_size: usize,
     /// Keep the transcripts of successes too.
     pub all_transcripts: bool,
-    /// Most `Received` fields.
-    pub max_hops: u32,
 }
 
 /// Scheduled checks.
@@ -208,7 +215,6 @@ pub struct Retention {
 #[allow(missing_docs, reason = "each has its text in the table of settings")]
 pub struct Suppression {
     pub unknown_user: Option<Threshold>,
-    pub mailbox_closed: Option<Threshold>,
     pub mailbox_full: Option<Threshold>,
     pub complaint: Option<Threshold>,
 }
@@ -217,7 +223,6 @@ pub struct Suppression {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each has its text in the table of settings")]
 pub struct Rates {
-    pub window: Duration,
     pub minimum: u64,
     pub bounces: Option<(u32, u32)>,
     pub complaints: Option<(u32, u32)>,
@@ -231,7 +236,6 @@ pub struct Incidents {
     pub recipients: u32,
     pub share: u32,
     pub window: Duration,
-    pub lasting: Duration,
 }
 
 /// Whom to trust when delivering.
@@ -326,9 +330,10 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         hostname: top.text("hostname").unwrap_or_else(machine_name),
         node: top.text("node").unwrap_or_default(),
         data_dir: top.path("data_dir").unwrap_or_default(),
+        store: top.text("store").map(|url| StoreUrl(SecretString::from(url))),
         rules_dir: top.path("rules_dir"),
         shutdown: top.duration("shutdown_timeout"),
-        key: KeySource { file: top.path("key.file"), env: top.text("key.env") },
+        key: KeySource { file: top.path("key.file") },
         listeners,
         public_url: top.public_url(),
         http: top.socket("http.address").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8025))),
@@ -343,7 +348,6 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
             window_recipients: top.number("queue.window_recipients") as usize,
             window_size: top.number("queue.window_size") as usize,
             all_transcripts: top.text("queue.transcripts").as_deref() == Some("all"),
-            max_hops: top.number("queue.max_hops") as u32,
         },
         retention: Retention {
             content: top.duration("retention.content"),
@@ -352,12 +356,10 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
         },
         suppression: Suppression {
             unknown_user: top.threshold("suppression.unknown_user"),
-            mailbox_closed: top.threshold("suppression.mailbox_closed"),
             mailbox_full: top.threshold("suppression.mailbox_full"),
             complaint: top.threshold("suppression.complaint"),
         },
         rates: Rates {
-            window: top.duration("rates.window"),
             minimum: top.number("rates.minimum"),
             bounces: top.rates("rates.bounces"),
             complaints: top.rates("rates.complaints"),
@@ -367,7 +369,6 @@ pub fn check(raw: &Raw, base: Option<&Path>, problems: &mut Vec<Problem>) -> Con
             recipients: top.number("incidents.recipients") as u32,
             share: top.number("incidents.share") as u32,
             window: top.duration("incidents.window"),
-            lasting: top.duration("incidents.lasting"),
         },
         dns_servers: top.sockets("dns.servers"),
         dns_timeout: top.duration("dns.timeout"),

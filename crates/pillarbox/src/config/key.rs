@@ -45,9 +45,6 @@ pub enum KeyError {
     /// It is not 32 octets.
     #[error("the key in {0} is not 32 octets (raw, base64 or hex)")]
     Shape(String),
-    /// The variable that the configuration names is not set.
-    #[error("the environment variable {0} named by `key.env` is not set")]
-    Unset(String),
     /// A file cannot be read or made.
     #[error("cannot use the key file {path}: {source}")]
     File {
@@ -72,9 +69,6 @@ pub fn load(source: &KeySource, data_dir: &Path) -> Result<(Key, Origin), KeyErr
             // systemd guards this directory; its modes differ between versions.
             return Ok((read(&path)?, Origin::Credential(path)));
         }
-    }
-    if let Some(name) = &source.env {
-        return from_variable(name).unwrap_or_else(|| Err(KeyError::Unset(name.clone())));
     }
     if let Some(path) = &source.file {
         guarded(path)?;

@@ -145,10 +145,8 @@ impl Reader<'_> {
             connections: self.number("limits.connections") as u32,
             connections_per_address: self.number("limits.connections_per_address") as u32,
             commands: self.number("limits.commands") as u32,
-            errors: self.number("limits.errors") as u32,
             command_timeout: self.duration("limits.command_timeout"),
             data_timeout: self.duration("limits.data_timeout"),
-            min_data_rate: self.number("limits.min_data_rate"),
             memory: self.number("limits.memory") as usize,
             free_disk: self.number("limits.free_disk"),
         }

@@ -58,7 +58,11 @@ pub fn all(loaded: &Loaded) -> Vec<Shown> {
 
 fn show(key: &Key, setting: String, located: Option<&Located>) -> Shown {
     let located = located.cloned().or_else(|| default(key));
-    let value = located.as_ref().map(|located| typed(&located.value));
+    let value = located.as_ref().map(|located| match (key.path, &located.value) {
+        // There is a password in it.
+        ("store", Typed::Text(text)) if !text.is_empty() => "\"postgres://…\"".to_owned(),
+        (_, value) => typed(value),
+    });
     let (source, line, variable) = match located.map(|located| located.place) {
         Some(Place::File { line, .. }) => ("file", Some(line), None),
         Some(Place::Environment(name)) => ("environment", None, Some(name)),

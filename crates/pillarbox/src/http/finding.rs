@@ -37,6 +37,12 @@ impl FindingOut {
         Some(Self::in_words(rules.explain(&finding)?, finding.is_by_class()))
     }
 
+    /// All words for why an attempt failed.
+    pub fn explained(rules: &RuleBase, cause: &Cause) -> Option<Explanation> {
+        let query = Query::failure(cause.stage, &cause.failure).at(cause.provider.as_deref());
+        rules.explain(&rules.judge(&query)?)
+    }
+
     /// Of a rule by its id, without the values of one failure; `None` if the rule is gone.
     pub fn of_rule(rules: &RuleBase, id: &str) -> Option<Self> {
         let rule = rules.rule(id)?;

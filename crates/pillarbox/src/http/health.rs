@@ -91,6 +91,7 @@ pub fn health(app: &App) -> HealthOut {
     let relay = match &app.relay {
         // The store has its own line.
         Some(relay) if relay.is_stopping() => Err("the server is stopping".to_owned()),
+        Some(relay) if relay.draining().is_some() => Err("this node is drained".to_owned()),
         Some(_) => Ok(()),
         None => Err("the server is not running".to_owned()),
     };

@@ -87,6 +87,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// Of a merge patch: `null` clears a field, as an empty text does; absent, it stays.
+///
+/// # Errors
+/// Neither a text nor null.
+pub fn null_is_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(<Option<String> as serde::Deserialize>::deserialize(input)?.unwrap_or_default()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

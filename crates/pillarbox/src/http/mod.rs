@@ -6,11 +6,13 @@
 pub mod api;
 pub mod auth;
 pub mod body;
+pub mod etag;
 pub mod finding;
 pub mod forecast;
 pub mod health;
 pub mod inlet;
 pub mod json;
+pub mod kept;
 pub mod listener;
 pub mod origin;
 pub mod problem;
@@ -44,10 +46,12 @@ use problem::Problem;
 
 /// Longest a request may take, body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
-/// Longest a batch may take to come in.
-const BATCH_TIMEOUT: Duration = Duration::from_secs(1_800);
+/// Longest a batch may take to come in, or a change of all that matches in the queue.
+const LONG_TIMEOUT: Duration = Duration::from_secs(1_800);
 /// Where batches come in.
 const BATCHES: &str = "/api/v1/batches";
+/// Where the queue is changed.
+const QUEUE: &str = "/api/v1/queue/";
 /// Largest body of requests that carry no message.
 pub const SMALL_BODY: usize = 1 << 20;
 
@@ -79,6 +83,8 @@ pub struct App {
     pub rules_dir: Option<PathBuf>,
     /// Checks of mail servers.
     pub checks: api::checks::Checks,
+    /// Tests that people started.
+    pub tests: crate::smtp_test::Tests,
     /// Keys of domains.
     pub domains: Arc<crate::serve::domains::Domains>,
     /// Access tokens of routes; absent where no authorities could be read.
@@ -113,10 +119,18 @@ pub struct App {
     pub audit: crate::audit::Audit,
     /// How much comes in.
     pub volumes: crate::volume::Volumes,
+    /// What became of mail over time.
+    pub series: crate::series::Series,
+    /// Patterns in failures, by how many days were looked at.
+    pub patterns: kept::Kept<u32, api::patterns::PatternsOut>,
+    /// The queue by causes of failures.
+    pub by_cause: kept::Kept<(), Vec<store::QueueCount>>,
     /// Test mails on their way.
     pub arrivals: crate::arrival::Arrivals,
     /// What checks of the DNS share.
     pub dns: crate::monitor::dns::DnsWatch,
+    /// What the server was started with; empty in a command.
+    pub configured: std::sync::OnceLock<api::configured::Configured>,
 }
 
 /// The handlers' state.
@@ -192,10 +206,11 @@ pub fn control(app: Shared) -> Router {
     )
 }
 
-/// Ends a request that takes too long; a batch may take longer.
+/// Ends a request that takes too long; a batch or an operation may take longer.
 async fn in_time(request: Request, next: Next) -> Response {
-    let long = request.method() == Method::POST && request.uri().path() == BATCHES;
-    let limit = if long { BATCH_TIMEOUT } else { REQUEST_TIMEOUT };
+    let path = request.uri().path();
+    let long = request.method() == Method::POST && (path == BATCHES || path.starts_with(QUEUE));
+    let limit = if long { LONG_TIMEOUT } else { REQUEST_TIMEOUT };
     let late =
         || Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the request took longer than {} s", limit.as_secs()));
     tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| late().into_response())

@@ -149,7 +149,7 @@ impl From<StoreError> for Problem {
             StoreError::Overloaded => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "too much is waiting to be written").retry_after(1)
             }
-            StoreError::Unhealthy(_) | StoreError::Closed => {
+            StoreError::Unhealthy(_) | StoreError::Away(_) | StoreError::Closed => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "the store cannot be used now").retry_after(30)
             }
             StoreError::Damaged(detail) => {

@@ -7,6 +7,7 @@ use store::{Attempt, Event, MessageView, QueueCount, RecipientView, State};
 use super::finding::FindingOut;
 use super::views_batch::BatchOfMessage;
 use super::{time, words};
+use crate::incident::words::FixOut;
 
 /// The answer to a submission.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -173,8 +174,43 @@ pub struct CauseOut {
     pub held: u64,
     /// Earliest next attempt, RFC 3339.
     pub next_due: Option<String>,
+    /// When the oldest of their messages was accepted, RFC 3339; only where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<String>,
     /// What it means, without the values of one failure.
     pub finding: Option<FindingOut>,
+}
+
+/// A cause with all that is known of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CauseDetailOut {
+    /// As in a list.
+    pub cause: CauseOut,
+    /// What is behind it, the likeliest first.
+    pub causes: Vec<String>,
+    /// What to do, in order.
+    pub fixes: Vec<FixOut>,
+    /// The last failure of the oldest recipient, in words.
+    pub example: Option<String>,
+    /// Recipients that were looked at for what follows: the oldest 200.
+    pub looked_at: u64,
+    /// Their routes, most recipients first.
+    pub routes: Vec<SharedOut>,
+    /// Their domains.
+    pub domains: Vec<SharedOut>,
+    /// Who submitted for them.
+    pub senders: Vec<SharedOut>,
+    /// Their streams.
+    pub streams: Vec<SharedOut>,
+}
+
+/// What some recipients have in common.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SharedOut {
+    /// The value.
+    pub name: String,
+    /// How many have it.
+    pub recipients: u64,
 }
 
 impl CauseOut {
@@ -185,6 +221,7 @@ impl CauseOut {
             pending: count.pending,
             held: count.held,
             next_due: count.next_due_ms.map(time::show),
+            oldest: None,
             finding: FindingOut::of_rule(rules, &count.group),
         }
     }
@@ -220,6 +257,30 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// Where in a list of names, and how much of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Names {
+    /// The `next` of the page before.
+    after: Option<String>,
+    /// At most so many, 1 to 1,000; without it all.
+    limit: Option<u32>,
+}
+
+impl Names {
+    /// The page of a list, in order of the names.
+    pub fn page<T>(self, mut items: Vec<T>, name: impl Fn(&T) -> &str) -> Page<T> {
+        if let Some(after) = &self.after {
+            items.retain(|item| name(item) > after.as_str());
+        }
+        items.sort_by(|a, b| name(a).cmp(name(b)));
+        let limit = self.limit.map_or(usize::MAX, |limit| limit.clamp(1, 1_000) as usize);
+        let next = (items.len() > limit).then(|| items.get(limit - 1).map(|last| name(last).to_owned())).flatten();
+        items.truncate(limit);
+        Page { items, next }
+    }
+}
+
 /// A line of the queue's summary.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CountOut {
@@ -231,6 +292,12 @@ pub struct CountOut {
     pub held: u64,
     /// Earliest next attempt, RFC 3339.
     pub next_due: Option<String>,
+    /// When the oldest of their messages was accepted, RFC 3339; only where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<String>,
+    /// Why that one is still here, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// How many an operation meant.
@@ -242,6 +309,9 @@ pub struct Operated {
     pub dry_run: bool,
     /// There may be more: a preview counts to 100,000.
     pub at_least: bool,
+    /// Of a preview: the first addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
 }
 
 impl RecipientOut {
@@ -348,6 +418,26 @@ impl From<&QueueCount> for CountOut {
             pending: count.pending,
             held: count.held,
             next_due: count.next_due_ms.map(time::show),
+            oldest: None,
+            why: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_names_is_read_in_pages() {
+        let page = |after: Option<&str>, limit| {
+            let names = Names { after: after.map(str::to_owned), limit };
+            let page = names.page(vec!["c", "a", "b"], |name| name);
+            (page.items, page.next)
+        };
+        assert_eq!(page(None, None), (vec!["a", "b", "c"], None));
+        assert_eq!(page(None, Some(2)), (vec!["a", "b"], Some("b".into())));
+        assert_eq!(page(Some("b"), Some(2)), (vec!["c"], None));
+        assert_eq!(page(Some("c"), None), (vec![], None));
     }
 }

@@ -1,6 +1,6 @@
 //! Failures, states and events in words for people. Facts only: what they mean and what to do is not said here.
 
-use proto::transcript::{CertificateProblem, Failure, Stage};
+use proto::transcript::{Certificate, CertificateProblem, Fact, Failure, Stage};
 use relay::failover::BY_FALLBACK;
 use store::{EventKind, RecipientView, State};
 
@@ -55,6 +55,25 @@ fn certificate(problem: &CertificateProblem, names: &[String]) -> String {
     match names.is_empty() {
         true => format!("the certificate was refused: {what}"),
         false => format!("the certificate (of {}) was refused: {what}", names.join(", ")),
+    }
+}
+
+/// Something learned, in one line.
+pub fn fact(fact: &Fact) -> String {
+    match fact {
+        Fact::Connected { peer, local } => format!("connected to {peer} from {local}"),
+        Fact::Resolved { host, addresses } => format!("{host} has {}", addresses.join(", ")),
+        Fact::Tls { version, cipher, verified: true, .. } => format!("{version}, {cipher}, certificate verified"),
+        Fact::Tls { version, cipher, problem, .. } => {
+            let why = problem.as_deref().unwrap_or("no reason given");
+            format!("{version}, {cipher}, CERTIFICATE NOT VERIFIED: {why}")
+        }
+        Fact::Chain { certificates } => {
+            let one = |one: &Certificate| format!("{} (by {}, {})", one.subject, one.issuer, one.key);
+            format!("certificates: {}", certificates.iter().map(one).collect::<Vec<_>>().join("; "))
+        }
+        Fact::Authenticated { mechanism } => format!("signed in with {mechanism}"),
+        Fact::Reused { transactions } => format!("connection used before for {transactions}"),
     }
 }
 

@@ -3,6 +3,9 @@
 //! What is kept is in records; memory only holds what is told with the next write, so a restart takes open incidents up
 //! again. A count is written every few seconds at most. What the store cannot keep now is told by the log and tried again.
 
+mod ending;
+mod itself;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +13,21 @@ use std::time::Duration;
 use net::ServerTls;
 use parking_lot::Mutex;
 use relay::Relay;
-use relay::brake::{BrakeScope, ProbeOutcome};
 use relay::incident::{Followed, Tally};
-use store::{IncidentScope, Operation, RecordKind, RecordQuery, Selector, State as RecipientState};
+use store::{RecordKind, RecordQuery, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::book::{self, Incident};
-use super::model::{Body, Closed, EventKind, Happened, How, MOST_EXAMPLES, State, name};
-use super::own::{Look, Wrong};
+use super::elsewhere::Elsewhere;
+use super::model::{Body, EventKind, Happened, How, MOST_EXAMPLES, State, name};
+use super::own::Look;
 use super::probe::Probing;
 use super::{braking, changes, diagnose, opening, own};
 use crate::http::Shared;
-use crate::http::api::incidents::ProbeOut;
+
+pub use ending::probe_now;
 
 /// How often evidence is looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -39,6 +43,8 @@ const SETTLED_MS: i64 = 60_000;
 const STILL_MS: i64 = 5_000;
 /// What was not seen for so long is over, milliseconds.
 const QUIET_MS: i64 = 86_400_000;
+/// Incidents that wait for the store.
+const MOST_UNKEPT: usize = 100;
 /// Closed incidents named as similar.
 const SIMILAR: usize = 5;
 /// What is wrong with the program or the machine is over when it was not seen for so long, milliseconds.
@@ -49,6 +55,10 @@ const STEADY_MS: i64 = 10_000;
 pub struct Incidents {
     changed: Notify,
     probes: Mutex<Vec<i64>>,
+    /// What was seen of this program, whoever looks.
+    pub(super) look: tokio::sync::Mutex<Look>,
+    /// What other nodes tell of themselves.
+    pub elsewhere: Elsewhere,
 }
 
 impl Incidents {
@@ -79,8 +89,8 @@ struct Live {
     probing: Probing,
     /// The route was changed since it was opened.
     changed: bool,
-    /// Last time that something of our own was seen to be wrong, Unix milliseconds.
-    seen_ms: i64,
+    /// Last time that something of our own was seen to be wrong, steady milliseconds: the clock itself may be what is wrong.
+    seen_ms: Option<i64>,
     /// Its alert is raised.
     told: bool,
 }
@@ -94,7 +104,7 @@ impl Live {
             fine: 0,
             probing: Probing::new(now_ms),
             changed: false,
-            seen_ms: now_ms,
+            seen_ms: None,
             told: false,
         }
     }
@@ -129,12 +139,11 @@ pub async fn run(app: Shared, certificates: Vec<(String, Arc<ServerTls>)>, closi
         dismissed: Arc::default(),
     };
     manager.take_up().await;
-    let mut look = Look::default();
     let mut round = 0_u64;
     loop {
         if round.is_multiple_of(ROUNDS) {
             manager.refresh().await;
-            manager.look_at_self(&mut look, &certificates).await;
+            manager.look_at_self(&certificates).await;
         }
         round += 1;
         manager.round().await;
@@ -169,7 +178,7 @@ impl Manager {
         }
         for (id, body) in bodies {
             // A defect ended with the process that had it.
-            if body.reason == own::WORKER_DIED {
+            if body.reason == own::WORKER_DIED && !own::had_defects() {
                 self.close(id, How::Recovered, "The server was started again.").await;
                 continue;
             }
@@ -191,8 +200,8 @@ impl Manager {
         }
         for (id, body, tells) in changed {
             match tells {
-                true => self.app.alerts.raise(opening::alert(id, &body, &self.app.rules())).await,
-                false => self.app.alerts.resolve(&opening::alert_key(id), "snoozed").await,
+                true => self.app.alerts.raise(opening::alert(Some(id), &body, &self.app.rules())).await,
+                false => self.app.alerts.resolve(&opening::alert_key(Some(id), &body), "snoozed").await,
             }
         }
     }
@@ -257,9 +266,12 @@ impl Manager {
             let route = self.relay.routes().into_iter().find(|route| *route.name == *seen.latest.sample.route);
             self.open(opening::body(&seen, route.map(|route| route.version), now_ms)).await;
         }
-        let unkept: Vec<Body> = self.unkept.lock().values().cloned().collect();
-        for body in unkept {
-            self.open(body).await;
+        // A store that says itself that it cannot is not asked again and again.
+        if !matches!(self.app.store.ready(), Err(StoreError::Unhealthy(_) | StoreError::Away(_))) {
+            let unkept: Vec<Body> = self.unkept.lock().values().cloned().collect();
+            for body in unkept {
+                self.open(body).await;
+            }
         }
         self.write_counts(now_ms - WRITE_EVERY_MS).await;
         self.close_what_works(now_ms).await;
@@ -304,13 +316,7 @@ impl Manager {
                 self.unkept.lock().remove(&key);
                 self.refresh().await;
             }
-            Err(error) => {
-                let mut unkept = self.unkept.lock();
-                if !unkept.contains_key(&key) && unkept.len() < 100 {
-                    tracing::error!(%error, %key, "an incident that the store cannot keep: {}", opened.text);
-                    unkept.insert(key, body);
-                }
-            }
+            Err(error) => self.keep_for_later(key, body, &error).await,
         }
     }
 
@@ -396,294 +402,9 @@ impl Manager {
             self.change(id, Vec::new(), counted).await;
         }
     }
-
-    /// Closes incidents whose mail is delivered again, and those that were not seen for long.
-    async fn close_what_works(&self, now_ms: i64) {
-        let verdict = |live: &Live| {
-            let since = now_ms - live.body.last_ms;
-            if live.body.is_own() || live.body.brake.is_some() {
-                None
-            } else if (live.fine >= DELIVERED.0 && since >= DELIVERED.1) || (live.fine > 0 && since >= SETTLED_MS) {
-                Some((
-                    How::Delivered,
-                    format!("Mail is delivered again: {} recipients since the last failure.", live.fine),
-                ))
-            } else {
-                (since >= QUIET_MS).then(|| (How::Quiet, "It was not seen for a day.".to_owned()))
-            }
-        };
-        let over: Vec<_> = self
-            .open
-            .lock()
-            .iter()
-            .filter_map(|(id, live)| verdict(live).map(|(how, what)| (*id, how, what)))
-            .collect();
-        for (id, how, what) in over {
-            self.close(id, how, &what).await;
-        }
-    }
-
-    /// Closes one and lets its mail go.
-    async fn close(&self, id: i64, how: How, what: &str) {
-        let now_ms = self.now_ms();
-        let closed = book::update(&*self.app.store, id, now_ms, |body| {
-            if body.state == State::Closed {
-                return None;
-            }
-            body.state = State::Closed;
-            body.closed = Some(Closed { at_ms: now_ms, how, what: what.to_owned(), by: None });
-            Some(vec![Happened::new(EventKind::Closed, what)])
-        });
-        match closed.await {
-            Ok(Some(body)) => {
-                self.open.lock().remove(&id);
-                self.follow();
-                self.let_go(id, &body).await;
-            }
-            Ok(None) => {
-                self.open.lock().remove(&id);
-            }
-            Err(error) => tracing::warn!(incident = %name(id), %error, "an incident is not closed yet"),
-        }
-    }
-
-    /// What was closed, by whomever: brakes come off, mail is due, the alert is over.
-    async fn let_go(&self, id: i64, body: &Body) {
-        let what = body.closed.as_ref().map_or("closed", |closed| closed.what.as_str());
-        tracing::info!(incident = %name(id), scope = %body.scope, reason = %body.reason, "incident is over: {what}");
-        self.relay.forget_evidence(&body.scope, &body.reason);
-        self.app.alerts.resolve(&opening::alert_key(id), what).await;
-        if braking::take_off(&self.relay, id).await {
-            return;
-        }
-        if let Some(selector) = waiting(body) {
-            let retried = self.relay.operate(selector, Operation::Retry, format!("incident {}", name(id))).await;
-            match retried {
-                Ok(0) => {}
-                Ok(count) => {
-                    let text = format!("{count} recipients that waited are due.");
-                    let noted = Happened::new(EventKind::Released, text);
-                    let _ = book::note(&*self.app.store, id, &noted, self.now_ms()).await;
-                }
-                Err(error) => tracing::warn!(incident = %name(id), %error, "mail waits until it would have been due"),
-            }
-        }
-    }
-
-    /// Probes those without a brake whose time has come. One that shows that it works closes the incident.
-    fn probe_what_is_due(&self, now_ms: i64) {
-        let routes = self.relay.routes();
-        let version = |name: &Option<String>| {
-            routes.iter().find(|route| Some(&*route.name) == name.as_deref()).map(|route| route.version)
-        };
-        let mut due = Vec::new();
-        for (id, live) in self.open.lock().iter_mut() {
-            let aim = &live.body.aim;
-            if !live.changed && aim.route.is_some() && version(&aim.route) != aim.route_version {
-                live.changed = true;
-                live.probing.hasten(now_ms);
-            }
-            if live.body.is_own() || live.body.brake.is_some() || !live.probing.begin(now_ms) {
-                continue;
-            }
-            due.push((*id, live.body.clone(), live.changed));
-        }
-        for (id, body, changed) in due {
-            let manager = self.clone();
-            self.tasks.spawn(async move { manager.probe(id, &body, changed).await });
-        }
-    }
-
-    async fn probe(&self, id: i64, body: &Body, changed: bool) {
-        let works = diagnose::run(&self.app, body).await.and_then(|checked| checked.works);
-        // Only a check that has seen the failure can show that it is gone.
-        let reproduced = body.diagnosis.as_ref().is_some_and(|before| !before.healthy);
-        let last_ms = self.open.lock().get(&id).map_or(i64::MAX, |live| live.body.last_ms);
-        let still_ms = self.now_ms().saturating_sub(last_ms);
-        if works == Some(true) && reproduced && still_ms < STILL_MS {
-            if let Some(live) = self.open.lock().get_mut(&id) {
-                live.probing.passed_too_soon(self.now_ms() + STILL_MS - still_ms.max(0));
-            }
-            return;
-        }
-        if works == Some(true) && reproduced {
-            let route = body.aim.route.as_deref().unwrap_or_default();
-            return match changed {
-                true => {
-                    self.close(id, How::Setting, &format!("Route {route} was changed, and its check passes.")).await
-                }
-                false => self.close(id, How::Probe, "A probe went well: what failed works again.").await,
-            };
-        }
-        let now_ms = self.now_ms();
-        if let Some(live) = self.open.lock().get_mut(&id) {
-            live.probing.failed(now_ms);
-        }
-    }
-
-    /// What brakes tell.
-    async fn braked(&self, told: relay::brake::BrakeNews) {
-        use relay::brake::BrakeNews as News;
-        match told {
-            News::Braked { incident: Some(incident), cause, at_ms, .. } => self.again(incident, &cause, at_ms).await,
-            // Evidence opens what is not open yet: the rejected sign-in is settled as an attempt.
-            News::Braked { incident: None, .. } => {}
-            News::ProbeFailed { incident, next_ms, cause, .. } => {
-                let text = format!("A probe failed: {}", crate::http::words::failure(&cause.failure));
-                let note = move |body: &mut Body| {
-                    if let Some(brake) = &mut body.brake {
-                        brake.next_ms = Some(next_ms);
-                    }
-                };
-                self.change(incident, vec![Happened::new(EventKind::ProbeFailed, text)], note).await;
-            }
-            News::SettingChanged { scope, incident, .. } => {
-                if let Some(live) = self.open.lock().get_mut(&incident) {
-                    live.changed = true;
-                }
-                let text = format!("{scope}: its route was changed, it is probed at once.");
-                self.change(incident, vec![Happened::new(EventKind::Changed, text)], |_| {}).await;
-            }
-            News::ProbeSucceeded { scope, incident, .. } => self.probe_succeeded(&scope, incident).await,
-            News::Released { incident, recipients, .. } => {
-                let text = format!("All held mail was let go: {recipients} recipients.");
-                let noted = Happened::new(EventKind::Released, text);
-                if let Err(error) = book::note(&*self.app.store, incident, &noted, self.now_ms()).await {
-                    tracing::warn!(incident = %name(incident), %error, "its history is not written");
-                }
-            }
-        }
-    }
-
-    /// While its mail was let go it failed as before: the same incident goes on, and there is no second one.
-    async fn again(&self, id: i64, cause: &store::Cause, at_ms: i64) {
-        let text = format!("It fails as before: {}", crate::http::words::failure(&cause.failure));
-        let opened = book::update(&*self.app.store, id, at_ms, |body| {
-            if body.state != State::Closed {
-                return None;
-            }
-            (body.state, body.closed, body.last_ms) = (State::Open, None, body.last_ms.max(at_ms));
-            Some(vec![Happened::new(EventKind::Opened, text.as_str())])
-        });
-        match opened.await {
-            Ok(Some(body)) => {
-                tracing::warn!(incident = %name(id), scope = %body.scope, "incident is open again: {text}");
-                self.open.lock().insert(id, Live::new(body.clone(), self.now_ms()));
-                self.follow();
-                self.app.alerts.raise(opening::alert(id, &body, &self.app.rules())).await;
-            }
-            Ok(None) => {}
-            // Another one was opened for the same meanwhile: it has the brake too.
-            Err(error) => tracing::warn!(incident = %name(id), %error, "an incident is not opened again"),
-        }
-    }
-
-    async fn probe_succeeded(&self, scope: &relay::brake::BrakeScope, incident: Option<i64>) {
-        let of_scope = |(id, live): (&i64, &Live)| {
-            let braked = live.body.brake.as_ref().is_some_and(|brake| brake.scope == scope.to_string());
-            (Some(*id) == incident || braked).then_some((*id, live.changed, live.body.aim.route.clone()))
-        };
-        let over: Vec<_> = self.open.lock().iter().filter_map(of_scope).collect();
-        for (id, changed, route) in over {
-            let text = format!("A probe of {scope} went well.");
-            self.change(id, vec![Happened::new(EventKind::ProbeSucceeded, text)], |_| {}).await;
-            match (changed, route) {
-                (true, Some(route)) => {
-                    self.close(id, How::Setting, &format!("Route {route} was changed, and its probe went well.")).await;
-                }
-                _ => self.close(id, How::Probe, &format!("A probe of {scope} went well without a change here.")).await,
-            }
-        }
-    }
-
-    /// Opens and closes incidents of Pillarbox itself.
-    async fn look_at_self(&self, look: &mut Look, certificates: &[(String, Arc<ServerTls>)]) {
-        let now_ms = self.now_ms();
-        let steady_ms = i64::try_from(self.app.clock.mono_us() / 1_000).unwrap_or(i64::MAX);
-        if look.clocks(now_ms, steady_ms) {
-            self.relay.time_has_leapt();
-        }
-        let wrong = look.look(&*self.app.store, &self.relay, certificates, now_ms, steady_ms).await;
-        let same = |body: &Body, one: &Wrong| {
-            matches!(&body.scope, IncidentScope::Itself(part) if *part == one.part) && body.reason == one.reason
-        };
-        let key = |one: &Wrong| format!("{}|{}", IncidentScope::Itself(one.part.clone()), one.reason);
-        self.dismissed.lock().retain(|known| wrong.iter().any(|one| key(one) == *known));
-        let mut over = Vec::new();
-        {
-            let mut open = self.open.lock();
-            for (id, live) in open.iter_mut().filter(|(_, live)| live.body.is_own()) {
-                if wrong.iter().any(|one| same(&live.body, one)) {
-                    live.seen_ms = now_ms;
-                } else if now_ms - live.seen_ms >= STEADY_MS && live.body.reason != own::WORKER_DIED {
-                    over.push(*id);
-                }
-            }
-            self.unkept.lock().retain(|_, body| {
-                !body.is_own() || body.reason == own::WORKER_DIED || wrong.iter().any(|one| same(body, one))
-            });
-        }
-        for one in wrong {
-            let known = self.open.lock().values().any(|live| same(&live.body, &one));
-            if !known && !self.dismissed.lock().contains(&key(&one)) {
-                self.open(opening::own(&one.part, one.reason, one.severity, one.detail, now_ms)).await;
-            }
-        }
-        for id in over {
-            self.close(id, How::Recovered, "It is as it should be again.").await;
-        }
-    }
-}
-
-/// The mail that waits for what an incident is about.
-fn waiting(body: &Body) -> Option<Selector> {
-    let mut selector = Selector {
-        state: Some(RecipientState::Waiting),
-        cause: Some(body.rule.clone()?),
-        route: body.aim.route.clone(),
-        ..Selector::default()
-    };
-    match &body.scope {
-        IncidentScope::Domain(domain) => selector.domain = Some(domain.clone()),
-        IncidentScope::Stream(stream) => selector.stream = Some(stream.clone()),
-        IncidentScope::Sender(sender) => selector.sender = Some(sender.clone()),
-        IncidentScope::Route(_) | IncidentScope::Credential(_) => {}
-        // Other routes may have met it too.
-        _ => selector.route = None,
-    }
-    Some(selector)
 }
 
 /// What `serve` begins with: defects are remembered.
 pub fn prepare() {
     own::remember_defects();
-}
-
-/// A probe that somebody asks for: of the brake, or the check that fits. One that shows that it works closes the incident.
-pub async fn probe_now(app: &Shared, one: &Incident) -> ProbeOut {
-    let told = |works, text: String| ProbeOut { works, text };
-    let Some(relay) = &app.relay else { return told(None, "The server is not running.".into()) };
-    let brake = one.body.brake.as_ref().and_then(|brake| brake.scope.parse::<BrakeScope>().ok());
-    let Some(scope) = brake else {
-        let checked = diagnose::run(app, &one.body).await;
-        let Some(checked) = checked else { return told(None, "There is nothing to probe for it.".into()) };
-        if checked.works == Some(true) {
-            app.incidents.probe(one.id);
-        }
-        return match checked.works {
-            Some(true) => told(Some(true), "What failed works again.".into()),
-            Some(false) => told(Some(false), format!("It still fails: {}.", checked.diagnosis.title)),
-            None => told(None, format!("The check cannot tell: {}.", checked.diagnosis.title)),
-        };
-    };
-    match relay.probe(&scope).await {
-        ProbeOutcome::Succeeded => told(Some(true), format!("{scope} works again: the incident is being closed.")),
-        ProbeOutcome::Failed { cause, next_ms } => {
-            let next = next_ms.map(|at| format!(" The next probe goes at {}.", crate::http::time::show(at)));
-            let what = crate::http::words::failure(&cause.failure);
-            told(Some(false), format!("It still fails: {what}.{}", next.unwrap_or_default()))
-        }
-        ProbeOutcome::NothingToTry => told(None, "Only mail could show it, and none is held.".into()),
-        ProbeOutcome::NotNow => told(None, "A probe is under way, or the brake has come off.".into()),
-    }
 }

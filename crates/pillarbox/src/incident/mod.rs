@@ -8,10 +8,13 @@ pub mod book;
 mod braking;
 mod changes;
 pub mod diagnose;
+pub mod elsewhere;
 pub mod manager;
 pub mod model;
 pub mod opening;
 pub mod own;
+#[cfg(test)]
+mod own_story;
 pub mod probe;
 pub mod words;
 

@@ -5,6 +5,7 @@ use relay::incident::Suspicion;
 use store::IncidentScope;
 
 use super::model::{Aim, Body, Counts, State, name};
+use super::own::{CERTIFICATE_OF, WORKER_DIED};
 use super::words;
 use crate::alert::{Alert, AlertRule, Severity};
 
@@ -120,13 +121,21 @@ fn plural(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// The key of its alert.
-pub fn alert_key(id: i64) -> String {
-    format!("incident:{}", name(id))
+/// The key of its alert. Failures of our own have one before the store could number them, and what a scheduled check tells of
+/// as well has that one's: nobody is told twice.
+pub fn alert_key(id: Option<i64>, body: &Body) -> String {
+    match (&body.scope, id) {
+        (IncidentScope::Itself(part), _) => match part.strip_prefix(CERTIFICATE_OF) {
+            Some(listener) => crate::monitor::alert_of_listener(listener),
+            None => format!("incident:{}", body.key()),
+        },
+        (_, Some(id)) => format!("incident:{}", name(id)),
+        (_, None) => format!("incident:{}", body.key()),
+    }
 }
 
-/// What is told of it.
-pub fn alert(id: i64, body: &Body, rules: &RuleBase) -> Alert {
+/// What is told of it. Without a number it is not in the store yet.
+pub fn alert(id: Option<i64>, body: &Body, rules: &RuleBase) -> Alert {
     let words = words::of(rules, body);
     let mut text = format!("{} {}.", words.meaning, summary(body).trim_end_matches('.'));
     if let Some(first) = words.fixes.first() {
@@ -135,12 +144,12 @@ pub fn alert(id: i64, body: &Body, rules: &RuleBase) -> Alert {
             text.push_str(&format!(" {run}"));
         }
     }
-    let mut about = vec![
-        ("incident".to_owned(), name(id)),
+    let mut about: Vec<(String, String)> = id.map(|id| ("incident".to_owned(), name(id))).into_iter().collect();
+    about.extend([
         ("scope".to_owned(), body.scope.to_string()),
         ("reason".to_owned(), body.reason.clone()),
         ("since".to_owned(), crate::http::time::show(body.since_ms)),
-    ];
+    ]);
     about.extend(body.changes_before.iter().take(3).map(|change| ("changed before".to_owned(), change.clone())));
     let route = match &body.scope {
         IncidentScope::Route(route) | IncidentScope::Credential(route) => Some(route.clone()),
@@ -148,7 +157,7 @@ pub fn alert(id: i64, body: &Body, rules: &RuleBase) -> Alert {
         _ => None,
     };
     Alert {
-        key: alert_key(id),
+        key: alert_key(id, body),
         rule: rule_of(body),
         severity: body.severity,
         title: words.title,
@@ -162,6 +171,7 @@ pub fn alert(id: i64, body: &Body, rules: &RuleBase) -> Alert {
 fn rule_of(body: &Body) -> AlertRule {
     match body.reason.as_str() {
         "queue_stalled" => AlertRule::QueueStalled,
+        WORKER_DIED => AlertRule::JobFailed,
         "certificate_expires" | "certificate_expired" if body.is_own() => AlertRule::CertificateExpiry,
         _ if matches!(body.scope, IncidentScope::Credential(_)) => AlertRule::AuthOutgoing,
         _ => AlertRule::Incident,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use store::IncidentScope;
 
 use super::model::Body;
+use crate::alert::Severity;
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +19,8 @@ pub struct FixOut {
 }
 
 impl FixOut {
-    fn of(fix: &RenderedFix) -> Self {
+    /// A fix of a rule.
+    pub fn of(fix: &RenderedFix) -> Self {
         Self { who: fix.who.to_string(), text: fix.text.clone(), run: fix.run.clone() }
     }
 
@@ -116,6 +118,19 @@ fn own(body: &Body) -> Words {
                 ("If it does not come back, restore the latest backup to a good disk.", None),
             ],
         ),
+        "store_away" => (
+            "The database cannot be used: no mail is accepted until it can",
+            "Clients get 451 4.3.0 and keep their mail. Nothing that was answered with 250 is lost; what next hops took meanwhile is written down when the database is back.",
+            &[
+                ("See whether PostgreSQL runs, and start it.", Some("systemctl status postgresql")),
+                ("See whether it answers this machine.", Some("pg_isready -h HOST -p PORT")),
+                ("Read what its log says of the time before: room, memory, a restart, a failover.", None),
+                (
+                    "If its machine is lost, promote the standby, and name both in `store` with target_session_attrs=read-write.",
+                    Some("pg_ctl promote"),
+                ),
+            ],
+        ),
         "queue_stalled" => (
             "Mail is due and nothing is tried",
             "Mail has been due for minutes and no attempt was finished meanwhile.",
@@ -137,25 +152,22 @@ fn own(body: &Body) -> Words {
                 ("On a virtual machine, look whether it was suspended or moved.", None),
             ],
         ),
-        "certificate_expires" => (
-            "The certificate of a listener ends soon",
-            "Clients that verify certificates will not submit mail once it has ended.",
-            &[
+        "certificate_expires" | "certificate_expired" => {
+            let steps: &[(&str, Option<&str>)] = &[
                 ("Renew it, and read it again without a restart.", Some("pillarbox reload")),
                 ("See why it was not renewed by itself: the renewal has to write the same file.", None),
-            ],
-        ),
-        "certificate_expired" => (
-            "The certificate of a listener has ended",
-            "Clients that verify certificates do not submit mail any more.",
-            &[
-                ("Renew it, and read it again without a restart.", Some("pillarbox reload")),
-                ("See why it was not renewed by itself: the renewal has to write the same file.", None),
-            ],
-        ),
+            ];
+            if body.severity == Severity::Critical {
+                let meaning = "Once it has ended, clients that verify certificates do not submit mail any more.";
+                ("The certificate of a listener is at its end", meaning, steps)
+            } else {
+                let meaning = "Clients that verify certificates will not submit mail once it has ended.";
+                ("The certificate of a listener ends soon", meaning, steps)
+            }
+        }
         "worker_died" => (
             "A part of the program ended by a defect",
-            "What it had in hand is taken up again after a restart at the latest. Please report it with the line below.",
+            "Parts that go round were started again; what a connection had in hand is taken up after a restart. Please report it with the line below.",
             &[
                 ("Look at the log around that time.", Some("journalctl -u pillarbox --since -1h -p err")),
                 ("Restart the server: no mail is lost by it.", Some("systemctl restart pillarbox")),

@@ -36,7 +36,10 @@ pub(super) fn now(app: &App, _now_ms: i64) -> Vec<Figure> {
 fn of_store(app: &App) -> Vec<Figure> {
     let store = app.store.figures();
     let spread = |kind: Distribution| Value::Spread(Spread { bounds: kind.bounds, counts: kind.counts, sum: kind.sum });
-    vec![
+    let free = (store.free_bytes != u64::MAX).then(|| {
+        Figure::level("pillarbox_disk_free_bytes", "Free room on the disk of the data.", store.free_bytes as f64)
+    });
+    let all = [
         Figure::new(Kind::Histogram, "pillarbox_store_commit_seconds", "Time of a commit with its contents.")
             .with(Vec::new(), spread(store.commits)),
         Figure::new(Kind::Histogram, "pillarbox_store_commit_commands", "Commands that shared a commit.")
@@ -48,8 +51,8 @@ fn of_store(app: &App) -> Vec<Figure> {
             "Size of the database with its log.",
             store.database_bytes as f64,
         ),
-        Figure::level("pillarbox_disk_free_bytes", "Free room on the disk of the data.", store.free_bytes as f64),
-    ]
+    ];
+    all.into_iter().chain(free).collect()
 }
 
 /// What the store has to be asked for.

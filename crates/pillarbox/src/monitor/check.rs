@@ -82,6 +82,8 @@ pub struct Found {
     pub avoid: Vec<String>,
     /// It is no slip of the network: it counts without being confirmed.
     pub sure: bool,
+    /// An incident tells of it: no alert of its own.
+    pub by_incident: bool,
 }
 
 impl Found {
@@ -95,6 +97,7 @@ impl Found {
             advice: Vec::new(),
             avoid: Vec::new(),
             sure: false,
+            by_incident: false,
         }
     }
 

@@ -45,6 +45,11 @@ impl CheckKind for ListsKind {
         AlertRule::Blocklisted
     }
 
+    /// Those who run the lists learn of an address or a domain: there is time to switch it off before.
+    fn waits(&self) -> bool {
+        true
+    }
+
     fn subjects<'a>(&'a self, app: &'a Shared) -> BoxFuture<'a, Vec<Subject>> {
         Box::pin(async move {
             let mut all: Vec<Subject> = Vec::new();

@@ -31,6 +31,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::Shared;
 
+/// The key of alerts about the end of a listener's certificate: of the check, and of the incident that takes it over.
+pub fn alert_of_listener(listener: &str) -> String {
+    results::key(&format!("certificate:listener.{listener}"))
+}
+
+/// Listeners by the file of their certificate, in their order: what ends is a certificate, however many show it.
+pub fn by_certificate(listeners: &[(String, Arc<ServerTls>)]) -> Vec<(Vec<&str>, &Arc<ServerTls>)> {
+    let mut all: Vec<(Vec<&str>, &Arc<ServerTls>)> = Vec::new();
+    for (name, tls) in listeners {
+        match all.iter_mut().find(|(_, known)| known.certificate_path() == tls.certificate_path()) {
+            Some((names, _)) => names.push(name.as_str()),
+            None => all.push((vec![name.as_str()], tls)),
+        }
+    }
+    all
+}
+
 /// The kinds of checks, and jobs.
 #[derive(Default)]
 pub struct Monitor {

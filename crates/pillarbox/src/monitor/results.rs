@@ -161,7 +161,8 @@ pub async fn prune(app: &Shared) -> std::result::Result<u64, StoreError> {
     }
 }
 
-fn key(name: &str) -> String {
+/// The key of alerts about a check.
+pub fn key(name: &str) -> String {
     format!("check:{name}")
 }
 
@@ -177,14 +178,17 @@ pub async fn take(app: &Shared, whose: &Whose, found: Found, began_ms: i64) -> D
     let mut memory = last.as_ref().map(|last| last.result.memory.clone()).unwrap_or_default();
     let confirm = if found.sure { 1 } else { whose.confirm };
     let was_bad = memory.raised;
-    let say = memory.take(found.level, confirm, now_ms);
+    let say = match memory.take(found.level, confirm, now_ms) {
+        Say::Raise if found.by_incident => Say::Nothing,
+        say => say,
+    };
     let before_facts = last.as_ref().map(|last| &last.result.facts);
     let changes = before_facts.map(|facts| judge::changes(facts, &found.facts)).unwrap_or_default();
     let over = memory.changed.take();
     // A level that has just become bad, or well again, says it already.
     let turned =
         was_bad != memory.raised || last.as_ref().is_some_and(|last| last.result.level < found.level && was_bad);
-    if !turned && judge::tells_changes(whose.alerting, before_facts, &found) {
+    if !turned && !found.by_incident && judge::tells_changes(whose.alerting, before_facts, &found) {
         memory.changed = Some(format!("{}:{now_ms}", key(&whose.name)));
     }
     let duration_ms = u64::try_from(now_ms - began_ms).unwrap_or(0);

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::check::{CheckKind, Subject, name_of};
 use super::jobs::{First, Group, Job, Work};
 use super::results::{self, Whose};
+use crate::cluster;
 use crate::http::Shared;
 
 /// How often subjects are looked at without a change of settings.
@@ -16,6 +18,8 @@ const ROUND: Duration = Duration::from_secs(60);
 
 /// Follows until the server stops.
 pub(super) async fn run(app: &Shared, closing: &CancellationToken) {
+    // Settings that were changed on another node.
+    let mut renewed = app.relay.as_ref().map(|relay| relay.renewals());
     loop {
         tokio::select! {
             () = round(app) => {}
@@ -23,9 +27,20 @@ pub(super) async fn run(app: &Shared, closing: &CancellationToken) {
         }
         tokio::select! {
             () = app.monitor.changed.notified() => {}
+            () = renewal(&mut renewed) => {}
             () = tokio::time::sleep(ROUND) => {}
             () = closing.cancelled() => return,
         }
+    }
+}
+
+async fn renewal(renewed: &mut Option<watch::Receiver<u64>>) {
+    let has_come = match renewed {
+        Some(renewed) => renewed.changed().await.is_ok(),
+        None => false,
+    };
+    if !has_come {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -48,7 +63,7 @@ pub(super) async fn round(app: &Shared) {
             }
             app.monitor.jobs.register(job(&name, &kind, subject), app.clock.now_ms());
             // Settings were changed: whether they work is looked at now. One that runs already looks at them anew.
-            if before.is_some() {
+            if before.is_some() && cluster::leads(app) {
                 let _ = app.monitor.jobs.restart(app, &name);
             }
         }
@@ -58,6 +73,20 @@ pub(super) async fn round(app: &Shared) {
         app.monitor.results.close(app, gone).await;
     }
     *known = now;
+    drop(known);
+    if !cluster::leads(app) {
+        reopen(app).await;
+    }
+}
+
+/// Reads what checks on other nodes have found: it is shown here, and gone on from when this node leads.
+pub(super) async fn reopen(app: &Shared) {
+    let names: Vec<String> = app.monitor.subjects.lock().await.keys().cloned().collect();
+    for name in names {
+        if let Err(error) = app.monitor.results.open(app, &name).await {
+            tracing::debug!(check = %name, %error, "results of a check could not be read");
+        }
+    }
 }
 
 fn job(name: &str, kind: &Arc<dyn CheckKind>, subject: Subject) -> Job {

@@ -110,13 +110,13 @@ fn of_config(config: &Config, weak: &mut Weak) {
         );
     }
     let key = config.data_dir.join("key");
-    if config.key.file.is_none() && config.key.env.is_none() && key.exists() {
+    if config.key.file.is_none() && key.exists() {
         weak.add(
             "key_beside_data",
             Level::Note,
             "encryption key",
             "the key that encrypts secrets lies beside them: whoever copies the directory has both",
-            "keep it elsewhere: a systemd credential `pillarbox-key`, `key.file` or `key.env`",
+            "keep it elsewhere: a systemd credential `pillarbox-key`, `key.file` or `PILLARBOX_KEY`",
         );
     }
     let keys = config.listeners.iter().filter_map(|one| one.certificate.as_ref().map(|(_, key)| key.as_path()));

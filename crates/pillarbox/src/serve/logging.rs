@@ -65,8 +65,12 @@ pub fn effective(level: &str) -> String {
 
 /// Changes what is said from now on.
 pub fn set(level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level)
-        .map_err(|_| "expected error, warn, info, debug, trace or a filter such as info,relay=debug".to_owned())?;
+    let wrong = || "expected error, warn, info, debug, trace or a filter such as info,relay=debug".to_owned();
+    // A word alone that is no level would be taken for a part of the program, and everything else be silent.
+    if !level.contains(['=', '[', ',']) && level.parse::<LevelFilter>().is_err() {
+        return Err(wrong());
+    }
+    let filter = EnvFilter::try_new(level).map_err(|_| wrong())?;
     let Some(running) = RUNNING.get() else { return Err("the server is not running".into()) };
     running.filter.reload(filter).map_err(|error| error.to_string())?;
     // What libraries log by the older way is dropped before it gets to the filter.

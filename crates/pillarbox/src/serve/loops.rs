@@ -1,9 +1,11 @@
 //! The parts of the server that go round as long as it runs, each looked after as a job.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use net::Net;
 use relay::verp::Verp;
+use store::StoreError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,59 +16,46 @@ use crate::monitor::Group;
 use crate::monitor::jobs::{Spec, supervise};
 use crate::returned::{mailbox, reader};
 
-const RETURNED: Spec = Spec {
-    name: "returned-mail",
-    title: "Reads mail that came back",
-    group: Group::Mail,
-    schedule: "when mail comes back",
-};
-const MAILBOXES: Spec = Spec {
-    name: "mailboxes",
-    title: "Polls mailboxes for what came back",
-    group: Group::Mail,
-    schedule: "as each mailbox says",
-};
-const KEYS: Spec =
-    Spec { name: "domain-keys", title: "Keys of domains in the DNS", group: Group::Care, schedule: "every 5m" };
-const WEBHOOKS: Spec = Spec {
-    name: "webhooks",
-    title: "Tells webhooks of events",
-    group: Group::Mail,
-    schedule: "when something happens",
-};
-const ALIGNMENT: Spec = Spec {
-    name: "alignment",
-    title: "Whether receivers will believe our mail",
-    group: Group::Care,
-    schedule: "daily for each domain, and after changes",
-};
+const RETURNED: Spec =
+    Spec::new("returned-mail", "Reads mail that came back", Group::Mail, "when mail comes back").at_lead();
+const MAILBOXES: Spec =
+    Spec::new("mailboxes", "Polls mailboxes for what came back", Group::Mail, "as each mailbox says").at_lead();
+const KEYS: Spec = Spec::new("domain-keys", "Keys of domains in the DNS", Group::Care, "every 5m").at_lead();
+const WEBHOOKS: Spec =
+    Spec::new("webhooks", "Tells webhooks of events", Group::Mail, "when something happens").at_lead();
+const ALIGNMENT: Spec = Spec::new(
+    "alignment",
+    "Whether receivers will believe our mail",
+    Group::Care,
+    "daily for each domain, and after changes",
+);
 
-const ALERTS: Spec = Spec {
-    name: "alerts",
-    title: "Tells what is worth telling",
-    group: Group::Report,
-    schedule: "when something is raised",
-};
-const WATCH: Spec = Spec {
-    name: "alert-watch",
-    title: "Looks at the age of the queue, rates, quotas and fallbacks",
-    group: Group::Care,
-    schedule: "every 30s",
-};
-const VOLUMES: Spec = Spec {
-    name: "volumes",
-    title: "Learns usual volumes and finds spikes",
-    group: Group::Care,
-    schedule: "all the time",
-};
+const ALERTS: Spec =
+    Spec::new("alerts", "Tells what is worth telling", Group::Report, "when something is raised").at_lead();
+const WATCH: Spec =
+    Spec::new("alert-watch", "Looks at the age of the queue, rates, quotas and fallbacks", Group::Care, "every 30s")
+        .at_lead();
+/// Opens and closes incidents.
+pub const INCIDENTS: Spec = Spec::new("incidents", "Opens and closes incidents", Group::Care, "all the time").at_lead();
+/// Looks at this node while another leads.
+pub const ITSELF: Spec =
+    Spec::new("self-watch", "Looks at this node and tells the one that leads", Group::Care, "every 5s");
+const VOLUMES: Spec = Spec::new("volumes", "Learns usual volumes and finds spikes", Group::Care, "all the time");
+const SERIES: Spec = Spec::new("series", "Writes down what became of mail, for the charts", Group::Care, "every 1m");
 const SESSIONS: Spec =
-    Spec { name: "sessions", title: "Forgets sessions and acts that are over", group: Group::Care, schedule: "hourly" };
-const ARRIVALS: Spec = Spec {
-    name: "arrivals",
-    title: "Follows test mails until they arrive",
-    group: Group::Care,
-    schedule: "while one is on its way",
-};
+    Spec::new("sessions", "Forgets sessions and acts that are over", Group::Care, "hourly").at_lead();
+const ARRIVALS: Spec =
+    Spec::new("arrivals", "Follows test mails until they arrive", Group::Care, "while one is on its way").at_lead();
+
+const SEARCH: Spec = Spec::new(
+    "search-index",
+    "Keeps what searches look into up to date",
+    Group::Care,
+    "every second, when mail came in",
+)
+.at_lead();
+/// Mail that came in is in the index of searches so soon.
+const SEARCH_EVERY: Duration = Duration::from_secs(1);
 
 /// What they need beside the application.
 pub struct Needs {
@@ -99,7 +88,25 @@ pub fn start(tasks: &TaskTracker, closing: &CancellationToken, app: &Shared, nee
     tasks.spawn(supervise(app.clone(), ALERTS, closing(), crate::alert::dispatch::run));
     tasks.spawn(supervise(app.clone(), WATCH, closing(), crate::alert::watch::run));
     crate::alert::weekly::register(app);
+    tasks.spawn(crate::cluster::hear(app.clone(), closing()));
     tasks.spawn(supervise(app.clone(), VOLUMES, closing(), crate::volume::run));
+    tasks.spawn(supervise(app.clone(), SERIES, closing(), crate::series::run));
     tasks.spawn(supervise(app.clone(), SESSIONS, closing(), crate::access::run));
+    tasks.spawn(crate::smtp_test::until_closing(app.clone(), closing()));
+    tasks.spawn(supervise(app.clone(), SEARCH, closing(), index));
     tasks.spawn(supervise(app.clone(), ALIGNMENT, closing(), move |app, stop| alignment::run(app, net.clone(), stop)));
+}
+
+/// Adds what came in to the index of searches. What is not in it yet is found by looking at it, so being late costs little.
+async fn index(app: Shared, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SEARCH_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        match app.store.catch_up_search().await {
+            Ok(_) | Err(StoreError::Closed) => {}
+            Err(error) => tracing::warn!(%error, "the index of searches could not be brought up to date"),
+        }
+    }
 }

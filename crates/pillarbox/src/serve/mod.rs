@@ -38,6 +38,7 @@ use crate::config::checked::ListenerKind;
 use crate::config::{self, Config, Loaded};
 use crate::http;
 use crate::http::listener::{Client, Limited};
+use crate::monitor::jobs::supervise;
 use crate::oauth::TokenSource;
 use crate::oauth::device::Logins;
 use crate::returned::inlet::{Seen, Sns};
@@ -65,7 +66,7 @@ pub async fn run(loaded: Loaded, named: Option<PathBuf>) -> Result<()> {
     logging::start(&loaded.config.log);
     crate::incident::prepare();
     let mut signals = Signals::new()?;
-    let running = start(&loaded).await?;
+    let running = start(&loaded, named.as_deref()).await?;
     notify::notify("READY=1");
     notify::keep_watchdog(&running.tasks, &running.closing, running.relay.clone());
     loop {
@@ -124,12 +125,11 @@ impl Signals {
     }
 }
 
-async fn start(loaded: &Loaded) -> Result<Running> {
+async fn start(loaded: &Loaded, named: Option<&Path>) -> Result<Running> {
     let config = &loaded.config;
     let clock = Clock::system();
     let net = parts::net(config, clock.clone())?;
     let (store, key) = parts::store(config, &clock)?;
-    let store: Arc<dyn Store> = store;
     let first = first::prepare(&*store, clock.now_ms()).await?;
     let smtp = bind(config, &clock).await?;
     let web = TcpListener::bind(config.http).await.with_context(|| format!("cannot listen on {}", config.http))?;
@@ -138,10 +138,17 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     let control_listener = bind_control(&control)?;
     let tokens = parts::tokens(config, store.clone(), clock.clone())?;
     let verp = parts::verp(config)?;
-    let settings = relay::RelayConfig { tokens: Some(tokens.clone()), bounce: verp.clone(), ..parts::relay(config) };
+    let settings = relay::RelayConfig {
+        tokens: Some(tokens.clone()),
+        bounce: verp.clone(),
+        node: parts::node(config)?,
+        address: http_address.to_string(),
+        ..parts::relay(config)
+    };
     let relay = Relay::start(settings, store.clone(), net.clone()).await?;
     let mut app = app(config, store.clone(), Some(relay.clone()), Some(tokens), clock);
     app.sns = Some(Sns::new(Box::new(net.clone())));
+    app.configured = http::api::configured::Configured::new(loaded, named).into();
     let app = Arc::new(app);
     let token = app.access.tokens.first();
     let mut problems = relay.problems.clone();
@@ -167,7 +174,14 @@ async fn start(loaded: &Loaded) -> Result<Running> {
     }
     serve_http(&tasks, &closing, app.clone(), web, control_listener);
     loops::start(&tasks, &closing, &app, loops::Needs { net: net.clone(), verp, came });
-    tasks.spawn(crate::incident::run(app.clone(), secured.clone(), closing.clone()));
+    let watched = secured.clone();
+    tasks.spawn(supervise(app.clone(), loops::INCIDENTS, closing.clone(), move |app, stop| {
+        crate::incident::run(app, watched.clone(), stop)
+    }));
+    let looked_at = secured.clone();
+    tasks.spawn(supervise(app.clone(), loops::ITSELF, closing.clone(), move |app, stop| {
+        crate::incident::elsewhere::run(app, looked_at.clone(), stop)
+    }));
     let wiring = crate::monitor::Wiring { net: net.clone(), listeners: secured };
     tasks.spawn(crate::monitor::run(app.clone(), wiring, closing.clone()));
     tasks.spawn(crate::changes::facts::run(app.clone(), certificates.clone(), closing.clone()));
@@ -208,6 +222,7 @@ pub fn app(
     tokens: Option<Arc<TokenSource>>,
     clock: Clock,
 ) -> http::App {
+    let alerts = crate::alert::Alerts::new(store.clone(), clock.clone()).of(relay.clone());
     http::App {
         tokens,
         logins: Logins::default(),
@@ -221,16 +236,20 @@ pub fn app(
         public_url: config.public_url.clone(),
         rules_dir: config.rules_dir.clone(),
         checks: http::api::checks::Checks::new(config.clone(), clock.clone()),
+        tests: crate::smtp_test::Tests::default(),
         hooks: crate::webhook::Hooks::new(config.clone(), clock.clone()),
         metrics: crate::metrics::Desk::new(config, &clock),
         serving: false.into(),
         draining: false.into(),
         incidents: crate::incident::Incidents::default(),
-        alerts: crate::alert::Alerts::new(store.clone(), clock.clone()),
+        alerts,
         monitor: crate::monitor::Monitor::default(),
         audit: crate::audit::Audit::new(store.clone(), clock.clone()),
         volumes: crate::volume::Volumes::default(),
         access: crate::access::Access::new(store.clone(), clock.clone()),
+        series: crate::series::Series::default(),
+        patterns: crate::http::kept::Kept::default(),
+        by_cause: crate::http::kept::Kept::default(),
         arrivals: crate::arrival::Arrivals { domain: config.bounce.domain.clone(), ..Default::default() },
         dns: crate::monitor::dns::DnsWatch::new(config.clone(), clock.clone()),
         clock,
@@ -241,6 +260,7 @@ pub fn app(
         room: http::body::Room::new(config.limits.message_size, config.limits.memory),
         settings: tokio::sync::Mutex::new(()),
         reload: tokio::sync::Notify::new(),
+        configured: std::sync::OnceLock::new(),
     }
 }
 

@@ -12,6 +12,7 @@ use relay::suppress::policy::{Policy, Threshold};
 use relay::verp::{ReturnPath, Verp};
 use relay::{Keep, RelayConfig, StreamConfig, TlsReportConfig, TransportConfig};
 use secrecy::ExposeSecret;
+use store::postgres::PostgresStore;
 use store::secret::Keyring;
 use store::sqlite::{Options, SqliteStore, Stopwatch};
 use store::{Retention, Store};
@@ -25,10 +26,19 @@ use crate::oauth::TokenSource;
 use crate::returned::listener::BounceFactory;
 
 /// Opens the store; makes directory and key if they are not there.
-pub fn store(config: &Config, clock: &Clock) -> Result<(Arc<SqliteStore>, Origin)> {
+pub fn store(config: &Config, clock: &Clock) -> Result<(Arc<dyn Store>, Origin)> {
     make_private_directory(&config.data_dir)?;
     let (key, origin) = key::load(&config.key, &config.data_dir)?;
-    let mut options = Options::new(&config.data_dir, Keyring::from_key(key.expose_secret()));
+    let keyring = Keyring::from_key(key.expose_secret());
+    if let Some(url) = &config.store {
+        let mut options = store::postgres::Options::new(url.0.clone(), keyring);
+        options.retention = retention(config);
+        let watch = clock.clone();
+        options.stopwatch = Stopwatch::new(move || watch.mono_us());
+        let store = PostgresStore::open(options, clock.now_ms()).context("the database of `store` cannot be used")?;
+        return Ok((store, origin));
+    }
+    let mut options = Options::new(&config.data_dir, keyring);
     options.min_free_bytes = config.limits.free_disk;
     options.retention = retention(config);
     let watch = clock.clone();
@@ -36,6 +46,30 @@ pub fn store(config: &Config, clock: &Clock) -> Result<(Arc<SqliteStore>, Origin
     let store = SqliteStore::open(options, clock.now_ms())?;
     Ok((store, origin))
 }
+
+/// The name that leases belong to. Nodes on one queue have names of their own: the default is made one, by the machine's name
+/// and a word that is kept in the data directory, so that a node that starts again knows what it held.
+pub fn node(config: &Config) -> Result<String> {
+    if config.store.is_none() || config.node != DEFAULT_NODE {
+        return Ok(config.node.clone());
+    }
+    let path = config.data_dir.join("node");
+    let unreadable = || format!("cannot keep the node's name in {}", path.display());
+    let word = match std::fs::read_to_string(&path) {
+        Ok(word) => word.trim().to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let word = format!("{:08x}", rand::random::<u32>());
+            std::fs::write(&path, format!("{word}\n")).with_context(unreadable)?;
+            word
+        }
+        Err(error) => return Err(error).with_context(unreadable),
+    };
+    let machine: String = config.hostname.chars().take(50).collect();
+    Ok(format!("{machine}-{word}"))
+}
+
+/// What `node` is where nobody said otherwise.
+const DEFAULT_NODE: &str = "main";
 
 fn make_private_directory(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -118,7 +152,6 @@ pub fn relay(config: &Config) -> RelayConfig {
         delay_notice_s: config.notice_delay.as_secs(),
         max_message_size: config.limits.message_size,
         max_recipients: config.limits.recipients,
-        max_hops: config.queue.max_hops,
         window_recipients: config.queue.window_recipients,
         window_octets: config.queue.window_size,
         memory_in_flight: config.limits.memory,
@@ -134,7 +167,7 @@ pub fn relay(config: &Config) -> RelayConfig {
             messages: config.incidents.recipients.min(2),
             share_percent: config.incidents.share,
             window_ms: milliseconds(config.incidents.window),
-            lasting_ms: milliseconds(config.incidents.lasting),
+            ..relay::incident::Opening::default()
         },
         transport: transport(config),
         return_path: if config.bounce.original { ReturnPath::Original } else { ReturnPath::Signed },
@@ -155,7 +188,8 @@ fn suppression(config: &checked::Suppression) -> Policy {
     };
     Policy {
         unknown_user: threshold(config.unknown_user),
-        mailbox_closed: threshold(config.mailbox_closed),
+        // One that is given up is as good as none.
+        mailbox_closed: threshold(config.unknown_user),
         mailbox_full: threshold(config.mailbox_full),
         complaint: threshold(config.complaint),
     }
@@ -164,11 +198,11 @@ fn suppression(config: &checked::Suppression) -> Policy {
 fn rates(config: &checked::Rates) -> RateConfig {
     let limits = |limits: Option<(u32, u32)>| limits.map(|(warn, stop)| rates::Limits { warn, stop });
     RateConfig {
-        window_ms: milliseconds(config.window),
         minimum: config.minimum,
         bounces: limits(config.bounces),
         complaints: limits(config.complaints),
         pauses: config.pauses,
+        ..RateConfig::default()
     }
 }
 
@@ -220,7 +254,6 @@ pub fn listener(config: &Config, listener: &checked::Listener, clock: &Clock) ->
         max_size: config.limits.message_size,
         max_recipients: if listener.kind == ListenerKind::Bounce { 10 } else { config.limits.recipients },
         max_commands: config.limits.commands,
-        max_errors: config.limits.errors,
         auth: match listener.auth_without_tls {
             _ if listener.kind == ListenerKind::Bounce => AuthOffer::Never,
             AuthWithoutTls::Never => AuthOffer::UnderTls,
@@ -244,7 +277,6 @@ pub fn listener(config: &Config, listener: &checked::Listener, clock: &Clock) ->
             total: config.limits.connections,
             command_timeout: config.limits.command_timeout,
             data_timeout: config.limits.data_timeout,
-            min_data_rate: u32::try_from(config.limits.min_data_rate).unwrap_or(u32::MAX),
             grace: config.shutdown,
             ..Limits::default()
         },

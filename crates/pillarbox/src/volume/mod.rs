@@ -17,6 +17,7 @@ use relay::incident::volume::{Came, Count, Spike, Volume, VolumeNews};
 use relay::sender::OnPause;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster;
 use crate::http::Shared;
 
 /// How often is looked.
@@ -94,6 +95,8 @@ struct Line {
 #[derive(Debug, Default)]
 pub struct Volumes {
     lines: Mutex<BTreeMap<Whose, Line>>,
+    /// What came in on other nodes.
+    elsewhere: Mutex<BTreeMap<Whose, CameIn>>,
     /// Records of those whom senders wrote to, by sender.
     sets: Mutex<HashMap<String, i64>>,
 }
@@ -145,6 +148,17 @@ impl Volumes {
         }
     }
 
+    /// What came in on another node.
+    pub fn heard(&self, came: BTreeMap<String, CameIn>) {
+        let mut elsewhere = self.elsewhere.lock();
+        for (name, came) in came {
+            let Some(whose) = Whose::parse(&name) else { continue };
+            if elsewhere.len() < MOST || elsewhere.contains_key(&whose) {
+                merge(elsewhere.entry(whose).or_default(), &came);
+            }
+        }
+    }
+
     /// Adds what came; gives what is worth telling.
     fn push(&self, mut came: BTreeMap<Whose, CameIn>, now_ms: i64) -> Vec<Told> {
         let mut lines = self.lines.lock();
@@ -189,19 +203,23 @@ impl Line {
     fn together(&self) -> CameIn {
         let mut all = CameIn::default();
         for one in &self.lately {
-            all.came.recipients += one.came.recipients;
-            all.came.new += one.came.new;
-            all.messages += one.messages;
-            for (name, n) in &one.from {
-                add(&mut all.from, name, *n);
-            }
-            for (name, n) in &one.to {
-                add(&mut all.to, name, *n);
-            }
+            merge(&mut all, one);
         }
         all.from.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         all.to.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         all
+    }
+}
+
+fn merge(all: &mut CameIn, one: &CameIn) {
+    all.came.recipients = all.came.recipients.saturating_add(one.came.recipients);
+    all.came.new = all.came.new.saturating_add(one.came.new);
+    all.messages = all.messages.saturating_add(one.messages);
+    for (name, n) in &one.from {
+        add(&mut all.from, name, *n);
+    }
+    for (name, n) in &one.to {
+        add(&mut all.to, name, *n);
     }
 }
 
@@ -226,6 +244,7 @@ pub async fn run(app: Shared, closing: CancellationToken) {
     if let Err(error) = keep::restore(&app, &relay).await {
         tracing::warn!(%error, "what was learned of volumes cannot be read: it is learned anew");
     }
+    let mut term = relay.term();
     let mut sign_ins = signins::Watch::default();
     let mut kept_ms = app.clock.now_ms();
     loop {
@@ -233,11 +252,28 @@ pub async fn run(app: Shared, closing: CancellationToken) {
         let counted = relay.intake().take();
         let senders = counted.senders.into_iter().map(|(name, came)| (Whose::Sender(name.to_string()), came));
         let streams = counted.streams.into_iter().map(|(name, came)| (Whose::Stream(name.to_string()), came));
-        let told = app.volumes.push(senders.chain(streams).collect(), now_ms);
-        tell(&app, told).await;
+        let mut came: BTreeMap<Whose, CameIn> = senders.chain(streams).collect();
+        let before = std::mem::replace(&mut term, relay.term());
+        if term.is_some() && term != before {
+            // What others learned meanwhile.
+            app.volumes.lines.lock().clear();
+            if let Err(error) = keep::restore(&app, &relay).await {
+                tracing::warn!(%error, "what was learned of volumes cannot be read: it is learned anew");
+            }
+        }
+        if term.is_some() {
+            for (whose, more) in std::mem::take(&mut *app.volumes.elsewhere.lock()) {
+                merge(came.entry(whose).or_default(), &more);
+            }
+            let told = app.volumes.push(came, now_ms);
+            tell(&app, told).await;
+        } else if !came.is_empty() {
+            let named = || came.iter().map(|(whose, came)| (whose.to_string(), came.clone())).collect();
+            cluster::tell(&app, || cluster::Word::Came(named()));
+        }
         sign_ins.look(&app, &relay.failed_sign_ins(), now_ms).await;
         let last = closing.is_cancelled();
-        if last || now_ms - kept_ms >= KEEP_EVERY_MS {
+        if term.is_some() && (last || now_ms - kept_ms >= KEEP_EVERY_MS) {
             kept_ms = now_ms;
             if let Err(error) = keep::keep(&app, &relay, now_ms).await {
                 tracing::warn!(%error, "what was learned of volumes cannot be written down");

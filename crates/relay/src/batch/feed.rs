@@ -76,7 +76,7 @@ enum Fate {
 /// Feeds until the relay stops.
 pub(crate) async fn run(shared: Arc<Shared>, renderer: Arc<dyn Renderer>) {
     let mut all: HashMap<BatchId, Feeding> = HashMap::new();
-    while !shared.is_stopping() {
+    while shared.until_lead().await && !shared.is_stopping() {
         let wait_ms = match round(&shared, &renderer, &mut all).await {
             Ok(wait_ms) => wait_ms,
             Err(StoreError::Closed) => return,

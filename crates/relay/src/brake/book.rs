@@ -457,6 +457,19 @@ impl Book {
         self.0.insert(incident, Braked { to_hold, ..braked });
     }
 
+    /// Takes over what another has written down of one that the queue follows already.
+    pub fn take_over(&mut self, incident: i64, braked: Braked) {
+        let (to_hold, waiting) = self.0.get(&incident).map_or((false, 0), |known| (known.to_hold, known.waiting));
+        // What the queue could not follow yet is still to be done.
+        let to_hold = to_hold && braked.phase == Phase::On;
+        self.0.insert(incident, Braked { to_hold, waiting, ..braked });
+    }
+
+    /// It is off, says another.
+    pub fn remove(&mut self, incident: i64) {
+        self.0.remove(&incident);
+    }
+
     /// How many are held, as just counted.
     pub fn counted(&mut self, incident: i64, waiting: u64) {
         if let Some(braked) = self.0.get_mut(&incident) {

@@ -11,9 +11,11 @@ use store::{Cause, GroupBy, Operation, Selector, State, StoreError};
 
 use super::book::{Braked, HELD_FOR, incident_of, prefix};
 use super::news::BrakeNews;
+use super::others::{self, Seen};
 use super::scope::BrakeScope;
 use crate::dispatch::{destination_of, route_of};
 use crate::exchangers::Wanted;
+use crate::node::Word;
 use crate::route::{Route, RouteKind};
 use crate::run;
 use crate::schedule::ramp::Ramp;
@@ -56,9 +58,25 @@ pub(crate) fn restore(shared: &Shared, rows: Vec<(String, String)>) -> Vec<(Stri
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut orphans = Some(shared.now_ms() + ORPHANS_MS);
     let mut counted_ms = i64::MIN;
+    let mut seen = Seen::default();
+    // What the relay began with was read from the store a moment ago.
+    let mut led = shared.leads();
     while !shared.is_stopping() {
         let now_ms = shared.now_ms();
-        let result = step(&shared, &mut orphans, &mut counted_ms).await;
+        let leads = shared.leads();
+        let result = match (leads, led) {
+            (true, true) => step(&shared, &mut orphans, &mut counted_ms).await,
+            (true, false) => take_up(&shared, &mut seen, &mut orphans).await,
+            (false, _) => {
+                if led {
+                    seen = Seen::default();
+                }
+                follow_others(&shared, &mut seen).await
+            }
+        };
+        if result.is_ok() {
+            led = leads;
+        }
         match result {
             Ok(()) => {}
             Err(StoreError::Closed) => return,
@@ -70,8 +88,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 }
             }
         }
-        let next = shared.keeper.book.lock().next_ms(now_ms);
-        let nap = if shared.keeper.is_on() { NAP_MS } else { ORPHANS_MS };
+        let next = shared.keeper.book.lock().next_ms(now_ms).filter(|_| led);
+        let nap = if shared.keeper.is_on() || shared.store.bell().is_some() { NAP_MS } else { ORPHANS_MS };
         let wait_ms = next.map_or(nap, |at| (at - now_ms).clamp(1, nap));
         tokio::select! {
             () = shared.keeper.wake.notified() => {}
@@ -79,6 +97,38 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = shared.stopping.cancelled() => {}
         }
     }
+}
+
+/// This node leads from now on: the brakes are its own to keep.
+async fn take_up(shared: &Arc<Shared>, seen: &mut Seen, orphans: &mut Option<i64>) -> Result<(), StoreError> {
+    others::read(shared, seen).await?;
+    let directory = shared.directory();
+    let version = |route: &str| directory.route(route).map(|route| route.version);
+    shared.keeper.book.lock().changed(version, shared.now_ms());
+    *orphans = Some(shared.now_ms() + ORPHANS_MS);
+    Ok(())
+}
+
+/// Another node leads: what its brakes stop is held here too.
+async fn follow_others(shared: &Arc<Shared>, seen: &mut Seen) -> Result<(), StoreError> {
+    others::read(shared, seen).await?;
+    hold_what_is_stopped(shared).await.map(drop)
+}
+
+/// Makes the queue follow the brakes that are new to it. Gives how many incidents; what fails is done again.
+async fn hold_what_is_stopped(shared: &Arc<Shared>) -> Result<usize, StoreError> {
+    let mut holds = shared.keeper.book.lock().take_holds().into_iter();
+    let count = holds.len();
+    while let Some((incident, scopes, why)) = holds.next() {
+        tracing::warn!(incident, %why, "mail is held");
+        if let Err(error) = hold(shared, &scopes, &why).await {
+            let mut book = shared.keeper.book.lock();
+            book.hold_again(incident);
+            holds.for_each(|(incident, ..)| book.hold_again(incident));
+            return Err(error);
+        }
+    }
+    Ok(count)
 }
 
 async fn step(shared: &Arc<Shared>, orphans: &mut Option<i64>, counted_ms: &mut i64) -> Result<(), StoreError> {
@@ -91,13 +141,7 @@ async fn step(shared: &Arc<Shared>, orphans: &mut Option<i64>, counted_ms: &mut 
         return Ok(());
     }
     save(shared).await?;
-    let holds = shared.keeper.book.lock().take_holds();
-    for (incident, scopes, why) in holds {
-        tracing::warn!(incident, %why, "mail is held");
-        if let Err(error) = hold(shared, &scopes, &why).await {
-            shared.keeper.book.lock().hold_again(incident);
-            return Err(error);
-        }
+    if hold_what_is_stopped(shared).await? > 0 {
         *counted_ms = i64::MIN;
     }
     let due = shared.keeper.book.lock().due(now_ms);
@@ -189,7 +233,7 @@ async fn hold_route(shared: &Arc<Shared>, name: &str, why: &str) -> Result<(), S
 /// Lets go what is held of a route, each once: what finds no way is held again.
 async fn look_again(shared: &Shared, route: &str, why: &str) -> Result<(), StoreError> {
     let Some(incident) = incident_of(why) else { return Ok(()) };
-    let mut left = shared.store.count_held(prefix(incident)).await?;
+    let mut left = shared.store.count(Selector::held_for(prefix(incident)), u32::MAX).await?;
     while left > 0 {
         let route = Some(route.to_owned());
         let selector = Selector { why: Some(prefix(incident)), route, ..Selector::default() };
@@ -252,7 +296,7 @@ pub(crate) async fn unbrake(shared: &Arc<Shared>, incident: i64, ramp: Ramp) -> 
     for scope in &scopes {
         set_free(shared, scope);
     }
-    let waiting = shared.store.count_held(prefix(incident)).await;
+    let waiting = shared.store.count(Selector::held_for(prefix(incident)), u32::MAX).await;
     if let Ok(waiting) = &waiting {
         shared.keeper.book.lock().counted(incident, *waiting);
     }
@@ -265,7 +309,7 @@ pub(crate) async fn unbrake(shared: &Arc<Shared>, incident: i64, ramp: Ramp) -> 
 }
 
 /// What stood still for its own reasons as well need not wait for the end of its pause.
-fn set_free(shared: &Arc<Shared>, scope: &BrakeScope) {
+pub(super) fn set_free(shared: &Arc<Shared>, scope: &BrakeScope) {
     let now_ms = shared.now_ms();
     if let BrakeScope::Credential(name) | BrakeScope::Route(name) = scope {
         shared.brakes.lock().release_of(name, now_ms);
@@ -313,7 +357,7 @@ async fn forget(shared: &Shared) -> Result<(), StoreError> {
 async fn count(shared: &Shared) -> Result<(), StoreError> {
     let incidents: Vec<i64> = shared.keeper.book.lock().all().map(|(incident, _)| incident).collect();
     for incident in incidents {
-        let waiting = shared.store.count_held(prefix(incident)).await?;
+        let waiting = shared.store.count(Selector::held_for(prefix(incident)), u32::MAX).await?;
         shared.keeper.book.lock().counted(incident, waiting);
     }
     Ok(())
@@ -321,7 +365,7 @@ async fn count(shared: &Shared) -> Result<(), StoreError> {
 
 /// Mail that is held for an incident of which nothing is known any more goes on.
 async fn adopt_orphans(shared: &Arc<Shared>) -> Result<(), StoreError> {
-    if shared.store.count_held(HELD_FOR.to_owned()).await? == 0 {
+    if shared.store.count(Selector::held_for(HELD_FOR), 1).await? == 0 {
         return Ok(());
     }
     let known: BTreeSet<i64> = shared.keeper.book.lock().all().map(|(incident, _)| incident).collect();
@@ -354,6 +398,11 @@ pub(crate) fn noticed(shared: &Arc<Shared>, route: &Route, destination: &str, ca
     let again = keeper.book.lock().failed(|scope| keeper.concerns(scope, route, destination), now_ms);
     if let Some((incident, scope)) = again {
         keeper.renew();
+        if !shared.leads() {
+            let (route, destination) = (route.name.clone(), destination.into());
+            shared.words.say(Word::Again { route, destination, cause: Box::new(cause()) });
+            return;
+        }
         tracing::warn!(incident, %scope, "it fails as before: its mail is held again");
         let cause = Box::new(cause());
         let _ = keeper.news.send(BrakeNews::Braked { scope, incident: Some(incident), cause, at_ms: now_ms });
@@ -365,6 +414,12 @@ pub(crate) fn noticed(shared: &Arc<Shared>, route: &Route, destination: &str, ca
 pub(crate) fn rejected(shared: &Arc<Shared>, route: &Arc<str>, cause: Cause) {
     let keeper = &shared.keeper;
     let now_ms = shared.now_ms();
+    if shared.tells(|| Word::Rejected { route: route.clone(), cause: Box::new(cause.clone()) }) {
+        if keeper.is_on() && keeper.book.lock().failed(|one| one.route() == Some(&**route), now_ms).is_some() {
+            keeper.renew();
+        }
+        return;
+    }
     let scope = BrakeScope::Credential(route.clone());
     let again = match keeper.is_on() {
         true => keeper.book.lock().failed(|one| one.route() == Some(&**route), now_ms),
@@ -381,6 +436,9 @@ pub(crate) fn rejected(shared: &Arc<Shared>, route: &Arc<str>, cause: Cause) {
 
 /// A credential that nobody could sign in with is accepted again, without a probe.
 pub(crate) fn accepted(shared: &Shared, route: &Arc<str>) {
+    if shared.tells(|| Word::Accepted { route: route.clone() }) {
+        return;
+    }
     let (scope, at_ms) = (BrakeScope::Credential(route.clone()), shared.now_ms());
     let _ = shared.keeper.news.send(BrakeNews::ProbeSucceeded { scope, incident: None, at_ms });
 }
@@ -389,6 +447,9 @@ pub(crate) fn accepted(shared: &Shared, route: &Arc<str>) {
 pub(crate) fn settings_changed(shared: &Arc<Shared>) {
     let keeper = &shared.keeper;
     if !keeper.is_on() {
+        return;
+    }
+    if !shared.leads() {
         return;
     }
     let (directory, at_ms) = (shared.directory(), shared.now_ms());
@@ -406,6 +467,9 @@ pub(crate) fn settings_changed(shared: &Arc<Shared>) {
 /// An operator thinks that it is worth a try.
 pub(crate) fn hasten(shared: &Shared) {
     if shared.keeper.is_on() {
+        if shared.tells(|| Word::Hasten) {
+            return;
+        }
         shared.keeper.book.lock().hasten(shared.now_ms());
         shared.keeper.wake.notify_one();
     }

@@ -10,6 +10,7 @@ pub mod book;
 mod follow;
 pub(crate) mod gate;
 mod news;
+mod others;
 pub(crate) mod probe;
 mod scope;
 

@@ -21,6 +21,9 @@ use crate::verdict::Peer;
 /// How long the message of a probe may be on its way.
 const PATIENCE: Duration = Duration::from_secs(900);
 
+/// How often it is looked whether another node took it.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// What a probe came to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProbeOutcome {
@@ -188,6 +191,20 @@ async fn connect(
     })
 }
 
+/// Waits until the message of a probe is held again because another node took it, which does not let it through.
+async fn taken_by_another(shared: &Shared, id: store::RecipientId) {
+    if shared.store.bell().is_none() {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let views = shared.store.recipients_named(vec![id]).await.unwrap_or_default();
+        if views.iter().any(|view| view.state == State::Held) {
+            return;
+        }
+    }
+}
+
 /// Lets one message through, and sees what becomes of it.
 async fn with_mail(shared: &Arc<Shared>, incident: i64, view: RecipientView) -> Found {
     let why = {
@@ -210,7 +227,12 @@ async fn with_mail(shared: &Arc<Shared>, incident: i64, view: RecipientView) -> 
         shared.due_at(i64::MIN);
     }
     let tried = match went {
-        true => tokio::time::timeout(PATIENCE, told).await.ok().and_then(Result::ok),
+        true => {
+            tokio::select! {
+                told = tokio::time::timeout(PATIENCE, told) => told.ok().and_then(Result::ok),
+                () = taken_by_another(shared, view.id) => None,
+            }
+        }
         false => None,
     };
     shared.keeper.stop_passing(message);

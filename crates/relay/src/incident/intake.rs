@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use proto::Recipient;
+use serde::{Deserialize, Serialize};
 
 use super::volume::Came;
 
@@ -27,7 +28,7 @@ const AGE_MS: i64 = 60 * 86_400_000;
 const NOTED: usize = 8;
 
 /// What came since the last look.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CameIn {
     /// How many.
     pub came: Came,

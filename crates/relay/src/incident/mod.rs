@@ -47,6 +47,11 @@ impl Relay {
         self.shared().watch.settled.load(Ordering::Relaxed)
     }
 
+    /// Connections that ended by a defect of the program, with what they had in hand: a restart takes that up.
+    pub fn lost_workers(&self) -> u64 {
+        self.shared().lost.load(Ordering::Relaxed)
+    }
+
     /// Routes whose mail may be due without being tried: a brake, a pause or a used-up quota keeps it back.
     pub fn kept_back(&self) -> HashSet<String> {
         let mut all: HashSet<String> = self.brakes().into_iter().map(|brake| brake.route).collect();

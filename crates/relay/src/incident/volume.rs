@@ -99,7 +99,7 @@ pub enum VolumeNews {
 }
 
 /// Something came, or time has passed.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Came {
     /// Recipients.
     pub recipients: u32,

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::Sample;
 use super::evidence::{Evidence, Failed, Followed, Opening, Suspicion, Tally};
 use crate::brake::auth::is_rejection;
+use crate::node::Word;
 use crate::shared::Shared;
 
 /// Kinds of failures of one settlement that are looked at.
@@ -113,6 +114,7 @@ fn delivered(shared: &Shared, claim: &Claim, attempt: &Attempt, recipients: u32,
     if let Some(recipients) = wanted {
         let mut sample = sample(shared, claim, attempt, place, now_ms);
         sample.recipients = recipients;
+        shared.tells(|| Word::Fine(Box::new(sample.clone())));
         watch.evidence.lock().sampled(sample);
     }
 }
@@ -129,16 +131,28 @@ fn failed(shared: &Shared, claim: &Claim, attempt: &Attempt, cause: &Cause, reci
     if let Some(recipient) = claim.recipients.iter().find(|recipient| recipient.n == n) {
         sample.address = recipient.address.as_str().into();
     }
-    let failed = Failed {
-        sample,
-        message: claim.message.id,
-        cause: Arc::new(cause.clone()),
-        rule_scope: Some(rule.scope),
-        sure: is_rejection(cause.stage, &cause.failure),
-    };
+    let (message, cause) = (claim.message.id, Arc::new(cause.clone()));
+    let word = || Word::Failed { sample: Box::new(sample.clone()), message: message.0, cause: cause.clone() };
+    if !shared.tells(word) {
+        heard(shared, sample, message, cause);
+    }
+}
+
+/// A failure, here or on another node.
+pub(crate) fn heard(shared: &Shared, sample: Sample, message: store::MessageId, cause: Arc<Cause>) {
+    let rules = shared.rules();
+    let rule = cause.rule.as_deref().and_then(|id| rules.rule(id));
+    let Some(rule_scope) = rule.map(|rule| rule.scope) else { return };
+    let sure = is_rejection(cause.stage, &cause.failure);
+    let failed = Failed { sample, message, cause, rule_scope: Some(rule_scope), sure };
     if shared.watch.evidence.lock().failed(failed) {
         shared.watch.bell.notify_one();
     }
+}
+
+/// Something that went well on another node.
+pub(crate) fn heard_fine(shared: &Shared, sample: Sample) {
+    shared.watch.evidence.lock().sampled(sample);
 }
 
 fn sender_domain(claim: &Claim) -> &str {

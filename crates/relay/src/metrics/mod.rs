@@ -9,7 +9,9 @@ mod family;
 mod figure;
 mod levels;
 mod record;
+mod totals;
 
 pub use cell::{Counter, Histogram};
 pub use figure::{Figure, Kind, OTHER, Point, Spread, Value};
 pub use record::Metrics;
+pub use totals::Totals;

@@ -20,6 +20,6 @@ pub(crate) async fn paused(store: &dyn Store) -> Result<HashSet<Arc<str>>, Store
 
 /// Pauses a stream; false if it is paused already.
 pub(crate) async fn pause(store: &dyn Store, stream: &str, why: &str, now_ms: i64) -> Result<bool, StoreError> {
-    let paused = Paused { since_ms: now_ms, why: why.to_owned() };
+    let paused = Paused { since_ms: now_ms, why: why.to_owned(), only: false };
     hold::set(store, stream, Some(paused), now_ms).await
 }

@@ -81,6 +81,14 @@ pub(crate) fn restore(shared: &Shared, rows: Vec<(String, String)>) -> Vec<(Stri
     others
 }
 
+/// This node leads from now on: the counts are as the one before has left them.
+pub(crate) async fn take_up(shared: &Shared) -> Result<(), StoreError> {
+    let rows = shared.store.usage_under(PREFIX).await?;
+    shared.rates.lock().rates = Rates::new(shared.config.rates.window_ms);
+    restore(shared, rows);
+    begin(shared).await
+}
+
 /// A settlement with recipients that a next hop took; gives that one's provider.
 pub(crate) fn settled(
     shared: &Shared,
@@ -111,8 +119,20 @@ pub(crate) fn settled(
     let provider = watch.provider(shared, peer);
     let series =
         Series { sender: key.sender.clone(), stream: key.stream.clone(), route: attempt.route.clone(), provider };
-    watch.rates.add(&series, Counts { sent, ..Counts::default() }, now_ms, now_ms);
+    match shared.leads() {
+        true => watch.rates.add(&series, Counts { sent, ..Counts::default() }, now_ms, now_ms),
+        false => shared.words.took(&series, sent),
+    }
     series.provider
+}
+
+/// Recipients that next hops took from other nodes.
+pub(crate) fn heard(shared: &Shared, took: Vec<(Series, u64)>) {
+    let now_ms = shared.now_ms();
+    let mut watch = shared.rates.lock();
+    for (series, sent) in took {
+        watch.rates.add(&series, Counts { sent, ..Counts::default() }, now_ms, now_ms);
+    }
 }
 
 /// Counts what events say; `upto` is the last event that was looked at.
@@ -189,6 +209,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = tokio::time::sleep(EVERY) => {}
             () = shared.stopping.cancelled() => break,
         }
+        if !shared.leads() {
+            shared.words.tell_took();
+            continue;
+        }
         if let Err(error) = save(&shared).await {
             tracing::warn!(%error, "counts of bounces and complaints are not written down");
         }
@@ -200,6 +224,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 /// Writes down what is left; after the last settlement.
 pub(crate) async fn close(shared: &Shared) {
+    if !shared.leads() {
+        return;
+    }
     if let Err(error) = save(shared).await {
         tracing::warn!(%error, "counts of bounces and complaints of the last seconds are not written down");
     }

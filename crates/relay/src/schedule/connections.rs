@@ -107,6 +107,7 @@ impl<W> Schedule<W> {
         if let Some(destination) = self.destinations.get_mut(name) {
             destination.open = destination.open.saturating_sub(1);
         }
+        self.slots.closed(name);
         self.connections = self.connections.saturating_sub(1);
         let mut actions: Vec<_> = self.stir(name, now_ms).into_iter().collect();
         while self.connections < self.max_connections

@@ -25,6 +25,8 @@ pub struct Limits {
     pub recipients: usize,
     /// Accounts whose rates are limited; `None`: nothing is counted.
     pub accounts: Option<Accounts>,
+    /// An operator said how many connections: that is for all nodes together.
+    pub together: bool,
 }
 
 /// Which mail may go.
@@ -92,7 +94,7 @@ impl Turns {
         if job.claim.recipients.len() > most {
             let rest = job.claim.recipients.split_off(most);
             let claim = Claim { message: job.claim.message.clone(), lane: job.claim.lane.clone(), recipients: rest };
-            queue.push_front(Job { claim, content: job.content.clone() });
+            queue.push_front(Job { claim, content: job.content.clone(), lapses: job.lapses });
             self.jobs += 1;
         }
         self.recipients -= job.claim.recipients.len();
@@ -104,11 +106,11 @@ impl Turns {
         Some(job)
     }
 
-    fn evict(&mut self, matches: &mut impl FnMut(&Claim) -> bool) -> Vec<Job> {
+    fn evict(&mut self, matches: &mut impl FnMut(&Job) -> bool) -> Vec<Job> {
         let mut evicted = Vec::new();
         for queue in self.flows.values_mut() {
             for job in std::mem::take(queue) {
-                if matches(&job.claim) { evicted.push(job) } else { queue.push_back(job) }
+                if matches(&job) { evicted.push(job) } else { queue.push_back(job) }
             }
         }
         self.flows.retain(|_, queue| !queue.is_empty());
@@ -257,6 +259,10 @@ impl<W> Destination<W> {
     }
 
     pub(super) fn evict(&mut self, matches: &mut impl FnMut(&Claim) -> bool) -> Vec<Job> {
+        self.evict_jobs(&mut |job| matches(&job.claim))
+    }
+
+    pub(super) fn evict_jobs(&mut self, matches: &mut impl FnMut(&Job) -> bool) -> Vec<Job> {
         self.priorities.iter_mut().flat_map(|turns| turns.evict(matches)).collect()
     }
 

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::limit::{Ahead, Meter, Permission, Rates, Room, SavedMeter, WindowStatus};
+use store::{Share, ShareRequest};
+
+use super::limit::{Ahead, Asked, Meter, Permission, Rates, Room, SavedMeter, WindowStatus};
 
 /// What is limited together: all of a route, or one destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +43,53 @@ pub struct Meters {
     all: HashMap<Arc<str>, Meter>,
     /// Mail waits for a block to be written down.
     hungry: bool,
+    /// Other nodes count for the same limits.
+    together: bool,
 }
 
 impl Meters {
+    /// From now on limits are kept together with other nodes.
+    pub(super) fn keep_together(&mut self) {
+        self.together = true;
+        self.all =
+            std::mem::take(&mut self.all).into_iter().map(|(name, meter)| (name, meter.into_together())).collect();
+    }
+
+    /// What the store is to be told and asked.
+    pub(super) fn ask(&mut self, ahead: Ahead, now_ms: i64) -> Vec<(ShareRequest, (Arc<str>, Asked))> {
+        self.hungry = false;
+        self.all.retain(|_, meter| !meter.is_over());
+        let one = |(name, meter): (&Arc<str>, &mut Meter)| {
+            let (request, asked) = meter.ask(name, ahead, now_ms)?;
+            Some((request, (name.clone(), asked)))
+        };
+        self.all.iter_mut().filter_map(one).collect()
+    }
+
+    /// What the store said to that.
+    pub(super) fn answered(&mut self, (name, asked): &(Arc<str>, Asked), share: &Share, now_ms: i64) {
+        if let Some(meter) = self.all.get_mut(name) {
+            meter.answered(asked, share, now_ms);
+        }
+    }
+
+    /// The store did not answer: it has to be asked again.
+    pub(super) fn unanswered(&mut self, name: &str) {
+        if let Some(meter) = self.all.get_mut(name) {
+            meter.not_saved();
+        }
+    }
+
+    /// What was granted is not valid any more.
+    pub(super) fn void(&mut self) {
+        self.all.values_mut().for_each(Meter::void);
+    }
+
     /// Takes up what an earlier run wrote down.
     pub fn restore(&mut self, saved: impl IntoIterator<Item = (String, SavedMeter)>, now_ms: i64) {
         for (name, saved) in saved {
-            self.all.insert(name.into(), Meter::restore(saved, now_ms));
+            let meter = Meter::restore(saved, now_ms);
+            self.all.insert(name.into(), if self.together { meter.into_together() } else { meter });
         }
     }
 
@@ -56,7 +98,11 @@ impl Meters {
         for account in accounts {
             match self.all.get_mut(&account.name) {
                 Some(meter) => meter.set(&account.rates),
-                None => self.all.entry(account.name.clone()).or_default().set(&account.rates),
+                None => {
+                    let mut meter = if self.together { Meter::together() } else { Meter::default() };
+                    meter.set(&account.rates);
+                    self.all.insert(account.name.clone(), meter);
+                }
             }
         }
     }

@@ -18,7 +18,9 @@ pub mod ramp;
 mod shape;
 #[cfg(test)]
 mod simulation;
+mod slots;
 mod status;
+mod together;
 mod window;
 
 use std::collections::{BTreeSet, HashMap};
@@ -35,7 +37,9 @@ pub use meters::{Account, AccountStatus, Accounts, Meters, Permissions, SavedAcc
 use paced::Paces;
 use ramp::Ramp;
 pub use shape::Sign;
+use slots::{Slot, Slots};
 pub use status::{DestinationStatus, InMemory};
+pub use together::{Answers, Question, Questions};
 pub use window::{Window, WindowLimits};
 
 /// Recipients of one message that can go in one transaction, in memory.
@@ -45,6 +49,8 @@ pub struct Job {
     pub claim: Claim,
     /// The content, if it is in memory.
     pub content: Option<Arc<Held>>,
+    /// [`store::Nodes::lapses`] when it was leased.
+    pub lapses: u64,
 }
 
 /// A connection's name, unique within the run.
@@ -72,6 +78,10 @@ pub struct Schedule<W> {
     connections: u32,
     max_connections: u32,
     meters: Meters,
+    /// Connections, where they are counted together with other nodes.
+    slots: Slots,
+    /// Until when what the store granted is valid, [`net::Clock::mono_us`]; 0: nothing is. `None`: no other node counts.
+    valid_until_us: Option<u64>,
     /// Destinations whose mail waits until a block of their quota is written down.
     unwritten: BTreeSet<Arc<str>>,
     /// A destination is to be looked at again sooner than was known.
@@ -98,6 +108,8 @@ impl<W> Schedule<W> {
             connections: 0,
             max_connections,
             meters: Meters::default(),
+            slots: Slots::default(),
+            valid_until_us: None,
             unwritten: BTreeSet::new(),
             sooner: false,
             paces: Paces::default(),
@@ -112,7 +124,7 @@ impl<W> Schedule<W> {
 
     /// What the loops beside the connections should hear of; said once.
     pub fn take_news(&mut self) -> News {
-        News { hungry: self.meters.take_hunger(), sooner: std::mem::take(&mut self.sooner) }
+        News { hungry: self.meters.take_hunger() | self.slots.take_hunger(), sooner: std::mem::take(&mut self.sooner) }
     }
 
     /// What was to be written down is durable: mail that waited for it goes on.
@@ -307,6 +319,12 @@ impl<W> Schedule<W> {
         self.destinations.values_mut().flat_map(|destination| destination.evict(&mut matches)).collect()
     }
 
+    /// Removes queued jobs that were leased before leases lapsed; their recipients are still counted in the window.
+    pub fn evict_lapsed(&mut self, lapses: u64) -> Vec<Job> {
+        let all = self.destinations.values_mut();
+        all.flat_map(|destination| destination.evict_jobs(&mut |job| job.lapses != lapses)).collect()
+    }
+
     /// Removes all jobs queued for one destination; their recipients are still counted in the window.
     pub fn evict_from(&mut self, name: &str) -> Vec<Job> {
         self.destinations.get_mut(name).map_or_else(Vec::new, |destination| destination.evict(&mut |_| true))
@@ -366,6 +384,21 @@ impl<W> Schedule<W> {
             let idle = self.starved.insert(name.clone()).then(|| self.any_idle());
             return idle.flatten().map(Action::Wake);
         }
+        if destination.limits.together {
+            match self.slots.take(name, destination.limits.connections, now_ms) {
+                Slot::Taken => {}
+                Slot::Asked => {
+                    self.unwritten.insert(name.clone());
+                    return None;
+                }
+                Slot::NotBefore(until) => {
+                    self.paused.insert((until, name.clone()));
+                    self.sooner = true;
+                    return None;
+                }
+            }
+        }
+        let destination = self.destinations.get_mut(name)?;
         destination.open += 1;
         self.connections += 1;
         Some(Action::Open(name.clone()))

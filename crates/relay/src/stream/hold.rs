@@ -52,8 +52,8 @@ impl std::fmt::Display for Whose {
 /// Pause after the store could not do something.
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Writes down that a stream is paused, or not any more; gives whether that is news. A stream of which nothing else is said
-/// has a document only while it is paused.
+/// Writes down that a stream is paused, or not any more; gives whether that is news. A stream that nobody set up has a
+/// document only while it is paused.
 pub async fn set(store: &dyn Store, name: &str, paused: Option<Paused>, now_ms: i64) -> Result<bool, StoreError> {
     let documents = store.documents(Kind::Stream).await?;
     let known = documents.into_iter().find(|document| document.name == name).map(|document| document.body);
@@ -64,8 +64,10 @@ pub async fn set(store: &dyn Store, name: &str, paused: Option<Paused>, now_ms: 
     if record.paused.is_some() == paused.is_some() {
         return Ok(false);
     }
-    record.paused = paused;
-    if record == StreamRecord::default() {
+    let only = known.is_none();
+    let was_only = record.paused.as_ref().is_some_and(|paused| paused.only);
+    record.paused = paused.map(|paused| Paused { only, ..paused });
+    if was_only && record == StreamRecord::default() {
         store.delete_document(Kind::Stream, name.to_owned()).await?;
         return Ok(true);
     }

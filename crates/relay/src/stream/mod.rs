@@ -88,6 +88,9 @@ pub struct Paused {
     pub since_ms: i64,
     /// For people: who did it, or what went wrong.
     pub why: String,
+    /// The stream was not set up before: its document is there for the pause alone, and ends with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only: bool,
 }
 
 impl Default for StreamRecord {
@@ -250,7 +253,7 @@ mod tests {
             priority: 3,
             per_minute: Some(5),
             allow_duplicates: true,
-            paused: Some(Paused { since_ms: 1, why: "x".into() }),
+            paused: Some(Paused { since_ms: 1, why: "x".into(), only: false }),
             ..StreamRecord::default()
         };
         let stream = Stream::new("login".into(), Some(stored), Some(&configured));

@@ -42,6 +42,9 @@ struct Place {
     stale: usize,
     event: Option<i64>,
     saved: i64,
+    /// As of which time that this node leads.
+    term: Option<u64>,
+    begun: bool,
 }
 
 /// Follows until the relay stops.
@@ -70,7 +73,20 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 async fn round(shared: &Arc<Shared>, place: &mut Place) -> Result<bool, StoreError> {
     let more_changes = follow_changes(shared, place).await?;
     forgive(shared).await?;
-    let more_events = follow_events(shared, place).await?;
+    let term = shared.term();
+    if term != place.term {
+        place.event = None;
+        // What the relay began with was read a moment ago.
+        if term.is_some() && place.begun {
+            rates::watch::take_up(shared).await?;
+        }
+        place.term = term;
+    }
+    place.begun = true;
+    let more_events = match term {
+        Some(_) => follow_events(shared, place).await?,
+        None => false,
+    };
     Ok(more_changes || more_events)
 }
 

@@ -80,6 +80,23 @@ pub(super) fn day_of(now_ms: i64) -> i64 {
 impl Ledger {
     /// Takes up what an earlier run wrote down.
     pub(crate) async fn open(config: TlsReportConfig, store: &dyn Store, now_ms: i64) -> Result<Arc<Self>, StoreError> {
+        let days = Mutex::new(Self::days(store, now_ms).await?);
+        Ok(Arc::new(Self { config, days }))
+    }
+
+    /// Takes up what another node wrote down, instead of what was counted here.
+    pub(super) async fn take_up(&self, store: &dyn Store, now_ms: i64) -> Result<(), StoreError> {
+        let days = Self::days(store, now_ms).await?;
+        *self.days.lock() = days;
+        Ok(())
+    }
+
+    /// Forgets all: another node writes reports.
+    pub(super) fn forget(&self) {
+        self.days.lock().clear();
+    }
+
+    async fn days(store: &dyn Store, now_ms: i64) -> Result<Days, StoreError> {
         let mut days = Days::new();
         let mut which = TlsDays { from_day: day_of(now_ms) - OPEN_DAYS, limit: PAGE as u32, ..TlsDays::default() };
         loop {
@@ -92,7 +109,7 @@ impl Ledger {
                 }
             }
             if !full {
-                return Ok(Arc::new(Self { config, days: Mutex::new(days) }));
+                return Ok(days);
             }
         }
     }

@@ -57,7 +57,19 @@ pub(super) struct Outgoing {
 
 /// Counts and sends until the relay stops.
 pub(crate) async fn run(shared: Arc<Shared>, ledger: Arc<Ledger>) {
+    let mut led = shared.leads();
     while !shared.is_stopping() {
+        // Whoever leads reports what it sees itself.
+        if !shared.leads() || !led && ledger.take_up(&*shared.store, shared.now_ms()).await.is_err() {
+            led = false;
+            ledger.forget();
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = shared.stopping.cancelled() => return,
+            }
+            continue;
+        }
+        led = true;
         write(&shared, &ledger).await;
         tokio::select! {
             () = due(&shared, &ledger) => {}
@@ -68,7 +80,9 @@ pub(crate) async fn run(shared: Arc<Shared>, ledger: Arc<Ledger>) {
             () = shared.stopping.cancelled() => {}
         }
     }
-    write(&shared, &ledger).await;
+    if shared.leads() {
+        write(&shared, &ledger).await;
+    }
 }
 
 async fn write(shared: &Shared, ledger: &Ledger) {

@@ -222,7 +222,15 @@ fn damage(scene: &mut Scene) {
 
 fn backup(scene: &mut Scene) {
     let ids: Vec<MessageId> = (0..50).map(|n| scene.waiting(&[&format!("r{n}@example.net")])).collect();
-    let path = scene.engine.spare_path();
+    let Some(backups) = scene.engine.backups() else {
+        // Whoever asks is told what to do instead, and nothing is written.
+        let nowhere = std::path::PathBuf::from("no-backup-is-made-here");
+        let answer = scene.store.backup(nowhere.clone()).wait();
+        assert!(matches!(&answer, Err(StoreError::Invalid(why)) if why.contains("backed up by")), "{answer:?}");
+        assert!(!nowhere.exists());
+        return;
+    };
+    let path = backups.spare_path();
     assert!(scene.store.backup(path.clone()).wait().unwrap() > 0);
     assert!(matches!(scene.store.backup(path.clone()).wait(), Err(StoreError::Invalid(_))));
     let later = scene.waiting(&["later@example.net"]);
@@ -231,7 +239,7 @@ fn backup(scene: &mut Scene) {
         .operate(Selector { all: true, ..Selector::default() }, Operation::Cancel, "op".into(), scene.now)
         .wait()
         .unwrap();
-    let copy = scene.engine.open_backup(&path);
+    let copy = backups.open_backup(&path);
     assert!(copy.verify(true).wait().unwrap().is_empty());
     for id in &ids {
         assert_eq!(&copy.content(*id).wait().unwrap()[..], MESSAGE_BODY);

@@ -8,6 +8,7 @@ pub(super) const STORIES: &[Story] = &[
     ("what is let go is what was held for that reason, oldest first and no more than asked", let_go),
     ("mail that was held does not expire when it is let go, unless its end was asked for", prolonged),
     ("mail that is not to be sent yet waits for its time when it is let go", not_yet),
+    ("mail with a time of its own keeps it over a pause, whoever ends that", paused_before_its_time),
     ("a hold by nobody leaves alone what an operator holds", operators_hold),
     ("mail is selected by the domain of its sender", by_sender_domain),
 ];
@@ -26,7 +27,7 @@ fn go(scene: &Scene, most: u32) -> u64 {
 fn let_go(scene: &mut Scene) {
     let ids: Vec<MessageId> = (0..5).map(|_| held(scene, WHY)).collect();
     let others = [held(scene, "incident i-71: no"), held(scene, "maintenance")];
-    let count = |why: &str| scene.store.count_held(why.into()).wait().unwrap();
+    let count = |why: &str| scene.store.count(Selector::held_for(why), u32::MAX).wait().unwrap();
     assert_eq!([count("incident i-7:"), count("incident i-"), count("")], [5, 6, 7]);
     assert_eq!(go(scene, 3), 3);
     let states: Vec<State> = ids.iter().map(|id| scene.state(*id, 0)).collect();
@@ -66,6 +67,28 @@ fn not_yet(scene: &mut Scene) {
     let retry = |who: &str| scene.store.operate(of.clone(), Operation::Retry, who.into(), scene.now).wait().unwrap();
     assert_eq!((retry(""), scene.claim().len()), (0, 0));
     assert_eq!((retry("op"), scene.claim().len()), (1, 1));
+    scene.sound();
+}
+
+fn paused_before_its_time(scene: &mut Scene) {
+    let at_ms = scene.now + 2 * HOUR;
+    let mut later = scene.message(&["b@one.test"], Start::Waiting(at_ms));
+    std::sync::Arc::make_mut(&mut later.message).not_before_ms = Some(at_ms);
+    let later = scene.accept_this(later);
+    let of = Selector { message: Some(later), ..Selector::default() };
+    for who in ["op", ""] {
+        let wish = |operation| scene.store.operate(of.clone(), operation, who.into(), scene.now).wait().unwrap();
+        assert_eq!(wish(Operation::Hold("stream paused".into())), 1);
+        assert_eq!((scene.state(later, 0), wish(Operation::Release)), (State::Held, 1));
+        assert_eq!(scene.view(later, 0).due_ms, Some(at_ms), "released by {who:?}");
+        assert_eq!(scene.claim().len(), 0);
+    }
+    // A pause that lasted longer than that: it goes at once.
+    assert_eq!(scene.operate(of.clone(), Operation::Hold("stream paused".into())), 1);
+    scene.now = at_ms + HOUR;
+    assert_eq!(scene.operate(of, Operation::Release), 1);
+    assert_eq!(scene.view(later, 0).due_ms, Some(scene.now));
+    assert_eq!(scene.claim().len(), 1);
     scene.sound();
 }
 

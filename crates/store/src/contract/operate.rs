@@ -39,7 +39,8 @@ fn selectors(scene: &mut Scene) {
     let b = scene.accept_this(other);
     let c = scene.accept(&["c@one.test"], Start::Leased);
     let find = |selector: Selector| -> Vec<(MessageId, u32)> {
-        let found = scene.store.recipients(selector, None, 100).wait().unwrap();
+        let found = scene.store.recipients(selector.clone(), None, 100).wait().unwrap();
+        assert_eq!(scene.store.count(selector, 100).wait().unwrap(), found.len() as u64);
         found.iter().map(|view| (view.id.message, view.id.n)).collect()
     };
     assert_eq!(find(Selector::default()), [(a, 0), (a, 1), (b, 0), (c, 0)]);

@@ -26,7 +26,7 @@ pub struct StoreFigures {
     pub waiting: u64,
     /// Octets of the database with its log.
     pub database_bytes: u64,
-    /// Free room on its disk, octets.
+    /// Free room on its disk, octets; `u64::MAX`: not known, because the database is on a server.
     pub free_bytes: u64,
 }
 

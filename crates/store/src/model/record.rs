@@ -40,11 +40,19 @@ pub enum RecordKind {
     Volume,
     /// A named job's last run.
     Job,
+    /// What became of mail, minute by minute or hour by hour.
+    Series,
+    /// A test of a mail server that somebody started.
+    SmtpTest,
+    /// What somebody wants of a node, named by it.
+    Node,
+    /// What a node tells the one that leads.
+    Word,
 }
 
 impl RecordKind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Incident,
         Self::IncidentEvent,
         Self::CheckResult,
@@ -55,6 +63,10 @@ impl RecordKind {
         Self::Session,
         Self::Volume,
         Self::Job,
+        Self::Series,
+        Self::SmtpTest,
+        Self::Node,
+        Self::Word,
     ];
 
     /// The kind in the database.
@@ -70,6 +82,10 @@ impl RecordKind {
             Self::Session => "session",
             Self::Volume => "volume",
             Self::Job => "job",
+            Self::Series => "series",
+            Self::SmtpTest => "smtp_test",
+            Self::Node => "node",
+            Self::Word => "word",
         }
     }
 }

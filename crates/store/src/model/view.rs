@@ -76,6 +76,22 @@ pub struct Selector {
     pub why: Option<String>,
 }
 
+impl Selector {
+    /// What is held for a reason that begins so.
+    pub fn held_for(why: impl Into<String>) -> Self {
+        Self { state: Some(State::Held), why: Some(why.into()), ..Self::default() }
+    }
+
+    /// Whether recipients of a lane can be meant.
+    pub fn means_lane(&self, lane: &LaneKey) -> bool {
+        let means = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+        means(&self.domain, &lane.domain)
+            && means(&self.route, &lane.route)
+            && means(&self.sender, &lane.sender)
+            && means(&self.stream, &lane.stream)
+    }
+}
+
 /// What an operator does to recipients that are not final.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

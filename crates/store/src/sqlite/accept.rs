@@ -1,17 +1,15 @@
 //! Making a message durable.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension, params};
 
 use super::command::AcceptRequest;
-use super::digest::FOLDED;
 use super::encode;
 use super::event::AttemptColumn;
 use super::fault::Fault;
 use super::work::{ALIKE, Fresh, GONE, MessageRow, Work};
-use crate::StoreError;
+use crate::engine::queued::starts;
 use crate::model::*;
 
 /// An idempotency key answers for a day.
@@ -222,35 +220,7 @@ impl Work<'_> {
     }
 }
 
-/// The first states as they are where some recipients were folded.
-fn starts<'a>(planned: &'a [NewRecipient], folded: &HashMap<u32, i64>) -> Cow<'a, [NewRecipient]> {
-    if folded.is_empty() {
-        return Cow::Borrowed(planned);
-    }
-    let mut recipients = planned.to_vec();
-    for (n, recipient) in recipients.iter_mut().enumerate() {
-        if folded.contains_key(&(n as u32)) {
-            recipient.start = Start::Held(FOLDED.into());
-        }
-    }
-    Cow::Owned(recipients)
-}
-
 /// Leased from the start and without parameters: what most recipients are.
 fn is_plain(recipient: &NewRecipient) -> bool {
     recipient.start == Start::Leased && recipient.parameters.notify.is_none() && recipient.parameters.orcpt.is_none()
-}
-
-/// Refuses what no engine could store.
-pub(super) fn check(new: &NewMessage) -> Result<(), StoreError> {
-    if new.recipients.is_empty() {
-        return Err(StoreError::Invalid("a message needs at least one recipient".into()));
-    }
-    if new.content.len() > u32::MAX as usize {
-        return Err(StoreError::Invalid("a message may have at most 4 GiB".into()));
-    }
-    if new.message.id.0 <= 0 {
-        return Err(StoreError::Invalid("a message id is a positive number".into()));
-    }
-    Ok(())
 }

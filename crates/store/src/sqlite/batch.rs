@@ -8,14 +8,11 @@ use super::command::{Command, Job};
 use super::fault::Fault;
 use super::upkeep::STEP;
 use super::work::Work;
+use crate::engine::batched::{self, REMOVED, STAGED};
 use crate::model::*;
 use crate::verbs::Batches;
 use crate::{Pending, StoreError};
 
-/// State of a batch that comes in.
-const STAGED: u8 = 0;
-/// State of a batch whose rows are being removed.
-pub(super) const REMOVED: u8 = 5;
 /// Rows removed in a step: they are small.
 const ROWS: usize = 10 * STEP;
 
@@ -227,12 +224,7 @@ impl Work<'_> {
             .connection
             .prepare_cached("SELECT count(*), max(n) FROM batch_row WHERE batch = ?1")?
             .query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if rows != commit.rows || last.is_none_or(|last| last + 1 != rows) {
-            return Err(Fault::Command(StoreError::Invalid(format!(
-                "a batch of {} rows has {rows}: it is not whole",
-                commit.rows
-            ))));
-        }
+        batched::check_whole(commit.rows, rows, last)?;
         if let Some(key) = &commit.idempotency {
             self.remember_key(key, commit.now_ms)?;
         }
@@ -255,37 +247,28 @@ impl Work<'_> {
         // Counts of this very transaction belong to what is decided and shown.
         self.flush_batches()?;
         let view = batch_read::view(self.connection, id)?;
-        let state = view.state;
-        let refuse = |words: &str| Err(Fault::Command(StoreError::Invalid(format!("the batch {words}"))));
-        match (change, state) {
-            (BatchChange::Pause { why }, BatchState::Running) => {
+        if !batched::applies(change, &view)? {
+            return Ok(view);
+        }
+        match change {
+            BatchChange::Pause { why } => {
                 self.update_batch("state = 2, paused_at = ?2, why = ?3", id, now_ms, Some(why))?;
             }
-            (BatchChange::Resume, BatchState::Paused) => {
+            BatchChange::Resume => {
                 let set =
                     "state = 1, paused = paused + max(0, ?2 - coalesce(paused_at, ?2)), paused_at = NULL, why = ?3";
                 self.update_batch(set, id, now_ms, None)?;
             }
-            (BatchChange::Cancel { why }, BatchState::Running | BatchState::Paused) => {
+            BatchChange::Cancel { why } => {
                 self.update_batch("state = 3, finished = ?2, why = ?3", id, now_ms, Some(why))?;
                 self.drop_body(id)?;
             }
-            (BatchChange::Note(why), BatchState::Running) => {
-                self.update_batch("why = ?3", id, now_ms, why.as_deref())?;
-            }
-            (BatchChange::Finish, BatchState::Running)
-                if view.fed + view.refused >= view.total && !self.has_open_messages(id)? =>
-            {
+            BatchChange::Note(why) => self.update_batch("why = ?3", id, now_ms, why.as_deref())?,
+            BatchChange::Finish if self.has_open_messages(id)? => {}
+            BatchChange::Finish => {
                 self.update_batch("state = 4, finished = ?2, why = ?3", id, now_ms, None)?;
                 self.drop_body(id)?;
             }
-            // Asked for twice, or overtaken.
-            (BatchChange::Pause { .. }, BatchState::Paused)
-            | (BatchChange::Resume, BatchState::Running)
-            | (BatchChange::Cancel { .. }, BatchState::Canceled)
-            | (BatchChange::Note(_) | BatchChange::Finish, _) => {}
-            (_, BatchState::Finished) => return refuse("is finished"),
-            (_, BatchState::Canceled) => return refuse("is canceled"),
         }
         batch_read::view(self.connection, id)
     }

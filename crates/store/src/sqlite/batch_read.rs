@@ -7,6 +7,7 @@ use super::encode;
 use super::fault::Fault;
 use super::operate::state;
 use crate::StoreError;
+use crate::engine::batched;
 use crate::model::*;
 
 const COLUMNS: &str =
@@ -19,12 +20,7 @@ fn read_batch(row: &Row<'_>) -> Result<BatchView, rusqlite::Error> {
         sender: row.get(1)?,
         stream: row.get(2)?,
         label: row.get(3)?,
-        state: match row.get::<_, u8>(4)? {
-            1 => BatchState::Running,
-            2 => BatchState::Paused,
-            3 => BatchState::Canceled,
-            _ => BatchState::Finished,
-        },
+        state: batched::state(row.get(4)?),
         why: row.get(5)?,
         created_ms: row.get(6)?,
         start_ms: row.get(7)?,
@@ -120,15 +116,6 @@ const STATE: &str = "CASE WHEN b.state = 2 THEN -2
 const FROM: &str = "FROM batch CROSS JOIN batch_row b ON b.batch = batch.id
      LEFT JOIN recipient r ON r.message = b.message AND r.n = 0";
 
-fn number(row: RowState) -> i64 {
-    match row {
-        RowState::Queued => -1,
-        RowState::Refused => -2,
-        RowState::Gone => -3,
-        RowState::Of(state) => state as i64,
-    }
-}
-
 fn row_state(number: i64) -> RowState {
     match number {
         -1 => RowState::Queued,
@@ -150,7 +137,7 @@ pub(super) fn rows(
          {FROM} WHERE batch.id = ?1 AND b.n > ?2 AND (?3 IS NULL OR s = ?3) ORDER BY b.n LIMIT ?4"
     ))?;
     let after = after.map_or(-1, i64::from);
-    let mut rows = statement.query(params![id.0, after, wanted.map(number), bounded(limit) as i64])?;
+    let mut rows = statement.query(params![id.0, after, wanted.map(batched::row_number), bounded(limit) as i64])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let (address, cause): (String, Option<String>) = (row.get(1)?, row.get(7)?);

@@ -11,6 +11,7 @@ use super::operate::state;
 use super::shared::Shared;
 use super::{encode, select};
 use crate::StoreError;
+use crate::engine::queued::{Sums, URGENT, largest};
 use crate::model::*;
 
 /// Most rows a question may ask for.
@@ -38,14 +39,36 @@ pub(super) fn recipients(
     Ok(views)
 }
 
-/// Recipients held for a reason that begins so.
-pub(super) fn count_held(connection: &Connection, why: &str) -> Result<u64, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT count(*) FROM lane INDEXED BY lane_held CROSS JOIN recipient r INDEXED BY recipient_rest ON r.lane = lane.id
-         WHERE lane.held > 0 AND r.state = 2 AND substr(r.why, 1, length(?1)) = ?1",
-    )?;
-    let count: i64 = statement.query_row([why], |row| row.get(0))?;
-    Ok(u64::try_from(count).unwrap_or(0))
+/// How many match: lanes know it of their own, what is held is counted by the index, and the rest is found.
+pub(super) fn count(connection: &Connection, shared: &Shared, selector: &Selector, most: u32) -> Result<u64, Fault> {
+    let lanes = select::of_lanes(selector);
+    if *selector == (Selector { state: selector.state.filter(|state| !state.is_final()), ..lanes.clone() }) {
+        return in_lanes(connection, shared, selector);
+    }
+    if *selector == (Selector { state: Some(State::Held), why: selector.why.clone(), ..lanes }) {
+        return select::count_held(connection, selector, most);
+    }
+    Ok(select::select(connection, selector, None, most as usize)?.len() as u64)
+}
+
+/// All that wait, are leased or are held in the lanes that match.
+fn in_lanes(connection: &Connection, shared: &Shared, selector: &Selector) -> Result<u64, Fault> {
+    let column = match selector.state {
+        Some(State::Leased) => "0",
+        Some(State::Waiting) => "waiting",
+        Some(State::Held) => "held",
+        _ => "waiting + held",
+    };
+    let rest: i64 = select::sum_lanes(connection, selector, column)?;
+    let leased: i64 = match selector.state {
+        None | Some(State::Leased) => {
+            let leased = shared.leased.lock();
+            let meant = leased.values().filter(|entry| selector.means_lane(&entry.lane.key));
+            meant.map(|entry| entry.count).sum()
+        }
+        _ => 0,
+    };
+    Ok(u64::try_from(rest + leased).unwrap_or(0))
 }
 
 /// Recipients by their names.
@@ -62,7 +85,7 @@ const VIEW: &str = "SELECT r.message, r.n, r.state, r.due, r.attempts, r.why, r.
      m.reverse_path, m.size, l.route, l.domain, l.sender, l.stream, l.priority, m.sender, m.stream, m.priority, r.parameters
      FROM recipient r JOIN message m ON m.id = r.message LEFT JOIN lane l ON l.id = r.lane";
 
-fn recipient(connection: &Connection, id: RecipientId) -> Result<Option<RecipientView>, Fault> {
+pub(super) fn recipient(connection: &Connection, id: RecipientId) -> Result<Option<RecipientView>, Fault> {
     let mut statement = connection.prepare_cached(&format!("{VIEW} WHERE r.message = ?1 AND r.n = ?2"))?;
     let mut rows = statement.query(params![id.message.0, id.n])?;
     rows.next()?.map(read_view).transpose()
@@ -194,49 +217,6 @@ fn causes(connection: &Connection, limit: usize) -> Result<Vec<QueueCount>, Faul
         groups.insert(rule.unwrap_or_default(), sums);
     }
     Ok(largest(groups, limit))
-}
-
-/// Priority of urgent mail.
-const URGENT: u8 = 0;
-
-/// What a group adds up to.
-#[derive(Default)]
-struct Sums {
-    pending: i64,
-    urgent: i64,
-    held: i64,
-    due: Option<i64>,
-}
-
-impl Sums {
-    fn add(&mut self, other: &Self) {
-        self.pending += other.pending;
-        self.urgent += other.urgent;
-        self.held += other.held;
-        self.due = [self.due, other.due].into_iter().flatten().min();
-    }
-}
-
-/// The groups with most pending, in order. Only those that are shown are sorted: most of 100,000 domains have one or two
-/// recipients, and each comparison of such equals looks at their names.
-fn largest(groups: HashMap<String, Sums>, limit: usize) -> Vec<QueueCount> {
-    let mut groups: Vec<(String, Sums)> = groups.into_iter().collect();
-    let order = |a: &(String, Sums), b: &(String, Sums)| {
-        (b.1.pending, b.1.held).cmp(&(a.1.pending, a.1.held)).then_with(|| a.0.cmp(&b.0))
-    };
-    if groups.len() > limit {
-        groups.select_nth_unstable_by(limit, order);
-        groups.truncate(limit);
-    }
-    groups.sort_unstable_by(order);
-    let count = |(group, sums): (String, Sums)| QueueCount {
-        group,
-        pending: sums.pending as u64,
-        urgent: sums.urgent as u64,
-        held: sums.held as u64,
-        next_due_ms: sums.due,
-    };
-    groups.into_iter().map(count).collect()
 }
 
 /// The capture mailbox, newest first.

@@ -14,6 +14,7 @@ use super::hooks::HookChange;
 use super::records::RecordWork;
 use super::returned::ReturnedChange;
 use super::segment::Place;
+use super::sought::SoughtStep;
 use super::suppress::UnsuppressRequest;
 use crate::model::*;
 use crate::settings::Kind;
@@ -143,6 +144,8 @@ pub(super) enum Upkeep {
     Reports { before_ms: i64 },
     /// Removes kept mail that came back.
     Returned { before_ms: i64 },
+    /// Adds keys of messages to what searches look into.
+    Sought(SoughtStep),
     /// Copies contents to the current segment.
     Move { from: i64, contents: Vec<Moved> },
 }

@@ -16,9 +16,6 @@ use crate::model::*;
 /// The event before, the kind, and from which to which recipient.
 type EventSpan = (Option<i64>, u8, Option<u32>, Option<u32>);
 
-/// Why collected mail is held.
-pub(super) const FOLDED: &str = "digest: collected with equal mail, told of at the end of the window";
-
 impl Work<'_> {
     /// Decides which recipients are folded, and notes it; gives them with the end of their window.
     pub(super) fn fold(&mut self, new: &NewMessage) -> Result<HashMap<u32, i64>, Fault> {

@@ -8,26 +8,8 @@ use super::browse::{Snapshot, bounded};
 use super::encode;
 use super::fault::Fault;
 use crate::StoreError;
+use crate::engine::queued::event_kind;
 use crate::model::*;
-
-fn event_kind(number: u8) -> Result<EventKind, Fault> {
-    Ok(match number {
-        0 => EventKind::Accepted,
-        1 => EventKind::Deferred,
-        2 => EventKind::Delivered,
-        3 => EventKind::Failed,
-        4 => EventKind::Expired,
-        5 => EventKind::Held,
-        6 => EventKind::Released,
-        7 => EventKind::Canceled,
-        8 => EventKind::Suppressed,
-        9 => EventKind::Bounced,
-        10 => EventKind::Complained,
-        11 => EventKind::Quarantined,
-        12 => EventKind::WillBeLate,
-        other => return Err(StoreError::Internal(format!("event kind {other} is not known")).into()),
-    })
-}
 
 /// A row, which stands for the events of one recipient or of several neighbours.
 pub(super) struct EventRow {
@@ -172,9 +154,11 @@ fn some_after(connection: &Connection, seq: i64, limit: u32, condition: &str) ->
 }
 
 /// What accounts have used of their limits.
-pub(super) fn usage(connection: &Connection) -> Result<Vec<(String, String)>, Fault> {
-    let mut statement = connection.prepare_cached("SELECT account, body FROM usage ORDER BY account")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+pub(super) fn usage(connection: &Connection, prefix: &str) -> Result<Vec<(String, String)>, Fault> {
+    let sql =
+        "SELECT account, body FROM usage WHERE account >= ?1 AND substr(account, 1, length(?1)) = ?1 ORDER BY account";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([prefix], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     Ok(rows)
 }
 

@@ -10,9 +10,9 @@ use super::content::{self, Unreadable};
 use super::fault::Fault;
 use super::segment::Place;
 use super::shared::Shared;
-use super::suppress::DAY_MS;
 use super::upkeep::STEP;
 use crate::StoreError;
+use crate::engine::listed::DAY_MS;
 use crate::model::*;
 use crate::verbs::{CHANGES_MS, RETURN_MS, Retention, STRIKE_DAYS, StreamRetention};
 

@@ -16,6 +16,10 @@ const NETWORK: [u32; 7] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997
 /// Pages of WAL at which a commit carries them over to the database: 16 MiB, a quarter of what the log may take.
 const CHECKPOINT_PAGES: i64 = 4_096;
 
+/// How often a lock that is taken is tried again, and after which pause.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(10);
+
 fn trouble(what: &str, path: &Path, error: impl std::fmt::Display) -> StoreError {
     StoreError::Internal(format!("{what} {}: {error}", path.display()))
 }
@@ -46,7 +50,17 @@ pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
             dir.display()
         )));
     }
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+    let take = || rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    let mut taken = take();
+    for _ in 0..TRIES {
+        if taken != Err(rustix::io::Errno::WOULDBLOCK) {
+            break;
+        }
+        // A process that we are just starting has our files for a moment, those of a store that was closed too.
+        std::thread::sleep(PAUSE);
+        taken = take();
+    }
+    match taken {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             Err(StoreError::Invalid(format!("the store in {} is in use by another process", dir.display())))

@@ -6,18 +6,9 @@ use super::command::{Aging, OperateRequest};
 use super::encode::{self, Wish};
 use super::event::AttemptColumn;
 use super::fault::Fault;
-use super::settle::hold_words;
 use super::work::{MessageRow, RecipientRow, Work};
+use crate::engine::queued::{FURTHEST_MS, GRACE_MS, LEFT_MS, hold_words, note_wish};
 use crate::model::*;
-
-/// A due time further away than this is from a broken clock.
-const FURTHEST_MS: i64 = 30 * 86_400_000;
-/// An expired message that was never attempted waits this much longer: a clock that jumped ahead must not end mail that
-/// nobody tried to deliver.
-const GRACE_MS: i64 = 3_600_000;
-
-/// What a message that was held without growing older has left at least, milliseconds.
-const LEFT_MS: i64 = 86_400_000;
 
 /// A recipient that is not final.
 struct OpenRow {
@@ -172,7 +163,7 @@ impl Work<'_> {
     ) -> Result<bool, Fault> {
         let (wish, at_ms) = (&request.wish, request.now_ms);
         if row.state == State::Leased {
-            return Ok(self.wish(row, wish));
+            return Ok(note_wish(&mut row.wish, wish));
         }
         let (kind, to, words) = match (&wish.operation, row.state) {
             (Operation::Retry, State::Waiting) => {
@@ -192,8 +183,8 @@ impl Work<'_> {
             self.prolong(message, at_ms)?;
         }
         self.change_state(message, row, to, at_ms);
-        if request.aging == Aging::Stood
-            && to == State::Waiting
+        // Whoever lets it go: mail that is not to be sent yet waits for its time.
+        if to == State::Waiting
             && let Some(from) = self.not_before(message.id)?.filter(|from| *from > at_ms)
         {
             row.due = Some(from.min(message.expires));
@@ -223,29 +214,6 @@ impl Work<'_> {
         let mut statement = self.connection.prepare_cached("UPDATE message SET expires = ?2 WHERE id = ?1")?;
         statement.execute(params![message.id.0, expires])?;
         Ok(())
-    }
-
-    /// Notes a wish on a leased row. A release only takes back a hold; a cancel is not taken back.
-    fn wish(&mut self, row: &mut OpenRow, wish: &Wish) -> bool {
-        let noted = row.wish.as_ref().map(|noted| &noted.operation);
-        if matches!(noted, Some(Operation::Cancel)) {
-            return false;
-        }
-        match &wish.operation {
-            Operation::Release => {
-                let held = matches!(noted, Some(Operation::Hold(_)));
-                if held {
-                    row.wish = None;
-                }
-                held
-            }
-            Operation::Retry if noted.is_some() => false,
-            Operation::Hold(_) if wish.who.is_empty() && matches!(noted, Some(Operation::Hold(_))) => false,
-            _ => {
-                row.wish = Some(wish.clone());
-                true
-            }
-        }
     }
 
     /// Expires waiting recipients whose time is over, and mends due times of a broken clock.

@@ -8,6 +8,7 @@ use super::browse::bounded;
 use super::command::{Command, Job};
 use super::fault::Fault;
 use super::work::Work;
+use crate::engine::recorded::{self, Encoded};
 use crate::model::*;
 use crate::verbs::Records;
 use crate::{Pending, StoreError};
@@ -43,22 +44,10 @@ impl RecordWork {
     }
 }
 
-/// [`RecordWrite`] with its body as it will be stored.
-pub(super) enum Encoded {
-    Add { kind: RecordKind, name: String, open: bool, at_ms: i64, body: String },
-    Change { kind: RecordKind, id: i64, version: Option<i64>, open: bool, body: String },
-    Remove { kind: RecordKind, id: i64 },
-}
-
 impl Records for SqliteStore {
     fn write_records(&self, list: Vec<RecordWrite>) -> Pending<Vec<RecordWritten>> {
-        if list.len() > MOST_RECORDS {
-            return Pending::ready(Err(StoreError::Invalid(format!("at most {MOST_RECORDS} records at a time"))));
-        }
-        if list.is_empty() {
-            return Pending::ready(Ok(Vec::new()));
-        }
-        match list.into_iter().map(encode).collect() {
+        match recorded::encode(list) {
+            Ok(list) if list.is_empty() => Pending::ready(Ok(Vec::new())),
             Ok(list) => self.change_records::<Vec<Encoded>, _>(list, RecordWork::Write),
             Err(error) => Pending::ready(Err(error)),
         }
@@ -79,28 +68,6 @@ impl SqliteStore {
         self.shared.queue.push(Command::Records(Box::new(work(job))));
         pending
     }
-}
-
-fn encode(write: RecordWrite) -> Result<Encoded, StoreError> {
-    let text = |body: serde_json::Value| {
-        let text = body.to_string();
-        if text.len() > MOST_RECORD_BODY {
-            return Err(StoreError::Invalid(format!("a record has at most {MOST_RECORD_BODY} octets")));
-        }
-        Ok(text)
-    };
-    Ok(match write {
-        RecordWrite::Add { kind, name, open, at_ms, body } => {
-            if name.is_empty() || name.len() > MOST_RECORD_NAME {
-                return Err(StoreError::Invalid(format!("a record's name has 1 to {MOST_RECORD_NAME} octets")));
-            }
-            Encoded::Add { kind, name, open, at_ms, body: text(body)? }
-        }
-        RecordWrite::Change { kind, id, version, open, body } => {
-            Encoded::Change { kind, id, version, open, body: text(body)? }
-        }
-        RecordWrite::Remove { kind, id } => Encoded::Remove { kind, id },
-    })
 }
 
 impl Work<'_> {
@@ -203,8 +170,7 @@ fn list(connection: &Connection, query: &RecordQuery) -> Result<Vec<Record>, Fau
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let id: i64 = row.get(0)?;
-        let body = serde_json::from_str(row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?)
-            .map_err(|error| StoreError::Internal(format!("record {id} is not JSON: {error}")))?;
+        let body = recorded::read_body(id, row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?)?;
         found.push(Record {
             id,
             kind: query.kind,

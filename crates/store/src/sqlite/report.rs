@@ -6,22 +6,10 @@ use super::encode;
 use super::event::AttemptColumn;
 use super::fault::Fault;
 use super::operate::state;
-use super::suppress::clipped;
 use super::upkeep::STEP;
 use super::work::Work;
-use crate::StoreError;
+use crate::engine::listed::{clipped, state_after};
 use crate::model::*;
-
-/// Most characters of a report's key.
-const MOST_KEY: usize = 255;
-
-/// Refuses what could not be told from another report.
-pub(super) fn check(report: &LaterReport) -> Result<(), StoreError> {
-    if report.key.is_empty() || report.key.chars().count() > MOST_KEY {
-        return Err(StoreError::Invalid(format!("a report's key has 1 to {MOST_KEY} characters")));
-    }
-    Ok(())
-}
 
 impl Work<'_> {
     /// Records a later report, once.
@@ -101,14 +89,5 @@ impl Work<'_> {
             )?
             .execute(params![before_ms, STEP as i64])?;
         Ok(removed as u64)
-    }
-}
-
-/// A report moves only what was delivered; a complaint says more than a bounce.
-fn state_after(before: State, kind: ReportKind, severity: Severity) -> State {
-    match (before, kind, severity) {
-        (State::Delivered, ReportKind::Bounced, Severity::Hard) => State::Bounced,
-        (State::Delivered | State::Bounced, ReportKind::Complained, _) => State::Complained,
-        _ => before,
     }
 }

@@ -8,27 +8,14 @@ use super::fault::Fault;
 use super::upkeep::STEP;
 use super::work::Work;
 use crate::StoreError;
+use crate::engine::returned::{LOOK, Needle, PAGE, TRACED, bounds, list_number, read_note};
 use crate::model::*;
-
-/// Most mails read at once: they may be large.
-const PAGE: u32 = 100;
-/// Newest messages, or deliveries, that are looked through for a trace.
-const LOOK: i64 = 200_000;
-/// Most messages given for a trace.
-const TRACED: usize = 10;
 
 /// A change that is not a new mail.
 pub(super) enum ReturnedChange {
     Settle { id: i64, fate: ReturnedFate, note: Option<String> },
     Forget { list: ReturnedList, id: Option<i64> },
     Mailbox { name: String, place: MailboxPlace },
-}
-
-fn number(list: ReturnedList) -> i64 {
-    match list {
-        ReturnedList::Unmatched => 1,
-        ReturnedList::Reports => 2,
-    }
 }
 
 impl Work<'_> {
@@ -79,7 +66,7 @@ impl Work<'_> {
                 let removed = self
                     .connection
                     .prepare_cached("DELETE FROM returned WHERE list = ?1 AND (?2 IS NULL OR id = ?2)")?
-                    .execute(params![number(*list), id])?;
+                    .execute(params![list_number(*list), id])?;
                 Ok(removed as u64)
             }
             ReturnedChange::Mailbox { name, place } => self.move_mailbox(name, *place),
@@ -87,7 +74,7 @@ impl Work<'_> {
     }
 
     fn settle_returned(&mut self, id: i64, fate: &ReturnedFate, note: Option<&str>) -> Result<u64, Fault> {
-        let (list, most, octets) = match fate {
+        match fate {
             ReturnedFate::Done => {
                 let removed = self
                     .connection
@@ -102,13 +89,13 @@ impl Work<'_> {
                     .execute(params![id, due_ms])?;
                 return Ok(changed as u64);
             }
-            ReturnedFate::Unmatched(_) => (ReturnedList::Unmatched, MOST_UNMATCHED, MOST_UNMATCHED_OCTETS),
-            ReturnedFate::Reports(_) => (ReturnedList::Reports, MOST_REPORTS, MOST_REPORT_OCTETS),
-        };
+            ReturnedFate::Unmatched(_) | ReturnedFate::Reports(_) => {}
+        }
+        let Some((list, most, octets)) = bounds(fate) else { return Ok(0) };
         let changed = self
             .connection
             .prepare_cached("UPDATE returned SET list = ?2, due = NULL, note = ?3 WHERE id = ?1 AND list IS NULL")?
-            .execute(params![id, number(list), note])?;
+            .execute(params![id, list_number(list), note])?;
         self.make_room(list, most, octets)?;
         Ok(changed as u64)
     }
@@ -122,7 +109,7 @@ impl Work<'_> {
                       FROM returned INDEXED BY returned_list WHERE list = ?1 WINDOW newest AS (ORDER BY id DESC))
                       WHERE place > ?2 OR (total > ?3 AND place > 1))",
             )?
-            .execute(params![number(list), most, octets as i64])?;
+            .execute(params![list_number(list), most, octets as i64])?;
         Ok(())
     }
 
@@ -177,20 +164,17 @@ pub(super) fn list(
          WHERE list = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
     )?;
     let before = before.unwrap_or(i64::MAX);
-    let mut rows = statement.query(params![number(list), before, bounded(limit) as i64])?;
+    let mut rows = statement.query(params![list_number(list), before, bounded(limit) as i64])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let note: Option<String> = row.get(5)?;
-        let note = note.map(|note| serde_json::from_str(&note)).transpose();
         found.push(ReturnedView {
             id: row.get(0)?,
             source: row.get(1)?,
             recipient: row.get(2)?,
             at_ms: row.get(3)?,
             size: row.get::<_, i64>(4)?.unsigned_abs(),
-            note: note
-                .map_err(|error| StoreError::Internal(format!("note of returned mail: {error}")))?
-                .unwrap_or_default(),
+            note: read_note(note.as_deref())?,
         });
     }
     Ok(found)
@@ -207,34 +191,23 @@ pub(super) fn content(connection: &Connection, id: i64) -> Result<Bytes, Fault> 
 /// Looks from the newest on. The text is compared in Rust after SQLite has thrown out nearly all rows.
 pub(super) fn traced(connection: &Connection, trace: &Trace) -> Result<Vec<MessageId>, Fault> {
     let mut found: Vec<MessageId> = Vec::new();
-    let (sql, text) = match trace {
-        Trace::HeaderId(text) => (
+    let Some(needle) = Needle::new(trace) else { return Ok(found) };
+    let sql = match trace {
+        Trace::HeaderId(_) => {
             "SELECT id, details FROM (SELECT id, details FROM message ORDER BY id DESC LIMIT ?1)
-             WHERE details IS NOT NULL AND instr(details, ?2) > 0",
-            text,
-        ),
-        Trace::Queued(text) => (
+             WHERE details IS NOT NULL AND instr(details, ?2) > 0"
+        }
+        Trace::Queued(_) => {
             "SELECT message, attempt FROM (SELECT message, attempt FROM event ORDER BY seq DESC LIMIT ?1)
-             WHERE typeof(attempt) = 'text' AND instr(attempt, ?2) > 0",
-            text,
-        ),
+             WHERE typeof(attempt) = 'text' AND instr(attempt, ?2) > 0"
+        }
     };
-    // As it stands in JSON; a word without letters or digits would fit anywhere.
-    let quoted = serde_json::Value::from(text.as_str()).to_string();
-    let inside = quoted.trim_matches('"');
-    if inside.len() < 8 {
-        return Ok(found);
-    }
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![LOOK, inside])?;
+    let mut rows = statement.query(params![LOOK, needle.inside()])?;
     while let Some(row) = rows.next()? {
         let id = MessageId(row.get(0)?);
         let json: String = row.get(1)?;
-        let sure = match trace {
-            Trace::HeaderId(_) => json.contains(&quoted),
-            Trace::Queued(_) => is_word(&json, inside),
-        };
-        if sure && !found.contains(&id) {
+        if needle.is_in(&json) && !found.contains(&id) {
             found.push(id);
             if found.len() >= TRACED {
                 break;
@@ -242,13 +215,4 @@ pub(super) fn traced(connection: &Connection, trace: &Trace) -> Result<Vec<Messa
         }
     }
     Ok(found)
-}
-
-/// Whether a text stands there with nothing of its kind around it.
-fn is_word(text: &str, word: &str) -> bool {
-    let part = |octet: Option<&u8>| octet.is_some_and(|octet| octet.is_ascii_alphanumeric() || *octet == b'-');
-    text.match_indices(word).any(|(at, _)| {
-        let octets = text.as_bytes();
-        !part(at.checked_sub(1).and_then(|before| octets.get(before))) && !part(octets.get(at + word.len()))
-    })
 }

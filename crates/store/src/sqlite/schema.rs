@@ -17,6 +17,8 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0010_digests", include_str!("migrations/0010_digests.sql")),
     ("0060_tls_reports", include_str!("migrations/0060_tls_reports.sql")),
     ("0070_records", include_str!("migrations/0070_records.sql")),
+    ("0080_search", include_str!("migrations/0080_search.sql")),
+    ("0090_stretches", include_str!("migrations/0090_stretches.sql")),
 ];
 
 /// Version this program writes.

@@ -11,27 +11,11 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::fault::Fault;
-use crate::StoreError;
+use crate::engine::queued::stored_address;
 use crate::model::*;
 
 /// More lanes than this are not merged: with so many matches the walk by age finds some soon.
 const MERGE: usize = 20_000;
-
-/// Refuses selectors that mean nothing or, for changes, everything by accident.
-pub(super) fn check(selector: &Selector, changes: bool) -> Result<(), StoreError> {
-    if selector.n.is_some() && selector.message.is_none() {
-        return Err(StoreError::Invalid("a recipient number needs a message".into()));
-    }
-    if selector.batch.is_some() && (selector.message.is_some() || selector.state.is_some_and(State::is_final)) {
-        return Err(StoreError::Invalid(
-            "a batch selects recipients that are not final, and no message beside it".into(),
-        ));
-    }
-    if changes && *selector == Selector::default() {
-        return Err(StoreError::Invalid("say which recipients: an empty selection is refused".into()));
-    }
-    Ok(())
-}
 
 /// Conditions on lanes as SQL over `lane`, with their values.
 fn lane_conditions(selector: &Selector) -> (String, Vec<Value>) {
@@ -53,12 +37,37 @@ fn lane_conditions(selector: &Selector) -> (String, Vec<Value>) {
     (sql, values)
 }
 
-/// An address as it is stored: domain in lower case.
-fn stored_address(text: &str) -> String {
-    match proto::Address::parse(text) {
-        Ok(address) => address.as_str().to_owned(),
-        Err(_) => text.to_owned(),
+/// What a selector says of lanes, and nothing else.
+pub(super) fn of_lanes(selector: &Selector) -> Selector {
+    Selector {
+        all: selector.all,
+        domain: selector.domain.clone(),
+        route: selector.route.clone(),
+        sender: selector.sender.clone(),
+        stream: selector.stream.clone(),
+        ..Selector::default()
     }
+}
+
+/// Sums a column over the lanes that match.
+pub(super) fn sum_lanes(connection: &Connection, selector: &Selector, column: &str) -> Result<i64, Fault> {
+    let (conditions, values) = lane_conditions(selector);
+    let sql = format!("SELECT coalesce(sum({column}), 0) FROM lane WHERE (waiting > 0 OR held > 0){conditions}");
+    Ok(connection.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))?)
+}
+
+/// Held recipients of the lanes that match, at most `most`, by the reason.
+pub(super) fn count_held(connection: &Connection, selector: &Selector, most: u32) -> Result<u64, Fault> {
+    let (conditions, mut values) = lane_conditions(selector);
+    let why = selector.why.clone().unwrap_or_default();
+    values.extend([Value::Integer(why.chars().count() as i64), Value::Text(why), Value::Integer(i64::from(most))]);
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM lane INDEXED BY lane_held
+             CROSS JOIN recipient r INDEXED BY recipient_rest ON r.lane = lane.id
+             WHERE lane.held > 0{conditions} AND r.state = 2 AND substr(r.why, 1, ?) = ? LIMIT ?)"
+    );
+    let count: i64 = connection.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
 }
 
 /// Recipients that match, after the cursor, oldest message first, at most `limit`.

@@ -7,44 +7,7 @@ use super::fault::Fault;
 use super::work::Work;
 use crate::StoreError;
 use crate::secret::Keyring;
-use crate::settings::{Document, Kind};
-
-/// A kind's name in the database and in sealed data.
-pub(super) fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Sender => "sender",
-        Kind::Route => "route",
-        Kind::Rule => "rule",
-        Kind::Domain => "domain",
-        Kind::Token => "token",
-        Kind::Webhook => "webhook",
-        Kind::Mailbox => "mailbox",
-        Kind::Inlet => "inlet",
-        Kind::Stream => "stream",
-        Kind::Key => "key",
-        Kind::Channel => "channel",
-        Kind::AlertRule => "alert_rule",
-        Kind::Check => "check",
-        Kind::User => "user",
-        Kind::ApiKey => "apikey",
-        Kind::Identity => "identity",
-    }
-}
-
-/// What a secret is bound to: moved to another row it does not open.
-pub(super) fn identity(kind: Kind, name: &str) -> String {
-    format!("setting/{}/{name}", kind_name(kind))
-}
-
-/// Refuses names that could not be shown or typed everywhere.
-pub(super) fn check_name(kind: Kind, name: &str) -> Result<(), StoreError> {
-    let most = if kind == Kind::Domain { 253 } else { 64 };
-    let allowed = |octet: u8| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
-    if name.is_empty() || name.len() > most || !name.bytes().all(allowed) {
-        return Err(StoreError::Invalid(format!("a name has 1 to {most} characters of a-z 0-9 . _ -")));
-    }
-    Ok(())
-}
+use crate::settings::{Document, Kind, identity, kind_name};
 
 impl Work<'_> {
     fn next_settings_version(&mut self) -> Result<i64, Fault> {

@@ -8,6 +8,7 @@ use super::event::AttemptColumn;
 use super::fault::Fault;
 use super::work::{Fresh, GONE, MessageRow, RecipientRow, Work};
 use crate::StoreError;
+use crate::engine::queued::hold_words;
 use crate::model::*;
 
 /// The parts of a leased row that decide how the lease ends.
@@ -358,9 +359,4 @@ impl Work<'_> {
         }
         Ok((incarnation, taken))
     }
-}
-
-/// A hold's reason and who gave it, for the event.
-pub(super) fn hold_words(why: &str, who: &str) -> String {
-    if who.is_empty() { why.to_owned() } else { format!("{why} (by {who})") }
 }

@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 
 use super::command::CommandQueue;
 use super::fault::Faults;
-use super::figures::{Counted, Stopwatch};
 use super::reader::ReaderPool;
 use super::segment;
 use crate::StoreError;
+use crate::engine::figures::{Counted, Stopwatch};
 use crate::model::*;
 use crate::secret::Keyring;
 
@@ -53,10 +53,16 @@ pub(super) struct Shared {
     last_id: AtomicI64,
     pins: Mutex<Pins>,
     jobs: AtomicUsize,
+    /// Number of the newest event when searches last had all keys; -1: not in this run.
+    pub(super) sought: AtomicI64,
+    /// Held while keys and marks are added: what is written down of a stretch is made of what was read of it.
+    pub(super) seeking: Mutex<()>,
     /// What the writer counts.
     pub(super) counted: Counted,
     /// Up to where retention has looked and in which hour, by what it looks for.
     pub(super) looked: Mutex<Looked>,
+    /// The node that runs here.
+    pub(super) node: Mutex<Option<NodeSaid>>,
 }
 
 impl Shared {
@@ -84,8 +90,11 @@ impl Shared {
             last_id: AtomicI64::new(last_id),
             pins: Mutex::default(),
             jobs: AtomicUsize::new(0),
+            sought: AtomicI64::new(-1),
+            seeking: Mutex::default(),
             counted: Counted::new(stopwatch),
             looked: Mutex::default(),
+            node: Mutex::default(),
         }
     }
 

@@ -6,22 +6,10 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::fault::Fault;
 use super::upkeep::STEP;
 use super::work::Work;
-use crate::StoreError;
+use crate::engine::listed::{
+    DAY_MS, MOST_WHO, OURSELVES, Put, clip, clipped, evidence_ms, is_over, unreadable, wins, words,
+};
 use crate::model::*;
-
-/// Entries one command may bring.
-const MOST: usize = 1_000;
-/// Most characters of a name in the log.
-const MOST_WHO: usize = 100;
-pub(super) const DAY_MS: i64 = 86_400_000;
-
-/// Refuses more than one transaction should carry.
-pub(super) fn check<T>(list: &[T]) -> Result<(), StoreError> {
-    if list.len() > MOST {
-        return Err(StoreError::Invalid(format!("at most {MOST} addresses at a time")));
-    }
-    Ok(())
-}
 
 /// What is to be removed, by whom and why.
 pub(super) struct UnsuppressRequest {
@@ -49,41 +37,6 @@ pub(super) fn read(row: &Row<'_>) -> Result<Suppression, Fault> {
     })
 }
 
-pub(super) fn unreadable(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Internal(format!("a stored suppression cannot be read: {error}"))
-}
-
-/// The first characters of a text.
-pub(super) fn clipped(text: &str, most: usize) -> &str {
-    text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
-}
-
-fn clip(evidence: &Evidence) -> Evidence {
-    let words = |text: &Option<String>| text.as_deref().map(|text| clipped(text, MOST_WORDS).to_owned());
-    Evidence { reply: words(&evidence.reply), note: words(&evidence.note), ..evidence.clone() }
-}
-
-/// The first holds longer than the second.
-fn outlasts(first: Option<i64>, second: Option<i64>) -> bool {
-    match (first, second) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(first), Some(second)) => first > second,
-    }
-}
-
-fn evidence_ms(suppression: &Suppression) -> i64 {
-    suppression.evidence.at_ms.unwrap_or(suppression.added_ms)
-}
-
-/// What a new suppression did to the list.
-enum Put {
-    Added,
-    Changed,
-    Kept,
-    Forgiven,
-}
-
 impl Work<'_> {
     /// Adds a list of suppressions.
     pub(super) fn suppress(
@@ -94,32 +47,22 @@ impl Work<'_> {
     ) -> Result<SuppressCount, Fault> {
         let mut count = SuppressCount::default();
         for suppression in list {
-            match self.put_suppression(suppression, existing, now_ms)? {
-                Put::Added => count.added += 1,
-                Put::Changed => count.changed += 1,
-                Put::Kept | Put::Forgiven => count.kept += 1,
-            }
+            self.put_suppression(suppression, existing, now_ms)?.count(&mut count);
         }
         Ok(count)
     }
 
     fn put_suppression(&mut self, new: &Suppression, existing: Existing, now_ms: i64) -> Result<Put, Fault> {
         let key = address_key(&new.address);
-        let new = Suppression { evidence: clip(&new.evidence), ..new.clone() };
+        let new = clip(new);
         let old = self.load_suppression(&key, &new.scope)?;
         let change = match old {
-            Some((id, old)) if old.expires_ms.is_some_and(|expires| expires <= now_ms) => {
-                self.drop_suppression(id, &key, &old, ChangeKind::Expired, "pillarbox", None, now_ms)?;
+            Some((id, old)) if is_over(&old, now_ms) => {
+                self.drop_suppression(id, &key, &old, ChangeKind::Expired, OURSELVES, None, now_ms)?;
                 Put::Added
             }
             Some((_, old)) => {
-                let same = (old.reason, old.expires_ms, &old.who) == (new.reason, new.expires_ms, &new.who)
-                    && old.evidence.note == new.evidence.note;
-                let wins = match existing {
-                    Existing::Replace => !same,
-                    Existing::Keep => outlasts(new.expires_ms, old.expires_ms),
-                };
-                if !wins {
+                if !wins(&new, &old, existing) {
                     return Ok(Put::Kept);
                 }
                 Put::Changed
@@ -148,8 +91,7 @@ impl Work<'_> {
                 new.expires_ms
             ])?;
         let kind = if matches!(change, Put::Changed) { ChangeKind::Changed } else { ChangeKind::Added };
-        let why = new.evidence.note.as_deref().or(new.evidence.reply.as_deref());
-        self.log_change(&key, &new, kind, &new.who, why, now_ms)?;
+        self.log_change(&key, &new, kind, &new.who, words(&new), now_ms)?;
         Ok(change)
     }
 
@@ -236,9 +178,9 @@ impl Work<'_> {
                 }
             }
             for (id, old) in found {
-                let over = old.expires_ms.is_some_and(|expires| expires <= request.now_ms);
+                let over = is_over(&old, request.now_ms);
                 let (change, who) =
-                    if over { (ChangeKind::Expired, "pillarbox") } else { (ChangeKind::Removed, &*request.who) };
+                    if over { (ChangeKind::Expired, OURSELVES) } else { (ChangeKind::Removed, &*request.who) };
                 self.drop_suppression(id, &key, &old, change, who, request.why.as_deref(), request.now_ms)?;
                 removed += u64::from(!over);
             }
@@ -261,9 +203,7 @@ impl Work<'_> {
         if self.is_forgiven(&key, &new.scope, at_ms)? {
             return Ok(Struck::Forgiven);
         }
-        let holds = self
-            .load_suppression(&key, &new.scope)?
-            .is_some_and(|(_, old)| old.expires_ms.is_none_or(|expires| expires > now_ms));
+        let holds = self.load_suppression(&key, &new.scope)?.is_some_and(|(_, old)| !is_over(&old, now_ms));
         if strike.need > 1 && !holds {
             let days = self.count_strike(&key, strike, at_ms.div_euclid(DAY_MS))?;
             if days < strike.need {
@@ -319,7 +259,7 @@ impl Work<'_> {
             }
         }
         for (id, key, old) in &over {
-            self.drop_suppression(*id, key, old, ChangeKind::Expired, "pillarbox", None, now_ms)?;
+            self.drop_suppression(*id, key, old, ChangeKind::Expired, OURSELVES, None, now_ms)?;
         }
         Ok(over.len() as u64)
     }

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use super::browse::{Snapshot, bounded};
 use super::encode;
 use super::fault::Fault;
-use super::suppress::{COLUMNS, read, unreadable};
-use crate::StoreError;
+use super::suppress::{COLUMNS, read};
+use crate::engine::listed::{change_kind, unreadable};
 use crate::model::*;
 
 /// What stops mail of a stream to each of these addresses.
@@ -115,13 +115,7 @@ fn read_change(row: &Row<'_>) -> Result<SuppressionChange, Fault> {
     Ok(SuppressionChange {
         seq: row.get(0)?,
         at_ms: row.get(1)?,
-        change: match row.get::<_, u8>(2)? {
-            0 => ChangeKind::Added,
-            1 => ChangeKind::Changed,
-            2 => ChangeKind::Removed,
-            3 => ChangeKind::Expired,
-            other => return Err(StoreError::Internal(format!("a change of kind {other} is not known")).into()),
-        },
+        change: change_kind(row.get(2)?)?,
         address: encode::read_address(&address)?,
         scope: SuppressionScope::from(scope),
         reason: reason.parse().map_err(unreadable)?,

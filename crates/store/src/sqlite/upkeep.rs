@@ -37,6 +37,7 @@ impl Work<'_> {
             Upkeep::Forgive { list } => self.forgive(list),
             Upkeep::Reports { before_ms } => self.forget_reports(*before_ms),
             Upkeep::Returned { before_ms } => self.forget_old_returned(*before_ms),
+            Upkeep::Sought(step) => self.add_sought(step),
             Upkeep::Move { from, contents } => self.move_contents(*from, contents),
         }
     }
@@ -150,6 +151,7 @@ impl Work<'_> {
                         other => Err(other),
                     })?;
             }
+            self.remove_sought(*id)?;
             self.connection.prepare_cached("DELETE FROM recipient WHERE message = ?1")?.execute([id.0])?;
             self.connection.prepare_cached("DELETE FROM message WHERE id = ?1")?.execute([id.0])?;
         }

@@ -14,9 +14,9 @@ use super::command::{
 use super::encode::Wish;
 use super::suppress::UnsuppressRequest;
 use super::{
-    SqliteStore, accept, backup, browse, content, digest, encode, events, maintain, report, select, settings, suppress,
-    suppressed, tls, verify,
+    SqliteStore, backup, browse, content, digest, encode, events, maintain, select, settings, suppressed, tls, verify,
 };
+use crate::engine::{listed, queued};
 use crate::model::*;
 use crate::settings::{Document, Kind, SecretChange};
 use crate::verbs::{Browse, Intake, Maintain, Queue, Retention, Settings, Streams, Suppressions};
@@ -29,7 +29,7 @@ const MOST_AT_ONCE: u32 = 10_000;
 
 impl Intake for SqliteStore {
     fn accept(&self, new: NewMessage) -> Pending<Accepted> {
-        if let Err(error) = self.intake().and_then(|()| accept::check(&new)) {
+        if let Err(error) = self.intake().and_then(|()| queued::check_message(&new)) {
             return Pending::ready(Err(error));
         }
         // Hashing and encoding are done here, by the many, not by the one writer.
@@ -111,7 +111,7 @@ impl Queue for SqliteStore {
     }
 
     fn operate(&self, selector: Selector, operation: Operation, who: String, now_ms: i64) -> Pending<u64> {
-        if let Err(error) = select::check(&selector, true) {
+        if let Err(error) = queued::check_selector(&selector, true) {
             return Pending::ready(Err(error));
         }
         self.job("operate", move |connection, shared| {
@@ -143,7 +143,7 @@ impl Queue for SqliteStore {
     }
 
     fn let_go(&self, selector: Selector, most: u32, who: String, now_ms: i64) -> Pending<u64> {
-        if let Err(error) = select::check(&selector, true) {
+        if let Err(error) = queued::check_selector(&selector, true) {
             return Pending::ready(Err(error));
         }
         let selector = Selector { state: Some(State::Held), ..selector };
@@ -176,14 +176,18 @@ impl Queue for SqliteStore {
 
 impl Browse for SqliteStore {
     fn recipients(&self, selector: Selector, after: Option<RecipientId>, limit: u32) -> Pending<Vec<RecipientView>> {
-        if let Err(error) = select::check(&selector, false) {
+        if let Err(error) = queued::check_selector(&selector, false) {
             return Pending::ready(Err(error));
         }
         self.shared.readers.ask(move |connection| Ok(browse::recipients(connection, &selector, after, limit)?))
     }
 
-    fn count_held(&self, why: String) -> Pending<u64> {
-        self.shared.readers.ask(move |connection| Ok(browse::count_held(connection, &why)?))
+    fn count(&self, selector: Selector, most: u32) -> Pending<u64> {
+        if let Err(error) = queued::check_selector(&selector, false) {
+            return Pending::ready(Err(error));
+        }
+        let shared = self.shared.clone();
+        self.shared.readers.ask(move |connection| Ok(browse::count(connection, &shared, &selector, most)?))
     }
 
     fn message(&self, id: MessageId, limit: u32) -> Pending<MessageView> {
@@ -220,7 +224,11 @@ impl Browse for SqliteStore {
     }
 
     fn usage(&self) -> Pending<Vec<(String, String)>> {
-        self.shared.readers.ask(move |connection| Ok(events::usage(connection)?))
+        self.usage_under("")
+    }
+
+    fn usage_under(&self, prefix: &'static str) -> Pending<Vec<(String, String)>> {
+        self.shared.readers.ask(move |connection| Ok(events::usage(connection, prefix)?))
     }
 
     fn tls_days(&self, which: TlsDays) -> Pending<Vec<TlsDay>> {
@@ -247,12 +255,12 @@ impl Settings for SqliteStore {
         now_ms: i64,
     ) -> Pending<i64> {
         let request = || -> Result<PutRequest, StoreError> {
-            settings::check_name(kind, &name)?;
+            crate::settings::check_name(kind, &name)?;
             let secret = match &secret {
                 SecretChange::Keep => SealedChange::Keep,
                 SecretChange::Clear => SealedChange::Clear,
                 SecretChange::Set(secret) => SealedChange::Set(
-                    self.shared.keyring.seal(&settings::identity(kind, &name), secret.expose_secret())?,
+                    self.shared.keyring.seal(&crate::settings::identity(kind, &name), secret.expose_secret())?,
                 ),
             };
             Ok(PutRequest { kind, name, body: body.to_string(), secret, now_ms })
@@ -297,7 +305,7 @@ impl SqliteStore {
 
 impl Suppressions for SqliteStore {
     fn suppress(&self, list: Vec<Suppression>, existing: Existing, now_ms: i64) -> Pending<SuppressCount> {
-        self.order(suppress::check(&list), (list, existing, now_ms), Command::Suppress)
+        self.order(listed::check(&list), (list, existing, now_ms), Command::Suppress)
     }
 
     fn unsuppress(
@@ -307,15 +315,15 @@ impl Suppressions for SqliteStore {
         why: Option<String>,
         now_ms: i64,
     ) -> Pending<u64> {
-        self.order(suppress::check(&list), UnsuppressRequest { list, who, why, now_ms }, Command::Unsuppress)
+        self.order(listed::check(&list), UnsuppressRequest { list, who, why, now_ms }, Command::Unsuppress)
     }
 
     fn strike(&self, list: Vec<Strike>, now_ms: i64) -> Pending<Vec<Struck>> {
-        self.order(suppress::check(&list), (list, now_ms), Command::Strike)
+        self.order(listed::check(&list), (list, now_ms), Command::Strike)
     }
 
     fn forgive(&self, list: Vec<Address>) -> Pending<u64> {
-        if let Err(error) = suppress::check(&list) {
+        if let Err(error) = listed::check(&list) {
             return Pending::ready(Err(error));
         }
         let (job, pending) = Job::new(Upkeep::Forgive { list });
@@ -364,7 +372,7 @@ impl Suppressions for SqliteStore {
     }
 
     fn report(&self, later: LaterReport) -> Pending<Reported> {
-        self.order(report::check(&later), later, Command::Report)
+        self.order(listed::check_report(&later), later, Command::Report)
     }
 }
 

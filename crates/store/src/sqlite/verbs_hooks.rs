@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use super::SqliteStore;
 use super::command::{Command, Job};
 use super::hooks::{self, HookChange};
-use super::{SqliteStore, settings};
 use crate::Pending;
 use crate::model::*;
 use crate::settings::Kind;
@@ -60,7 +60,7 @@ impl Hooks for SqliteStore {
     }
 
     fn hook_start(&self, name: String, start: HookStart) -> Pending<i64> {
-        if let Err(error) = settings::check_name(Kind::Webhook, &name) {
+        if let Err(error) = crate::settings::check_name(Kind::Webhook, &name) {
             return Pending::ready(Err(error));
         }
         match start {

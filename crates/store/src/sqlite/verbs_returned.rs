@@ -5,12 +5,10 @@ use bytes::Bytes;
 use super::SqliteStore;
 use super::command::{Command, Job};
 use super::returned::{self, ReturnedChange};
+use crate::Pending;
+use crate::engine::returned as engine;
 use crate::model::*;
 use crate::verbs::Returns;
-use crate::{Pending, StoreError};
-
-/// Longest name of a mailbox and of a source.
-const MOST_NAME: usize = 255;
 
 impl SqliteStore {
     fn change_returned(&self, change: ReturnedChange) -> Pending<u64> {
@@ -22,11 +20,7 @@ impl SqliteStore {
 
 impl Returns for SqliteStore {
     fn keep_returned(&self, mail: NewReturned) -> Pending<Kept> {
-        let name = mail.place.as_ref().map_or(mail.source.as_str(), |(name, _)| name);
-        if name.is_empty() || name.len() > MOST_NAME || mail.source.len() > MOST_NAME {
-            return Pending::ready(Err(StoreError::Invalid(format!("a source has 1 to {MOST_NAME} octets"))));
-        }
-        if let Err(error) = self.intake() {
+        if let Err(error) = engine::check(&mail).and_then(|()| self.intake()) {
             return Pending::ready(Err(error));
         }
         let (job, pending) = Job::new(mail);
@@ -39,10 +33,7 @@ impl Returns for SqliteStore {
     }
 
     fn settle_returned(&self, id: i64, fate: ReturnedFate) -> Pending<u64> {
-        let note = match &fate {
-            ReturnedFate::Unmatched(note) | ReturnedFate::Reports(note) => Some(note.to_string()),
-            ReturnedFate::Done | ReturnedFate::Later(_) => None,
-        };
+        let note = engine::note(&fate);
         self.change_returned(ReturnedChange::Settle { id, fate, note })
     }
 
@@ -63,8 +54,8 @@ impl Returns for SqliteStore {
     }
 
     fn move_mailbox(&self, name: String, place: MailboxPlace) -> Pending<u64> {
-        if name.is_empty() || name.len() > MOST_NAME {
-            return Pending::ready(Err(StoreError::Invalid(format!("a mailbox's name has 1 to {MOST_NAME} octets"))));
+        if let Err(error) = engine::check_mailbox(&name) {
+            return Pending::ready(Err(error));
         }
         self.change_returned(ReturnedChange::Mailbox { name, place })
     }

@@ -155,7 +155,11 @@ impl Writer {
         }
         let began_us = self.shared.counted.now_us();
         let outcome = self.place(work, &mut batch).and_then(|()| self.transact(work, &mut batch));
-        self.shared.counted.batch(batch.len(), began_us, &outcome);
+        match &outcome {
+            Ok(()) => self.shared.counted.committed(batch.len(), began_us),
+            Err(Fault::Command(_)) => {}
+            Err(Fault::Full | Fault::Broken(_)) => self.shared.counted.failed(),
+        }
         match outcome {
             Ok(()) => {
                 answer(batch, &Ok(()));

@@ -103,12 +103,25 @@ pub fn body(handler: &str) -> Option<Body> {
             Body::Merged("StreamRecord", plain(properties))
         }
         "streams::change" => Body::Patch("StreamRecord", plain(json!({}))),
+        "scheduled::add" => Body::Merged("CheckRecord", named(json!({}), "Name.")),
+        "scheduled::change" => Body::Patch("CheckRecord", plain(json!({}))),
+        "alert_channels::add" => Body::Merged(
+            "ChannelRecord",
+            named(
+                json!({ "secret": text("What only the channel knows: the manual says which kind has one.") }),
+                "Name.",
+            ),
+        ),
+        "alert_channels::change" => {
+            Body::Patch("ChannelRecord", plain(json!({ "secret": text("Replaces what is secret.") })))
+        }
+        "alerts::change_rule" => Body::Patch("RuleSetting", plain(json!({}))),
         "batches::submit" => Body::Content(|schemas, _| {
             // For tools that cannot write lines; the lines themselves are described in words.
             let _ = schemas.named("crates/pillarbox/src/batch/input.rs", "BatchIn", Way::In);
             json!({ "application/x-ndjson": { "schema": {
                 "type": "string",
-                "description": "JSON objects, one on each line: the first one is a `BatchIn`, each other one a row: `to` and the fields of the template.",
+                "description": "JSON objects, one on each line: the first one is a `BatchIn`, each other one a row: `email` and the fields of the template.",
             } } })
         }),
         "suppressions::import" => Body::Content(
@@ -132,6 +145,7 @@ pub fn answer(handler: &str, schemas: &mut Schemas<'_>, file: &str) -> Option<Va
         "checks::run" => {
             json!({ "application/json": { "schema": { "type": "object", "description": "A report, as docs/schemas/check.json says." } } })
         }
+        "route_document::show" => json!({ "text/markdown": { "schema": { "type": "string" } } }),
         "captured::raw" | "bounces::raw" => {
             json!({ "message/rfc822": { "schema": { "type": "string", "contentMediaType": "message/rfc822" } } })
         }
@@ -140,7 +154,21 @@ pub fn answer(handler: &str, schemas: &mut Schemas<'_>, file: &str) -> Option<Va
             let [list, changes] = ["Page<SuppressionOut>", "Changes"].map(|name| schemas.named(file, name, Way::Out));
             json!({ "application/json": { "schema": { "anyOf": [list, changes] } } })
         }
+        "live_events::watch" => {
+            let event = schemas.named(file, "LiveEventOut", Way::Out);
+            json!({ "text/event-stream": { "schema": { "type": "string", "description": "Server-sent events; the name of each is its kind, its data a `LiveEventOut`." , "contentMediaType": "application/json", "contentSchema": event } } })
+        }
+        "support::bundle" => {
+            json!({ "application/zip": { "schema": { "type": "string", "contentMediaType": "application/zip" } } })
+        }
         "suppressions::export" => json!({ "text/csv": { "schema": { "type": "string" } } }),
+        "help::show" => json_of("TopicOut"),
+        "explain::explain" => {
+            json!({ "application/json": { "schema": { "type": "object", "description": "What `pillarbox explain --json` says: `findings` and `no_finding` of replies and logs, `items` and `causes` of mails." } } })
+        }
+        "dossier::export" => {
+            json!({ "application/json": { "schema": { "type": "object", "description": "The dossier with its addresses masked, without content." } } })
+        }
         "openapi::show" => json!({ "application/json": { "schema": { "type": "object" } } }),
         _ => return None,
     })
@@ -164,6 +192,11 @@ pub fn headers(handler: &str) -> Vec<Value> {
             "name": "Idempotency-Key", "in": "header", "required": false,
             "description": "A request with the same key and body is answered as the first one was, for 24 hours; with another body: 409.",
             "schema": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" },
+        })],
+        "openapi::show" | "help::show" | "captured::raw" => vec![json!({
+            "name": "If-None-Match", "in": "header", "required": false,
+            "description": "The `ETag` of an earlier answer: 304 without content while it is still the same.",
+            "schema": { "type": "string" },
         })],
         _ => Vec::new(),
     }

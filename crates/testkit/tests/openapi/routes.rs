@@ -330,6 +330,9 @@ impl Operation {
         for status in bad {
             responses.insert(status.to_string(), json!({ "$ref": "#/components/responses/Problem" }));
         }
+        if exceptions::headers(&self.name()).iter().any(|header| header["name"] == "If-None-Match") {
+            responses.insert("304".into(), json!({ "description": "It is still the same." }));
+        }
         responses.into()
     }
 }

@@ -1,16 +1,11 @@
 //! The weekly report for people: text, and the same with markup.
 
-use askama::Template;
+use minijinja::context;
+use minijinja::value::{Serde, Value};
 
 use super::Report;
 use super::tally::Slow;
-
-#[derive(Template)]
-#[template(path = "weekly.html")]
-struct Page<'a> {
-    report: &'a Report,
-    counts: Vec<(&'static str, String)>,
-}
+use crate::http::ui::template;
 
 /// `1,234,567`.
 fn thousands(n: u64) -> String {
@@ -102,8 +97,10 @@ pub fn text(report: &Report) -> String {
 }
 
 /// With markup; everything of strangers is escaped.
-pub fn html(report: &Report) -> Result<String, askama::Error> {
-    Page { report, counts: counts(report) }.render()
+pub fn html(report: &Report) -> Result<String, minijinja::Error> {
+    let renew: Vec<String> = report.renew.iter().map(|one| one.words()).collect();
+    let (counts, report) = (Value::from(Serde(counts(report))), Value::from(Serde(report)));
+    template::pages().get_template("weekly.html")?.render(context! { report, counts, renew })
 }
 
 #[cfg(test)]
@@ -151,7 +148,7 @@ mod tests {
             (&text, "slow.example: half within 12.3 s"),
             (&text, "a-1 x (since 2026-11-20 07:00:00Z)"),
             (&html, "1,234,567"),
-            (&html, "The &#60;address&#62; does not exist"),
+            (&html, "The &lt;address&gt; does not exist"),
         ] {
             assert!(text.contains(wanted), "{wanted}: {text}");
         }

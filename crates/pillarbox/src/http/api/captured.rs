@@ -1,14 +1,15 @@
 //! The capture mailbox: messages to look at that were never sent.
 
 use axum::extract::{Path, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use mail_parser::{MessageParser, MimeHeaders};
 use serde::{Deserialize, Serialize};
 use store::MessageId;
 
 use crate::http::Shared;
 use crate::http::auth::Admin;
+use crate::http::etag::tagged;
 use crate::http::json::Query;
 use crate::http::problem::Problem;
 use crate::http::views::{MessageOut, Page};
@@ -87,9 +88,13 @@ pub async fn show(
 }
 
 /// Its octets.
-pub async fn raw(State(app): State<Shared>, _: Admin, Path(name): Path<String>) -> Result<Response, Problem> {
-    let octets = octets(&app, id(&name)?).await?.1;
-    Ok(([(header::CONTENT_TYPE, "message/rfc822")], octets).into_response())
+pub async fn raw(
+    State(app): State<Shared>,
+    _: Admin,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    Ok(tagged(&headers, "message/rfc822", octets(&app, id(&name)?).await?.1))
 }
 
 /// A captured message with its parts.
@@ -115,7 +120,8 @@ async fn octets(app: &Shared, id: MessageId) -> Result<(MessageOut, bytes::Bytes
     Ok((MessageOut::of(&view, &app.rules()), app.store.content(id).await?))
 }
 
-fn headers(octets: &[u8]) -> Vec<HeaderOut> {
+/// Header fields in order, unfolded.
+pub fn headers(octets: &[u8]) -> Vec<HeaderOut> {
     let Ok(scan) = proto::message::scan(octets) else { return Vec::new() };
     scan.iter(octets)
         .map(|(name, value)| HeaderOut {
@@ -125,7 +131,8 @@ fn headers(octets: &[u8]) -> Vec<HeaderOut> {
         .collect()
 }
 
-fn attachment(part: &mail_parser::MessagePart<'_>) -> AttachmentOut {
+/// What is said of an attachment.
+pub fn attachment(part: &mail_parser::MessagePart<'_>) -> AttachmentOut {
     let kind = part.content_type().map(|kind| match kind.subtype() {
         Some(subtype) => format!("{}/{subtype}", kind.ctype()),
         None => kind.ctype().to_owned(),

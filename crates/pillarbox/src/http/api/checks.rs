@@ -9,17 +9,17 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use diagnose::check::Report;
+use diagnose::check::{Event, Report};
 use net::Clock;
-use proto::transcript::{Failure, Stage};
+use proto::transcript::Failure;
 use relay::route::{RouteKind, RouteRecord, RouteTls};
 use relay::secrets::Secrets;
 use secrecy::SecretString;
 use store::settings::Kind;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::settings;
-use crate::check::{CheckIn, TlsMode, graph, perform};
+use crate::check::{CheckIn, TlsMode, graph, perform, token};
 use crate::config::Config;
 use crate::http::Shared;
 use crate::http::auth::Admin;
@@ -66,6 +66,38 @@ pub async fn run(State(app): State<Shared>, _: Admin, Json(mut input): Json<Chec
 
 /// Runs a check with what a route says, if there is room for one more.
 pub async fn by_route(app: &Shared, name: &str, input: CheckIn) -> Result<Report, Problem> {
+    watched(app, place(app)?, Some(name), input, &mut nobody).await
+}
+
+/// A place among the checks that run, held while one does.
+#[derive(Debug)]
+pub struct Place(#[expect(dead_code, reason = "it is there to be dropped")] OwnedSemaphorePermit);
+
+/// A place for one more check.
+///
+/// # Errors
+/// 429 when there is none.
+pub fn place(app: &Shared) -> Result<Place, Problem> {
+    app.checks.room.clone().try_acquire_owned().map(Place).map_err(|_| full())
+}
+
+/// Told while a check runs.
+pub type Watch<'a> = &'a mut (dyn FnMut(Event<'_>) + Send + Sync);
+
+fn nobody(_: Event<'_>) {}
+
+/// Runs a check, of a route or of a server, and tells of it as it goes.
+///
+/// # Errors
+/// It cannot be run: what was asked for is wrong.
+pub async fn watched(
+    app: &Shared,
+    place: Place,
+    route: Option<&str>,
+    input: CheckIn,
+    watch: Watch<'_>,
+) -> Result<Report, Problem> {
+    let Some(name) = route else { return prepared(app, place, input, watch).await };
     let document = settings::find(app, Kind::Route, name).await?;
     let record: RouteRecord = settings::record(&document)?;
     let secrets = super::routes::read_secrets(&document)?;
@@ -76,10 +108,22 @@ pub async fn by_route(app: &Shared, name: &str, input: CheckIn) -> Result<Report
             let none = || Failure::Local { reason: "the route has no OAuth settings".into() };
             tokens.current(name, oauth.as_ref().ok_or_else(none)?, &secrets).await
         };
-        return of_graph(app, &record, token).await;
+        return graph_in(app, place, &record, token).await;
     }
-    let input = of_route(app, name, record, &secrets, input).await?;
-    probed(app, input).await
+    // The route's password goes to its own host only, as the route would send it.
+    let token = match record.token_settings() {
+        Some(oauth) => {
+            let (tokens, checks) = (app.tokens()?, &app.checks);
+            let asked = tokens.current(name, &oauth, &secrets);
+            match token::first(&checks.config, checks.clock.clone(), app.rules(), &record, asked).await {
+                Ok(Ok(token)) => Some(token),
+                Ok(Err(report)) => return Ok(*report),
+                Err(error) => return Err(not_run(&error)),
+            }
+        }
+        None => None,
+    };
+    prepared(app, place, of_record(record, &secrets, token, input)?, watch).await
 }
 
 /// The check of a route as far as its certificate, which need not be valid: nobody signs in.
@@ -101,12 +145,14 @@ pub async fn certificate_of_route(app: &Shared, name: &str, input: CheckIn) -> R
 
 /// Runs a check, if there is room for one more.
 pub async fn probed(app: &Shared, input: CheckIn) -> Result<Report, Problem> {
-    let _place = app.checks.room.clone().try_acquire_owned().map_err(|_| full())?;
+    prepared(app, place(app)?, input, &mut nobody).await
+}
+
+async fn prepared(app: &Shared, _place: Place, input: CheckIn, watch: Watch<'_>) -> Result<Report, Problem> {
     let rules = app.rules();
     let prepared = input.prepare(&rules, &app.hostname).map_err(Problem::fields)?;
     let checks = &app.checks;
-    let mut nobody = |_: diagnose::check::Event<'_>| {};
-    within(perform(&checks.config, checks.clock.clone(), rules, prepared, &mut nobody)).await
+    within(perform(&checks.config, checks.clock.clone(), rules, prepared, watch)).await
 }
 
 /// The check of a route to Graph, if there is room for one more.
@@ -115,7 +161,15 @@ pub async fn of_graph(
     record: &RouteRecord,
     token: impl Future<Output = Result<SecretString, Failure>>,
 ) -> Result<Report, Problem> {
-    let _place = app.checks.room.clone().try_acquire_owned().map_err(|_| full())?;
+    graph_in(app, place(app)?, record, token).await
+}
+
+async fn graph_in(
+    app: &Shared,
+    _place: Place,
+    record: &RouteRecord,
+    token: impl Future<Output = Result<SecretString, Failure>>,
+) -> Result<Report, Problem> {
     let checks = &app.checks;
     within(graph::perform(&checks.config, checks.clock.clone(), app.rules(), record, token)).await
 }
@@ -127,10 +181,7 @@ fn full() -> Problem {
 async fn within(check: impl Future<Output = anyhow::Result<Report>>) -> Result<Report, Problem> {
     match tokio::time::timeout(LONGEST, check).await {
         Ok(Ok(report)) => Ok(report),
-        Ok(Err(error)) => {
-            tracing::error!(error = format!("{error:#}"), "a check could not be run");
-            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}")))
-        }
+        Ok(Err(error)) => Err(not_run(&error)),
         Err(_) => {
             let detail = format!("the check took longer than {} seconds", LONGEST.as_secs());
             Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, detail))
@@ -138,25 +189,12 @@ async fn within(check: impl Future<Output = anyhow::Result<Report>>) -> Result<R
     }
 }
 
-/// Fills in what a route says. Its password goes to its own host only, as the route would send it.
-async fn of_route(
-    app: &Shared,
-    name: &str,
-    record: RouteRecord,
-    secrets: &Secrets,
-    input: CheckIn,
-) -> Result<CheckIn, Problem> {
-    let token = match record.token_settings() {
-        Some(oauth) => {
-            let asked = app.tokens()?.current(name, &oauth, secrets).await;
-            Some(asked.map_err(|failure| super::sign_in::failed(app, Stage::Auth, &failure))?)
-        }
-        None => None,
-    };
-    of_record(record, secrets, token, input)
+fn not_run(error: &anyhow::Error) -> Problem {
+    tracing::error!(error = format!("{error:#}"), "a check could not be run");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}"))
 }
 
-/// The same of a route that need not be saved yet.
+/// What a route says, which need not be saved yet.
 pub fn of_record(
     record: RouteRecord,
     secrets: &Secrets,

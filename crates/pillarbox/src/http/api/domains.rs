@@ -10,10 +10,11 @@ use serde_json::Value;
 use store::settings::{Document, Kind, SecretChange};
 
 use super::settings;
+use crate::cluster;
 use crate::http::auth::Admin;
 use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
-use crate::http::views::Page;
+use crate::http::views::{Names, Page};
 use crate::http::{Shared, time};
 use crate::serve::domains::{self, KeySeen};
 
@@ -155,9 +156,13 @@ pub struct AddIn {
 }
 
 /// All domains.
-pub async fn list(State(app): State<Shared>, _: Admin) -> Result<axum::Json<Page<DomainOut>>, Problem> {
+pub async fn list(
+    State(app): State<Shared>,
+    _: Admin,
+    Query(names): Query<Names>,
+) -> Result<axum::Json<Page<DomainOut>>, Problem> {
     let all = app.store.documents(Kind::Domain).await?;
-    Ok(axum::Json(Page { items: all.iter().map(view).collect::<Result<_, _>>()?, next: None }))
+    Ok(axum::Json(names.page(all.iter().map(view).collect::<Result<_, _>>()?, |one| &one.domain)))
 }
 
 /// One domain.
@@ -196,7 +201,9 @@ pub async fn add(
     let mut secrets = document.as_ref().map_or_else(|| Ok(Secrets::default()), domains::read_secrets)?;
     put(&app, &mut record, &mut secrets, new, input.selector.as_deref(), input.when_published)?;
     let document = write(&app, &name, &record, SecretChange::Set(secrets.write())).await?;
-    app.domains.wake.notify_one();
+    if !cluster::tell(&app, || cluster::Word::Keys) {
+        app.domains.wake.notify_one();
+    }
     Ok((StatusCode::CREATED, axum::Json(view(&document)?)))
 }
 
@@ -406,7 +413,9 @@ pub async fn rotate(
     let mut secrets = domains::read_secrets(&document)?;
     put(&app, &mut record, &mut secrets, new, input.selector.as_deref(), true)?;
     let document = write(&app, &name, &record, SecretChange::Set(secrets.write())).await?;
-    app.domains.wake.notify_one();
+    if !cluster::tell(&app, || cluster::Word::Keys) {
+        app.domains.wake.notify_one();
+    }
     Ok((StatusCode::CREATED, axum::Json(view(&document)?)))
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use store::{IncidentScope, RecordKind, RecordQuery};
 
 use super::input::Time;
+use crate::cluster;
 use crate::http::auth::Admin;
 use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
@@ -21,6 +22,11 @@ use crate::incident::words::{self, FixOut};
 const HISTORY: u32 = 200;
 /// Longest snooze, milliseconds.
 const LONGEST_SNOOZE_MS: i64 = 30 * 86_400_000;
+
+/// Whether one can be snoozed until then.
+pub fn can_snooze(until_ms: i64, now_ms: i64) -> bool {
+    (now_ms + 1..=now_ms + LONGEST_SNOOZE_MS).contains(&until_ms)
+}
 
 /// Which incidents, and where in the list.
 #[derive(Debug, Default, Deserialize)]
@@ -362,7 +368,9 @@ async fn handle(
         Some(vec![happened.clone()])
     })
     .await?;
-    app.incidents.changed();
+    if !cluster::tell(app, || cluster::Word::IncidentChanged) {
+        app.incidents.changed();
+    }
     let one = find(app, id).await?;
     detail(app, &one).await.map(axum::Json)
 }
@@ -387,7 +395,7 @@ pub async fn snooze(
 ) -> Result<axum::Json<IncidentDetailOut>, Problem> {
     let until_ms = input.until.0;
     let now_ms = app.clock.now_ms();
-    if until_ms <= now_ms || until_ms > now_ms + LONGEST_SNOOZE_MS {
+    if !can_snooze(until_ms, now_ms) {
         return Err(Problem::field("/until", "is within the next 30 days"));
     }
     let note = checked(input.note)?.map(|note| format!(": {note}")).unwrap_or_default();

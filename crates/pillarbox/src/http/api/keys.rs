@@ -12,9 +12,9 @@ use crate::access::key::{self, KeyRecord};
 use crate::access::role::{Role, SEND};
 use crate::access::table;
 use crate::http::auth::Admin;
-use crate::http::json::Json;
+use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
-use crate::http::views::Page;
+use crate::http::views::{Names, Page};
 use crate::http::{Shared, time};
 
 /// Most requests a minute that a key can be given.
@@ -76,12 +76,16 @@ async fn of(app: &Shared, document: &Document) -> Result<ApiKeyOut, Problem> {
 }
 
 /// All keys.
-pub async fn list(State(app): State<Shared>, _: Admin) -> Result<axum::Json<Page<ApiKeyOut>>, Problem> {
+pub async fn list(
+    State(app): State<Shared>,
+    _: Admin,
+    Query(names): Query<Names>,
+) -> Result<axum::Json<Page<ApiKeyOut>>, Problem> {
     let mut items = Vec::new();
     for document in app.store.documents(Kind::ApiKey).await? {
         items.push(of(&app, &document).await?);
     }
-    Ok(axum::Json(Page { items, next: None }))
+    Ok(axum::Json(names.page(items, |one| &one.name)))
 }
 
 /// One key.
@@ -187,7 +191,7 @@ pub struct ApiKeyPatch {
     #[serde(default)]
     scopes: Option<Vec<String>>,
     /// When it ends, RFC 3339; empty: never.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::http::json::null_is_empty")]
     expires: Option<String>,
     /// Most requests a minute.
     #[serde(default)]

@@ -10,9 +10,9 @@ use store::settings::{Document, Kind, SecretChange};
 use super::senders::text;
 use super::{route_secrets, settings};
 use crate::http::auth::Admin;
-use crate::http::json::Json;
+use crate::http::json::{Json, Query};
 use crate::http::problem::{FieldError, Problem};
-use crate::http::views::Page;
+use crate::http::views::{Names, Page};
 use crate::http::{Shared, time};
 use crate::returned::mailbox::{MailboxRecord, MailboxState, token_name};
 
@@ -63,10 +63,14 @@ fn sealed(secrets: &Secrets) -> SecretChange {
 }
 
 /// All mailboxes.
-pub async fn list(State(app): State<Shared>, _: Admin) -> Result<axum::Json<Page<MailboxOut>>, Problem> {
+pub async fn list(
+    State(app): State<Shared>,
+    _: Admin,
+    Query(names): Query<Names>,
+) -> Result<axum::Json<Page<MailboxOut>>, Problem> {
     let all = app.store.documents(Kind::Mailbox).await?;
     let items = all.iter().map(|document| out(&app, document)).collect::<Result<_, _>>()?;
-    Ok(axum::Json(Page { items, next: None }))
+    Ok(axum::Json(names.page(items, |one| &one.name)))
 }
 
 /// One mailbox.

@@ -9,6 +9,7 @@ use super::sessions::{self, SessionOut};
 use super::users::{self, CodeIn, FactorOut, RecoveryOut};
 use crate::access::By;
 use crate::access::role::Role;
+use crate::access::totp::Second;
 use crate::http::Shared;
 use crate::http::auth::Caller;
 use crate::http::json::Json;
@@ -26,17 +27,32 @@ pub struct MeOut {
     pub role: Option<Role>,
     /// Scopes of the key; empty: all that the role allows.
     pub scopes: Vec<String>,
+    /// The user has a password here; absent: no user.
+    pub has_password: Option<bool>,
+    /// A code is asked for besides it; absent: no user.
+    pub has_second_factor: Option<bool>,
+    /// Recovery codes that are left; absent: no user.
+    pub recovery_codes: Option<usize>,
 }
 
 /// Who one is, and what one may do.
-pub async fn show(caller: Caller) -> axum::Json<MeOut> {
+pub async fn show(State(app): State<Shared>, caller: Caller) -> Result<axum::Json<MeOut>, Problem> {
     let person = caller.person();
-    axum::Json(MeOut {
+    let name = person.and_then(|person| person.user());
+    let user = match name {
+        Some(name) => app.access.user(name).await?,
+        None => None,
+    };
+    let factor = user.as_ref().map(|user| user.factor());
+    Ok(axum::Json(MeOut {
         who: caller.who(),
-        user: person.and_then(|person| person.user()).map(str::to_owned),
+        user: name.map(str::to_owned),
         role: caller.role(),
         scopes: person.map(|person| person.scopes.clone()).unwrap_or_default(),
-    })
+        has_password: user.as_ref().map(|user| user.record.password_hash.is_some()),
+        has_second_factor: factor.map(|factor| factor.is_some()),
+        recovery_codes: factor.map(|factor| factor.map_or(0, Second::left)),
+    }))
 }
 
 fn user(caller: &Caller) -> Result<String, Problem> {

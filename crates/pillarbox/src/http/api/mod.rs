@@ -12,19 +12,25 @@ pub mod captured;
 pub mod checks;
 pub mod compose;
 pub mod config_audit;
+pub mod configured;
 pub mod dns_journal;
 pub mod domains;
+pub mod dossier;
+pub mod explain;
 pub mod figures;
 pub mod guard;
+pub mod help;
 pub mod identity;
 pub mod incidents;
 pub mod inlets;
 pub mod input;
 pub mod jobs;
 pub mod keys;
+pub mod live_events;
 pub mod mailboxes;
 pub mod me;
 pub mod messages;
+pub mod nodes;
 pub mod openapi;
 pub mod patterns;
 pub mod plan;
@@ -33,21 +39,27 @@ pub mod providers;
 pub mod queue;
 pub mod rates;
 pub mod route_audit;
+pub mod route_document;
 pub mod route_secrets;
 pub mod route_status;
 pub mod routes;
 pub mod scheduled;
+pub mod search;
 pub mod senders;
+pub mod series;
 pub mod sessions;
 pub mod settings;
 pub mod sign_in;
+pub mod smtp_tests;
 pub mod streams;
+pub mod support;
 pub mod suppressions;
 pub mod tls_reports;
 pub mod unknown;
 pub mod users;
 pub mod volume;
 pub mod webhooks;
+pub mod why;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -68,8 +80,12 @@ pub fn router(app: &Shared) -> Router<Shared> {
     Router::new()
         .merge(submit)
         .merge(import)
+        .route("/messages", get(search::search))
         .route("/messages/{id}", get(messages::show))
         .route("/messages/{id}/events", get(messages::events))
+        .route("/messages/{id}/dossier", get(dossier::show))
+        .route("/messages/{id}/export", get(dossier::export))
+        .route("/why", get(why::show))
         .route("/batches", get(batches::list).post(batches::submit))
         .route("/batches/{id}", get(batches::show))
         .route("/batches/{id}/rows", get(batches::rows))
@@ -77,6 +93,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/queue", get(queue::list))
         .route("/queue/counts", get(queue::counts))
         .route("/queue/causes", get(queue::causes))
+        .route("/queue/causes/{rule}", get(queue::cause))
         .route("/queue/{operation}", post(queue::operate))
         .route("/failures", get(unknown::list))
         .route("/senders", get(senders::list).post(senders::add))
@@ -92,6 +109,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/routes/{name}/login/{id}", get(sign_in::ask))
         .route("/routes/{name}/rotate", post(sign_in::rotate))
         .route("/routes/{name}/audit", get(route_audit::show))
+        .route("/routes/{name}/document", get(route_document::show))
         .route("/routes/{name}/status", get(route_status::show))
         .route("/providers", get(providers::list))
         .route("/providers/{name}", get(providers::show))
@@ -142,6 +160,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/suppressions/export", get(suppressions::export))
         .route("/suppressions/{address}", get(suppressions::show).delete(suppressions::remove))
         .route("/rates", get(rates::list))
+        .route("/series", get(series::show))
         .route("/volume", get(volume::list))
         .route("/patterns", get(patterns::show))
         .route("/failed-sign-ins", get(volume::failed_sign_ins))
@@ -163,6 +182,10 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/captured/{id}/raw", get(captured::raw))
         .route("/plan", get(plan::show))
         .route("/checks", post(checks::run))
+        .route("/smtp-tests", get(smtp_tests::list).post(smtp_tests::add))
+        .route("/smtp-tests/import", post(smtp_tests::import))
+        .route("/smtp-tests/{id}", get(smtp_tests::show))
+        .route("/smtp-tests/{id}/comparison", get(smtp_tests::compare))
         .route("/config-audit", get(config_audit::show))
         .route("/jobs", get(jobs::list))
         .route("/jobs/{name}", get(jobs::show))
@@ -170,6 +193,10 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/jobs/{name}/pause", post(jobs::pause))
         .route("/jobs/{name}/resume", post(jobs::resume))
         .route("/jobs/{name}/restart", post(jobs::restart))
+        .route("/nodes", get(nodes::list))
+        .route("/nodes/{name}", get(nodes::show))
+        .route("/nodes/{name}/drain", post(nodes::drain))
+        .route("/nodes/{name}/undrain", post(nodes::undrain))
         .route("/scheduled-checks", get(scheduled::list).post(scheduled::add))
         .route("/scheduled-checks/{name}", get(scheduled::show).patch(scheduled::change).delete(scheduled::remove))
         .route("/scheduled-checks/{name}/results", get(scheduled::history))
@@ -193,6 +220,12 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/me/sessions", get(me::list_sessions))
         .route("/me/sessions/{id}", delete(me::end_session))
         .route("/openapi.json", get(openapi::show))
+        .route("/support-bundle", get(support::bundle))
+        .route("/events/live", get(live_events::watch))
+        .route("/help", get(help::list))
+        .route("/help/{topic}", get(help::show))
+        .route("/explain", post(explain::explain))
+        .route("/settings", get(configured::show))
         .route("/status", get(admin::status))
         .route("/reload", post(admin::reload))
         .route("/health", get(figures::health))

@@ -7,6 +7,7 @@ use store::IncidentScope;
 use crate::changes::{self, Trouble};
 use crate::http::auth::Admin;
 use crate::http::json::Query;
+use crate::http::kept::Worth;
 use crate::http::problem::Problem;
 use crate::http::{Shared, time};
 use crate::patterns::{self, Cause, Recurs, ShareOut};
@@ -14,6 +15,8 @@ use crate::patterns::{self, Cause, Recurs, ShareOut};
 const DAY_MS: i64 = 86_400_000;
 /// Days that are looked at, and at most.
 const DAYS: (u32, u32) = (28, 366);
+/// Failures of which the answer is kept, for up to five minutes; `until` says of when it is.
+const MANY: usize = 2_000;
 /// New causes for which what changed before is looked up.
 const NEW: usize = 5;
 
@@ -88,6 +91,10 @@ pub async fn show(
     if !(1..=DAYS.1).contains(&days) {
         return Err(Problem::field("/days", format!("is 1 to {}", DAYS.1)));
     }
+    app.patterns.get(&app, days, move |app| look(app, days)).await.map(axum::Json)
+}
+
+async fn look(app: Shared, days: u32) -> Result<(PatternsOut, Worth), Problem> {
     let now_ms = app.clock.now_ms();
     let rules = app.rules();
     let gathered = patterns::gather(&*app.store, &rules, now_ms - i64::from(days) * DAY_MS).await?;
@@ -104,14 +111,16 @@ pub async fn show(
         };
         causes.push(out(cause, changes_before));
     }
-    Ok(axum::Json(PatternsOut {
+    let worth = if gathered.facts.len() >= MANY { Worth::Keeping } else { Worth::Nothing };
+    let out = PatternsOut {
         from: time::show(gathered.from_ms),
         until: time::show(now_ms),
         failures: found.times,
         causes,
         owners: found.owners,
         stages: found.stages,
-    }))
+    };
+    Ok((out, worth))
 }
 
 /// What changed before a cause began, as far as its routes and providers say whom it touches.

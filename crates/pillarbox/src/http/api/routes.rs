@@ -98,7 +98,8 @@ impl TryFrom<Value> for RuleOut {
     }
 }
 
-fn document(document: &Document) -> Result<RouteOut, Problem> {
+/// A stored route as it is shown.
+pub fn document(document: &Document) -> Result<RouteOut, Problem> {
     let secrets = read_secrets(document)?;
     Ok(out(document.name.clone(), &secrets, document.updated_ms, settings::record(document)?))
 }

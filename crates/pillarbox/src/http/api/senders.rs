@@ -11,9 +11,9 @@ use store::settings::{Document, Kind, SecretChange};
 
 use super::settings;
 use crate::http::auth::Admin;
-use crate::http::json::Json;
+use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
-use crate::http::views::Page;
+use crate::http::views::{Names, Page};
 use crate::http::{Shared, time};
 use crate::volume::pause;
 
@@ -106,14 +106,19 @@ fn shown(name: &str, record: &SenderRecord, updated_ms: i64) -> SenderOut {
     }
 }
 
-fn document(document: &Document) -> Result<SenderOut, Problem> {
+/// A stored sender as it is shown.
+pub fn document(document: &Document) -> Result<SenderOut, Problem> {
     Ok(shown(&document.name, &settings::record(document)?, document.updated_ms))
 }
 
 /// All senders.
-pub async fn list(State(app): State<Shared>, _: Admin) -> Result<axum::Json<Page<SenderOut>>, Problem> {
+pub async fn list(
+    State(app): State<Shared>,
+    _: Admin,
+    Query(names): Query<Names>,
+) -> Result<axum::Json<Page<SenderOut>>, Problem> {
     let all = app.store.documents(Kind::Sender).await?;
-    Ok(axum::Json(Page { items: all.iter().map(document).collect::<Result<_, _>>()?, next: None }))
+    Ok(axum::Json(names.page(all.iter().map(document).collect::<Result<_, _>>()?, |one| &one.name)))
 }
 
 /// One sender.

@@ -16,9 +16,9 @@ use store::settings::{Kind, SecretChange};
 use super::senders::text;
 use super::settings;
 use crate::http::auth::Admin;
-use crate::http::json::Json;
+use crate::http::json::{Json, Query};
 use crate::http::problem::{FieldError, Problem};
-use crate::http::views::Page;
+use crate::http::views::{Names, Page};
 use crate::http::{Shared, time};
 
 /// Streams whose queue is counted.
@@ -139,9 +139,13 @@ async fn one(app: &Shared, name: &str) -> Result<StreamOut, Problem> {
 }
 
 /// All streams that somebody said something of.
-pub async fn list(State(app): State<Shared>, _: Admin) -> Result<axum::Json<Page<StreamOut>>, Problem> {
+pub async fn list(
+    State(app): State<Shared>,
+    _: Admin,
+    Query(names): Query<Names>,
+) -> Result<axum::Json<Page<StreamOut>>, Problem> {
     let streams = known(&app).await?;
-    Ok(axum::Json(Page { items: counted(&app, streams).await?, next: None }))
+    Ok(axum::Json(names.page(counted(&app, streams).await?, |one| &one.name)))
 }
 
 /// One stream; 404 if nobody said anything of it.
@@ -245,7 +249,7 @@ pub async fn pause(
     match &app.relay {
         Some(relay) => relay.pause_stream(&name, &why).await?,
         None => {
-            let paused = Paused { since_ms: app.clock.now_ms(), why };
+            let paused = Paused { since_ms: app.clock.now_ms(), why, only: false };
             relay::stream::set_paused(&*app.store, &name, Some(paused), app.clock.now_ms()).await?
         }
     };

@@ -12,9 +12,9 @@ use crate::access::role::Role;
 use crate::access::totp::Second;
 use crate::access::user::{User, UserRecord, hashed, refuse_password};
 use crate::http::auth::{Admin, Caller};
-use crate::http::json::Json;
+use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
-use crate::http::views::Page;
+use crate::http::views::{Names, Page};
 use crate::http::{Shared, time};
 
 /// A user without secrets.
@@ -71,11 +71,13 @@ pub async fn find(app: &Shared, name: &str) -> Result<User, Problem> {
 }
 
 /// All users.
-pub async fn list(State(app): State<Shared>, _: Admin) -> Result<axum::Json<Page<UserOut>>, Problem> {
+pub async fn list(
+    State(app): State<Shared>,
+    _: Admin,
+    Query(names): Query<Names>,
+) -> Result<axum::Json<Page<UserOut>>, Problem> {
     let users = app.access.users().await?;
-    let mut items: Vec<UserOut> = users.values().map(UserOut::of).collect();
-    items.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(axum::Json(Page { items, next: None }))
+    Ok(axum::Json(names.page(users.values().map(UserOut::of).collect(), |one| &one.name)))
 }
 
 /// One user.
@@ -171,7 +173,7 @@ pub struct UserPatch {
     #[serde(default)]
     disabled: Option<bool>,
     /// Mail address; empty: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::http::json::null_is_empty")]
     email: Option<String>,
 }
 

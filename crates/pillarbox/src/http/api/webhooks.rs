@@ -11,10 +11,11 @@ use store::{HookDelivery, HookPlace, HookProgress, HookStart};
 use super::input::Time;
 use super::senders::text;
 use super::settings;
+use crate::cluster;
 use crate::http::auth::Admin;
 use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
-use crate::http::views::Page;
+use crate::http::views::{Names, Page};
 use crate::http::{Shared, time};
 use crate::webhook::Logged;
 use crate::webhook::health::Health;
@@ -130,13 +131,17 @@ fn out(app: &Shared, document: &Document, place: Option<&HookPlace>, newest: i64
 }
 
 /// All webhooks.
-pub async fn list(State(app): State<Shared>, _: Admin) -> Result<axum::Json<Page<WebhookOut>>, Problem> {
+pub async fn list(
+    State(app): State<Shared>,
+    _: Admin,
+    Query(names): Query<Names>,
+) -> Result<axum::Json<Page<WebhookOut>>, Problem> {
     let all = app.store.documents(Kind::Webhook).await?;
     let places = app.store.hooks().await?;
     let newest = app.store.newest_event().await?;
     let one =
         |document: &Document| out(&app, document, places.iter().find(|place| place.name == document.name), newest);
-    Ok(axum::Json(Page { items: all.iter().map(one).collect::<Result<_, _>>()?, next: None }))
+    Ok(axum::Json(names.page(all.iter().map(one).collect::<Result<_, _>>()?, |one| &one.name)))
 }
 
 /// One webhook.
@@ -209,6 +214,7 @@ pub async fn change(
 
 /// Changes of suppressions that happened while nobody wanted them are not told.
 async fn skip_changes(app: &Shared, name: &str) -> Result<(), Problem> {
+    only_here(app).await?;
     let Some(place) = app.store.hooks().await?.into_iter().find(|place| place.name == name) else { return Ok(()) };
     let mut cursors = place.cursors;
     cursors.suppressions =
@@ -265,6 +271,18 @@ pub struct ReplayIn {
     since: Time,
 }
 
+/// Where a webhook stands is changed on the node that tells it: anywhere else it would be overwritten.
+async fn only_here(app: &Shared) -> Result<(), Problem> {
+    if cluster::leads(app) {
+        return Ok(());
+    }
+    let nodes = app.store.nodes().await?;
+    let leader = nodes.iter().find(|node| node.leads);
+    let leader =
+        leader.map_or_else(|| "none at the moment".to_owned(), |node| format!("{} at {}", node.name, node.address));
+    Err(Problem::new(StatusCode::CONFLICT, format!("webhooks are told by the node that leads, {leader}: ask that one")))
+}
+
 /// Tells again what happened since a moment, with the same ids.
 pub async fn replay(
     State(app): State<Shared>,
@@ -273,6 +291,7 @@ pub async fn replay(
     Json(body): Json<ReplayIn>,
 ) -> Result<axum::Json<WebhookOut>, Problem> {
     let document = settings::find(&app, Kind::Webhook, &name).await?;
+    only_here(&app).await?;
     app.hooks.alone(&name, app.store.hook_start(name.clone(), HookStart::At(body.since.0))).await?;
     shown(&app, &document).await.map(axum::Json)
 }
@@ -309,6 +328,7 @@ pub async fn resume(
     _: Admin,
     Path(name): Path<String>,
 ) -> Result<axum::Json<WebhookOut>, Problem> {
+    only_here(&app).await?;
     let document = settings::find(&app, Kind::Webhook, &name).await?;
     let work = async {
         let place = app.store.hooks().await?.into_iter().find(|place| place.name == name);

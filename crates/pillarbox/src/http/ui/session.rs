@@ -11,7 +11,7 @@ use serde::Deserialize;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::pages;
+use super::outside;
 use crate::access::By;
 use crate::access::login::{Refused, Tried};
 use crate::access::role::Role;
@@ -44,11 +44,11 @@ pub async fn required(State(app): State<Shared>, Peer(from): Peer, mut request: 
 }
 
 fn elsewhere() -> Response {
-    pages::message(StatusCode::FORBIDDEN, "This form was not sent from a page of this server.")
+    outside::message(StatusCode::FORBIDDEN, "This form was not sent from a page of this server.")
 }
 
 fn unavailable(error: store::StoreError) -> Response {
-    pages::failed(Problem::from(error))
+    outside::failed(&Problem::from(error))
 }
 
 /// The form.
@@ -60,7 +60,7 @@ pub async fn form(State(app): State<Shared>) -> Response {
 pub async fn shown(app: &Shared, status: StatusCode, wrong: Option<String>) -> Response {
     let providers = super::sign_in::buttons(app).await;
     let users = app.access.users().await.map_or(0, |users| users.len());
-    pages::login(status, wrong, providers, users > 0)
+    outside::login(status, wrong, providers, users > 0)
 }
 
 /// What the forms send: one of them a token, the other the rest.
@@ -201,7 +201,7 @@ async fn may_set_up(app: &Shared, caller: &Caller) -> Result<(), Response> {
 /// The page of the first start.
 pub async fn setup_form(State(app): State<Shared>, caller: Caller) -> Response {
     match may_set_up(&app, &caller).await {
-        Ok(()) => pages::setup(StatusCode::OK, None),
+        Ok(()) => outside::setup(StatusCode::OK, None),
         Err(response) => response,
     }
 }
@@ -227,12 +227,12 @@ pub async fn setup(
         return response;
     }
     if form.password.expose_secret() != form.again.expose_secret() {
-        return pages::setup(StatusCode::UNPROCESSABLE_ENTITY, Some("The two passwords differ.".into()));
+        return outside::setup(StatusCode::UNPROCESSABLE_ENTITY, Some("The two passwords differ.".into()));
     }
     let name = form.user.trim().to_owned();
     if let Err(problem) = users::create(&app, &name, Role::Administrator, &form.password, None).await {
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
-        return pages::setup(status, Some(problem.detail));
+        return outside::setup(status, Some(problem.detail));
     }
     let now_ms = app.clock.now_ms();
     let session = Session {
@@ -247,7 +247,7 @@ pub async fn setup(
     match app.access.sessions.begin(session, before.as_deref()).await {
         Ok(secret) => {
             note(&app, format!("user {name}"), from, "login", &format!("user/{name}")).await;
-            entered(&app, secret, "/")
+            entered(&app, secret, "/admin/start")
         }
         Err(error) => unavailable(error),
     }

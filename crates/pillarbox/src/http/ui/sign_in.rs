@@ -13,7 +13,7 @@ use serde::Deserialize;
 use store::settings::{Document, Kind, SecretChange};
 use subtle::ConstantTimeEq;
 
-use super::{pages, session};
+use super::{outside, session};
 use crate::access::oidc::{Asked, IdentityRecord, Pending, SignInError, SignedIn};
 use crate::access::session::{Proof, Session};
 use crate::access::user::{Linked, UserRecord};
@@ -25,7 +25,7 @@ use crate::http::problem::Problem;
 use crate::http::{App, Shared, origin};
 
 /// What the login page shows for one provider.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Button {
     /// Its name, for the link.
     pub name: String,
@@ -89,7 +89,7 @@ fn cookie(app: &App, value: String) -> Cookie<'static> {
 pub async fn begin(State(app): State<Shared>, headers: HeaderMap, Path(name): Path<String>) -> Response {
     let provider = match provider(&app, &name).await {
         Ok(provider) => provider,
-        Err(problem) => return pages::failed(problem),
+        Err(problem) => return outside::failed(&problem),
     };
     let redirect = redirect_uri(&app, &headers, &name);
     let begun = async {
@@ -187,7 +187,7 @@ async fn finish(
     let secret = app.access.sessions.begin(opened, before.as_deref()).await.map_err(|error| broken(error.into()))?;
     session::note(app, format!("user {user}"), from, "login", &format!("user/{user}")).await;
     // A redirect from here would still be part of what began at another site, where browsers leave the session's cookie out.
-    Ok((CookieJar::new().add(origin::cookie(app, secret)), pages::onward()).into_response())
+    Ok((CookieJar::new().add(origin::cookie(app, secret)), outside::onward()).into_response())
 }
 
 /// The user who belongs to the provider's name for them, made at the first sign-in; the role follows the provider. `None`:

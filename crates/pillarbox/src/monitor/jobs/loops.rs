@@ -11,18 +11,31 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Group, Refused};
-use crate::alert::{Alert, AlertRule, Severity};
+use crate::cluster;
 use crate::http::Shared;
 use crate::monitor::check::Level;
 
 /// Waits before a loop that ended by a defect is started again: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// What is said of a loop that does not run here.
+const ELSEWHERE: &str = "the node that leads does it";
 /// A loop that went on so long was well, milliseconds.
 const WELL_MS: i64 = 600_000;
+
+/// Where a loop runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// On every node.
+    Each,
+    /// On the node that leads.
+    Lead,
+}
 
 /// What a loop is.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
+    /// Where it runs.
+    pub at: At,
     /// Unique among jobs.
     pub name: &'static str,
     /// What it does.
@@ -31,6 +44,18 @@ pub struct Spec {
     pub group: Group,
     /// When it does something, in words.
     pub schedule: &'static str,
+}
+
+impl Spec {
+    /// One line of a list of them.
+    pub const fn new(name: &'static str, title: &'static str, group: Group, schedule: &'static str) -> Self {
+        Self { at: At::Each, name, title, group, schedule }
+    }
+
+    /// Only the node that leads runs it.
+    pub const fn at_lead(self) -> Self {
+        Self { at: At::Lead, ..self }
+    }
 }
 
 /// A loop and how it is.
@@ -156,12 +181,22 @@ pub async fn supervise<F>(
     let this = app.monitor.jobs.add_loop(Loop::ours(&spec));
     let Some(control) = &this.control else { return };
     let mut pause = PAUSES.0;
+    let mut leading = app.relay.as_ref().map(|relay| relay.leading());
     loop {
         while this.state.lock().paused.is_some() {
             tokio::select! {
                 () = control.wake.notified() => {}
                 () = closing.cancelled() => return,
             }
+        }
+        if spec.at == At::Lead && !cluster::leads(&app) {
+            this.state.lock().summary = ELSEWHERE.into();
+            tokio::select! {
+                () = cluster::until(&mut leading, true) => {}
+                () = closing.cancelled() => return,
+            }
+            this.state.lock().summary.clear();
+            continue;
         }
         let stop = closing.child_token();
         *control.stop.lock() = stop.clone();
@@ -172,12 +207,28 @@ pub async fn supervise<F>(
             state.runs += 1;
             (state.since_ms, state.last_ms) = (Some(since_ms), Some(since_ms));
         }
-        let ended = tokio::spawn(work(app.clone(), stop.clone())).await;
+        let mut task = tokio::spawn(work(app.clone(), stop.clone()));
+        let ended = tokio::select! {
+            ended = &mut task => Some(ended),
+            () = cluster::until(&mut leading, false), if spec.at == At::Lead => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                // Another node does it from now on.
+                stop.cancel();
+                let _ = task.await;
+                this.state.lock().running = false;
+                if closing.is_cancelled() {
+                    return;
+                }
+                continue;
+            }
+        };
         this.state.lock().running = false;
         if closing.is_cancelled() {
             return;
         }
-        let key = format!("job:{}", spec.name);
         match ended {
             Err(error) if error.is_panic() => {
                 tracing::error!(job = spec.name, %error, "a part of the server ended by a defect of this program and is started again");
@@ -188,7 +239,11 @@ pub async fn supervise<F>(
                     state.summary = "it ended by a defect of this program and was started again: see the log".into();
                     state.problems
                 };
-                app.alerts.raise(alert(&spec, key, problems)).await;
+                // The incident tells of it, with the place that is known to the process.
+                crate::incident::own::note_defect(format!(
+                    "{} ({}) ended by it and is started again; in a row: {problems}.",
+                    spec.title, spec.name
+                ));
                 let was_well = app.clock.now_ms() - since_ms > WELL_MS;
                 pause = if was_well { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
                 tokio::select! {
@@ -197,37 +252,18 @@ pub async fn supervise<F>(
                 }
             }
             _ if stop.is_cancelled() => {
-                {
-                    let mut state = this.state.lock();
-                    (state.problems, state.level, state.summary) = (0, Level::Ok, "restarted by hand".into());
-                }
-                app.alerts.resolve(&key, "it was restarted by hand").await;
+                let mut state = this.state.lock();
+                (state.problems, state.level, state.summary) = (0, Level::Ok, "restarted by hand".into());
             }
             // It has nothing to do in this configuration.
             _ => {
                 this.state.lock().summary = "there is nothing for it to do".into();
                 tokio::select! {
                     () = stop.cancelled() => {}
+                    () = cluster::until(&mut leading, false), if spec.at == At::Lead => {}
                     () = closing.cancelled() => return,
                 }
             }
         }
-    }
-}
-
-fn alert(spec: &Spec, key: String, problems: u32) -> Alert {
-    Alert {
-        key,
-        rule: AlertRule::JobFailed,
-        severity: Severity::Problem,
-        title: format!("{} ended by a defect of this program", spec.title),
-        text: format!(
-            "{} ended by a defect of this program ({problems} times in a row) and was started again. Mail is safe. Please \
-             report it with the log of that moment; `pillarbox jobs restart {}` starts it anew.",
-            spec.title, spec.name
-        ),
-        about: vec![("job".into(), spec.name.into())],
-        avoid: Vec::new(),
-        link: None,
     }
 }

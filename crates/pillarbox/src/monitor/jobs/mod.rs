@@ -205,6 +205,16 @@ impl Jobs {
         }
     }
 
+    /// Reads what other nodes have done meanwhile; false: the store does not say.
+    async fn adopt(&self, app: &Shared) -> bool {
+        if let Err(error) = self.records.read(app).await {
+            tracing::debug!(%error, "what other nodes did cannot be read");
+            return false;
+        }
+        self.table.lock().adopt(|name| self.records.known(name), app.clock.now_ms());
+        true
+    }
+
     /// Forgets a job; a run under way ends.
     pub fn remove(&self, name: &str) {
         self.table.lock().remove(name);

@@ -11,11 +11,11 @@ use crate::monitor::check::Level;
 const STUCK_MS: i64 = 60_000;
 
 const SPECS: [Spec; 5] = [
-    Spec { name: "claims", title: "Takes due mail from the queue", group: Group::Mail, schedule: "when mail is due" },
-    Spec { name: "ticks", title: "Tries paused destinations again", group: Group::Mail, schedule: "when one is due" },
-    Spec { name: "settings", title: "Notices settings changed by others", group: Group::Mail, schedule: "every 1s" },
-    Spec { name: "retention", title: "Removes what was kept long enough", group: Group::Care, schedule: "every 10s" },
-    Spec { name: "expiry", title: "Gives up mail that is past its time", group: Group::Care, schedule: "every 10s" },
+    Spec::new("claims", "Takes due mail from the queue", Group::Mail, "when mail is due"),
+    Spec::new("ticks", "Tries paused destinations again", Group::Mail, "when one is due"),
+    Spec::new("settings", "Notices settings changed by others", Group::Mail, "every 1s"),
+    Spec::new("retention", "Removes what was kept long enough", Group::Care, "every 10s"),
+    Spec::new("expiry", "Gives up mail that is past its time", Group::Care, "every 10s"),
 ];
 
 /// All of them, as they are now.

@@ -5,9 +5,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::table::{Done, Start};
+use super::table::{Done, Start, Which};
+use crate::cluster;
 use crate::http::Shared;
 use crate::monitor::check::Level;
+use crate::monitor::sync;
 
 /// Longest sleep: a clock that was set is noticed within this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -16,10 +18,27 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 pub async fn run(app: &Shared, closing: &CancellationToken) {
     let tasks = TaskTracker::new();
     app.monitor.jobs.restore(app).await;
+    let company = app.relay.as_ref().is_some_and(|relay| relay.has_company());
+    let mut led = cluster::leads(app);
+    let mut looked_us = app.clock.mono_us();
     loop {
-        tick(app, &tasks);
+        let leads = cluster::leads(app);
+        if led && !leads {
+            app.monitor.jobs.table.lock().stop();
+        }
+        let stale = app.clock.mono_us() - looked_us >= LONGEST_SLEEP.as_micros() as u64;
+        // Whoever takes over knows first what was done before.
+        if company && (stale || leads != led) {
+            looked_us = app.clock.mono_us();
+            let known = app.monitor.jobs.adopt(app).await;
+            if leads && !led && known {
+                sync::reopen(app).await;
+            }
+            led = leads && (led || known);
+        }
+        tick(app, &tasks, if led && leads { Which::Due } else { Which::Asked });
         let jobs = &app.monitor.jobs;
-        let until_ms = jobs.with(|table| table.next_ms()).map(|next_ms| next_ms - app.clock.now_ms());
+        let until_ms = jobs.with(|table| table.next_ms()).filter(|_| led).map(|next_ms| next_ms - app.clock.now_ms());
         let until = until_ms.map_or(LONGEST_SLEEP, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
         tokio::select! {
             // What is due and finds no room waits for a run to end, which wakes us.
@@ -34,8 +53,8 @@ pub async fn run(app: &Shared, closing: &CancellationToken) {
 }
 
 /// Starts what is due now.
-pub(crate) fn tick(app: &Shared, tasks: &TaskTracker) {
-    let starts = app.monitor.jobs.table.lock().start(app.clock.now_ms());
+pub(crate) fn tick(app: &Shared, tasks: &TaskTracker, which: Which) {
+    let starts = app.monitor.jobs.table.lock().start_some(app.clock.now_ms(), which);
     for start in starts {
         tasks.spawn(one(app.clone(), start));
     }

@@ -99,6 +99,15 @@ pub enum Refused {
     NotOurs,
 }
 
+/// Which jobs are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those that are due, or asked for.
+    Due,
+    /// Those that somebody asked for here: another node does the rest.
+    Asked,
+}
+
 /// All jobs.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -163,15 +172,21 @@ impl Table {
         self.entries.values()
     }
 
-    /// What is to be started now, the longest due first; it counts as running from now on.
-    pub fn start(&mut self, now_ms: i64) -> Vec<Start> {
+    /// All that is to be started now.
+    #[cfg(test)]
+    fn start(&mut self, now_ms: i64) -> Vec<Start> {
+        self.start_some(now_ms, Which::Due)
+    }
+
+    /// What of these is to be started now, the longest due first; it counts as running from now on.
+    pub fn start_some(&mut self, now_ms: i64, which: Which) -> Vec<Start> {
         if now_ms < self.latest_ms - BACK_MS {
             self.entries.values_mut().for_each(|entry| entry.plan(now_ms));
         }
         self.latest_ms = now_ms;
         let mut due: Vec<(bool, i64, String)> = Vec::new();
         for (name, entry) in &self.entries {
-            let is_due = entry.next_ms.is_some_and(|next_ms| next_ms <= now_ms);
+            let is_due = which == Which::Due && entry.next_ms.is_some_and(|next_ms| next_ms <= now_ms);
             if entry.running.is_none() && (entry.asked || is_due) {
                 due.push((!entry.asked, entry.next_ms.unwrap_or(now_ms), name.clone()));
             }
@@ -235,6 +250,18 @@ impl Table {
     pub fn restore(&mut self, known: impl Fn(&str) -> Option<State>, now_ms: i64) {
         for (name, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.state.runs == 0) {
             if let Some(state) = known(name) {
+                entry.state = state;
+                entry.plan(now_ms);
+            }
+        }
+    }
+
+    /// What other nodes have done meanwhile.
+    pub fn adopt(&mut self, known: impl Fn(&str) -> Option<State>, now_ms: i64) {
+        for (name, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.running.is_none()) {
+            let Some(state) = known(name) else { continue };
+            let newer = state.runs > entry.state.runs;
+            if newer || state.runs == entry.state.runs && state.paused != entry.state.paused {
                 entry.state = state;
                 entry.plan(now_ms);
             }

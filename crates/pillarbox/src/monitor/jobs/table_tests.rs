@@ -149,3 +149,24 @@ fn another_schedule_counts_from_the_last_run_and_a_removed_job_is_stopped() {
     assert!(starts[0].stop.is_cancelled());
     assert!(table.finished("job", starts[0].number, &ok(), DAY + 9 * HOUR).is_none());
 }
+
+#[test]
+fn what_another_node_has_run_is_not_run_again_and_one_that_does_not_lead_runs_only_what_is_asked_of_it() {
+    let mut table = Table::default();
+    table.put(job("hourly", "0 * * * *"), None, DAY);
+    assert_eq!(names(&table.start_some(DAY + 2 * HOUR, Which::Asked)), [""; 0]);
+    table.ask("hourly").unwrap();
+    let asked = table.start_some(DAY + 2 * HOUR, Which::Asked);
+    assert_eq!(names(&asked), ["hourly"]);
+    table.finished("hourly", asked[0].number, &ok(), DAY + 2 * HOUR).unwrap();
+    // The other node has run it since; an older word of it changes nothing.
+    let other = State { last_start_ms: Some(DAY + 5 * HOUR), runs: 4, ..State::default() };
+    table.adopt(|_| Some(other.clone()), DAY + 5 * HOUR + 1);
+    assert_eq!(table.start(DAY + 5 * HOUR + MINUTE).len(), 0);
+    table.adopt(|_| Some(State { runs: 3, ..State::default() }), DAY + 5 * HOUR + 2);
+    assert_eq!(table.get("hourly").unwrap().state, other);
+    // Somebody paused it there.
+    let paused = State { paused: Some((DAY, "so".into())), ..other };
+    table.adopt(|_| Some(paused.clone()), DAY + 5 * HOUR + 3);
+    assert_eq!(pass(&mut table, DAY + 9 * HOUR), [""; 0]);
+}

@@ -18,8 +18,9 @@ use crate::alert::AlertRule;
 use crate::check::{CheckIn, MessageStage, TlsMode};
 use crate::http::Shared;
 use crate::http::api::checks;
+use crate::incident::own::NEAR_DAYS;
 use crate::monitor::check::Alerting;
-use crate::monitor::{CheckKind, Found, Level, Schedule, Subject};
+use crate::monitor::{CheckKind, Found, Level, Schedule, Subject, by_certificate};
 
 /// Days before the end that are told of.
 const STAGES: [i64; 4] = [30, 14, 7, 1];
@@ -47,15 +48,12 @@ impl CheckKind for Certificate {
     }
     fn subjects<'a>(&'a self, app: &'a Shared) -> BoxFuture<'a, Vec<Subject>> {
         Box::pin(async move {
-            let mut all: Vec<Subject> = app
-                .monitor
-                .listeners()
-                .iter()
-                .map(|(name, tls)| {
-                    let version = tls.not_after().unwrap_or(0);
-                    Subject::new(format!("listener.{name}"), format!("listener {name}"), version)
-                })
-                .collect();
+            let listeners = app.monitor.listeners();
+            let of_file = |(names, tls): (Vec<&str>, &Arc<ServerTls>)| {
+                let title = format!("listener {}", names.join(", "));
+                Some(Subject::new(format!("listener.{}", names.first()?), title, tls.not_after().unwrap_or(0)))
+            };
+            let mut all: Vec<Subject> = by_certificate(listeners).into_iter().filter_map(of_file).collect();
             let secured = |route: &relay::route::Route| match route.record.kind {
                 RouteKind::Smarthost => route.tls() != RouteTls::None,
                 kind => kind == RouteKind::Graph,
@@ -89,7 +87,9 @@ fn listener(app: &Shared, name: &str) -> Found {
     let path = tls.certificate_path().display().to_string();
     let detail = json!({ "file": path, "not_after": date(end) });
     let advice = format!("put the renewed certificate at {path}: it is read again within a minute, without a restart");
-    judged(&format!("the certificate of listener {name}"), end, app.clock.now_ms() / 1000, advice).detail(detail)
+    let now_s = app.clock.now_ms() / 1000;
+    let found = judged(&format!("the certificate of listener {name}"), end, now_s, advice).detail(detail);
+    Found { by_incident: days_left(end, now_s) <= NEAR_DAYS, ..found }
 }
 
 async fn route(app: &Shared, name: &str) -> Found {

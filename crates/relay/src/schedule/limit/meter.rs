@@ -1,8 +1,10 @@
 //! What one account has used: handed out, ended, written down ahead.
 
 use serde::{Deserialize, Serialize};
+use store::Tally;
 
 use super::ring::{Ring, Unit, WINDOWS};
+use super::together::View;
 use super::{Rates, Room, URGENT, WindowStatus};
 
 /// A block that is written down ahead is this part of the tightest limit.
@@ -10,28 +12,25 @@ const BLOCK_PART: u32 = 20;
 /// Most that is written down ahead.
 const MOST_AHEAD: u32 = 1_000;
 /// When to look again where only mail in flight is in the way, milliseconds.
-const LOOK_AGAIN_MS: i64 = 100;
-
-/// Messages and recipients, always growing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Tally {
-    messages: u64,
-    recipients: u64,
-}
+pub(super) const LOOK_AGAIN_MS: i64 = 100;
+/// What is known of other nodes is asked for anew after so long, milliseconds.
+const OLD_MS: i64 = 5_000;
 
 /// What one account has used and may use.
 #[derive(Debug, Default)]
 pub struct Meter {
-    rates: Rates,
+    pub(super) rates: Rates,
     pub(super) rings: [Ring; 5],
-    handed: Tally,
-    done: Tally,
+    pub(super) handed: Tally,
+    pub(super) done: Tally,
     /// Written down: no more than this is handed out.
-    permitted: Tally,
+    pub(super) permitted: Tally,
     /// Counted since it was last written down.
-    dirty: bool,
+    pub(super) dirty: bool,
     /// More has to be written down before mail can go on.
-    hungry: bool,
+    pub(super) hungry: bool,
+    /// Where other nodes count for the same limits: what is known of them.
+    pub(super) view: Option<Box<View>>,
 }
 
 /// A meter as it is written down.
@@ -86,10 +85,12 @@ impl Meter {
     }
 
     fn in_flight(&self, unit: Unit) -> u64 {
-        match unit {
-            Unit::Messages => self.handed.messages.saturating_sub(self.done.messages),
-            Unit::Recipients => self.handed.recipients.saturating_sub(self.done.recipients),
-        }
+        self.handed.less(self.done).of(unit.into())
+    }
+
+    /// Open at other nodes.
+    fn elsewhere(&self, unit: Unit) -> u64 {
+        self.view.as_ref().map_or(0, |view| view.others.of(unit.into()))
     }
 
     /// What mail of a priority may be handed out.
@@ -99,11 +100,19 @@ impl Meter {
             let Some(limit) = self.rates.all()[at] else { continue };
             let share = u64::from(self.rates.share(span, limit, priority));
             let flying = self.in_flight(span.unit);
+            let elsewhere = self.elsewhere(span.unit);
             let ring = &mut self.rings[at];
             ring.expire(span, now_ms);
-            let used = ring.sum + flying;
+            let used = ring.sum + flying + elsewhere;
             if used >= share {
-                let over = ring.over_ms(span, used + 1 - share).unwrap_or(now_ms + LOOK_AGAIN_MS);
+                let mut over = ring.over_ms(span, used + 1 - share).unwrap_or(now_ms + LOOK_AGAIN_MS);
+                if used - elsewhere < share {
+                    // Others may give it back at any time.
+                    over = over.min(now_ms + LOOK_AGAIN_MS);
+                    self.hungry |= self.view.as_ref().is_some_and(|view| view.is_older_than(LOOK_AGAIN_MS, now_ms));
+                }
+                // Our clock may have been set: what is full by it need not be full.
+                self.hungry |= self.view.as_ref().is_some_and(|view| view.is_older_than(OLD_MS, now_ms));
                 full = Some(full.unwrap_or(i64::MIN).max(over.max(now_ms + 1)));
             } else {
                 let left = (share - used).min(u64::from(u32::MAX)) as u32;
@@ -120,6 +129,12 @@ impl Meter {
         let messages = messages.min(left(self.permitted.messages, self.handed.messages));
         let recipients = recipients.min(left(self.permitted.recipients, self.handed.recipients));
         if messages == 0 || recipients == 0 {
+            if let Some(view) = &mut self.view {
+                if let Some(until) = view.refused_until(priority, now_ms) {
+                    return Room::Full(until);
+                }
+                view.urgent |= priority == URGENT;
+            }
             self.hungry = true;
             return Room::Unwritten;
         }
@@ -144,13 +159,16 @@ impl Meter {
         if tried_recipients == 0 {
             return;
         }
+        if let Some(view) = &mut self.view {
+            view.counted = view.counted.plus(Tally { messages: 1, recipients: u64::from(tried_recipients) });
+        }
         for (ring, span) in self.rings.iter_mut().zip(&WINDOWS) {
             ring.expire(span, now_ms);
             ring.count(span, now_ms, if span.unit == Unit::Messages { 1 } else { tried_recipients });
         }
     }
 
-    fn block(&self) -> Tally {
+    pub(super) fn block(&self) -> Tally {
         let [second, minute, hour, day, recipients] = self.rates.all();
         let part = |limit: Option<u32>| u64::from((limit.unwrap_or(u32::MAX) / BLOCK_PART).clamp(1, MOST_AHEAD));
         let tightest = [second, minute, hour, day].into_iter().flatten().min();
@@ -216,7 +234,7 @@ impl Meter {
         let mut all = Vec::new();
         for (at, span) in WINDOWS.iter().enumerate() {
             let Some(limit) = self.rates.all()[at] else { continue };
-            let flying = self.in_flight(span.unit);
+            let flying = self.in_flight(span.unit) + self.elsewhere(span.unit);
             let ring = &mut self.rings[at];
             ring.expire(span, now_ms);
             let used = ring.sum + flying;

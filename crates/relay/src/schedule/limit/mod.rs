@@ -8,11 +8,15 @@ mod meter;
 mod ring;
 #[cfg(test)]
 mod tests;
+mod together;
+#[cfg(test)]
+mod together_tests;
 
 use serde::{Deserialize, Serialize};
 
 pub use meter::{Ahead, Meter, Permission, SavedMeter};
 use ring::Span;
+pub use together::Asked;
 
 /// Share of each quota of a minute or more that only urgent mail may use, percent.
 pub const DEFAULT_RESERVE: u8 = 10;

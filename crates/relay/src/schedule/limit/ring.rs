@@ -8,6 +8,15 @@ pub(super) enum Unit {
     Recipients,
 }
 
+impl From<Unit> for store::ShareUnit {
+    fn from(unit: Unit) -> Self {
+        match unit {
+            Unit::Messages => Self::Messages,
+            Unit::Recipients => Self::Recipients,
+        }
+    }
+}
+
 /// A window and how finely it is counted.
 #[derive(Debug)]
 pub(super) struct Span {
@@ -35,6 +44,19 @@ pub(super) struct Ring {
 }
 
 impl Ring {
+    /// What all nodes together used, by a clock that is ahead of ours by so much: over no sooner here than there.
+    pub(super) fn replace(&mut self, span: &Span, used: &[(i64, u32)], ahead_ms: i64) {
+        self.buckets.clear();
+        self.sum = 0;
+        for (bucket, count) in used {
+            let end_ms = (bucket + 1).saturating_mul(span.bucket_ms).saturating_sub(ahead_ms);
+            // Rounded up: the end of the bucket that it ends in.
+            let at = (end_ms + span.bucket_ms - 1).div_euclid(span.bucket_ms) - 1;
+            self.sum += u64::from(*count);
+            self.add(at, *count);
+        }
+    }
+
     pub(super) fn count(&mut self, span: &Span, now_ms: i64, count: u32) {
         if count == 0 {
             return;

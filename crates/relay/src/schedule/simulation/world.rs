@@ -91,7 +91,7 @@ pub(super) struct World {
 }
 
 pub(super) fn limits(connections: u32, recipients: usize) -> Limits {
-    Limits { connections, recipients, accounts: None }
+    Limits { connections, recipients, accounts: None, together: false }
 }
 
 /// The same with limited rates for the whole destination.
@@ -192,7 +192,7 @@ impl World {
     pub(super) fn admit(&mut self, claim: Claim) {
         let name = claim.lane.key.route.clone();
         let limits = self.hosts[&name].limits.clone();
-        let action = self.schedule.add(&name, limits, Job { claim, content: None }, self.now_ms);
+        let action = self.schedule.add(&name, limits, Job { claim, content: None, lapses: 0 }, self.now_ms);
         self.act(action);
         self.most_in_window = self.most_in_window.max(self.schedule.window().recipients());
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::{Faults, Options, SqliteStore};
-use crate::contract::{Engine, Scene, stories};
+use crate::contract::{Backups, Engine, Scene, stories};
 use crate::secret::Keyring;
 use crate::verbs::Store;
 use crate::{MessageId, StoreError};
@@ -51,11 +51,8 @@ impl Engine for Sqlite {
     fn open(&self) -> Arc<dyn Store> {
         self.try_open(&self.at()).unwrap()
     }
-    fn open_backup(&self, at: &Path) -> Arc<dyn Store> {
-        self.try_open(at).unwrap()
-    }
-    fn spare_path(&self) -> PathBuf {
-        self.dir.path().join("spare")
+    fn backups(&self) -> Option<&dyn Backups> {
+        Some(self)
     }
     fn damage(&self, id: MessageId) {
         let connection = rusqlite::Connection::open(self.at().join("queue.db")).unwrap();
@@ -65,6 +62,15 @@ impl Engine for Sqlite {
         let path = super::segment::path(&self.at().join("segments"), segment);
         let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
         file.write_all_at(b"\x00", place as u64 + 3).unwrap();
+    }
+}
+
+impl Backups for Sqlite {
+    fn open_backup(&self, at: &Path) -> Arc<dyn Store> {
+        self.try_open(at).unwrap()
+    }
+    fn spare_path(&self) -> PathBuf {
+        self.dir.path().join("spare")
     }
 }
 

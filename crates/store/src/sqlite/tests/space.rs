@@ -72,13 +72,13 @@ fn a_backup_keeps_segments_while_it_copies_them() {
     for _ in 0..55 {
         scene.accept(&["b@example.net"], Start::Waiting(scene.now));
     }
-    let to = scene.engine.spare_path();
+    let to = scene.engine.backups().unwrap().spare_path();
     let backup = scene.store.backup(to.clone());
     for claim in scene.claim() {
         scene.settle(claim.message.id, 0, Outcome::Delivered);
     }
     backup.wait().unwrap();
-    let copy = scene.engine.open_backup(&to);
+    let copy = scene.engine.backups().unwrap().open_backup(&to);
     assert!(copy.verify(true).wait().unwrap().is_empty());
     assert!(segments(&at) <= 1);
 }

@@ -1,0 +1,264 @@
+//! How incidents end: probes, mail that is delivered again, and what is let go then.
+
+use relay::brake::{BrakeScope, ProbeOutcome};
+use store::{IncidentScope, Operation, Selector, State as RecipientState};
+
+use super::super::book::{self, Incident};
+use super::super::model::{Body, Closed, EventKind, Happened, How, State, name};
+use super::super::{braking, diagnose, opening};
+use super::{DELIVERED, Live, Manager, QUIET_MS, SETTLED_MS, STILL_MS};
+use crate::cluster;
+use crate::http::Shared;
+use crate::http::api::incidents::ProbeOut;
+
+impl Manager {
+    /// Closes incidents whose mail is delivered again, and those that were not seen for long.
+    pub(super) async fn close_what_works(&self, now_ms: i64) {
+        let verdict = |live: &Live| {
+            let since = now_ms - live.body.last_ms;
+            if live.body.is_own() || live.body.brake.is_some() {
+                None
+            } else if (live.fine >= DELIVERED.0 && since >= DELIVERED.1) || (live.fine > 0 && since >= SETTLED_MS) {
+                Some((
+                    How::Delivered,
+                    format!("Mail is delivered again: {} recipients since the last failure.", live.fine),
+                ))
+            } else {
+                (since >= QUIET_MS).then(|| (How::Quiet, "It was not seen for a day.".to_owned()))
+            }
+        };
+        let over: Vec<_> = self
+            .open
+            .lock()
+            .iter()
+            .filter_map(|(id, live)| verdict(live).map(|(how, what)| (*id, how, what)))
+            .collect();
+        for (id, how, what) in over {
+            self.close(id, how, &what).await;
+        }
+    }
+
+    /// Closes one and lets its mail go.
+    pub(super) async fn close(&self, id: i64, how: How, what: &str) {
+        let now_ms = self.now_ms();
+        let closed = book::update(&*self.app.store, id, now_ms, |body| {
+            if body.state == State::Closed {
+                return None;
+            }
+            body.state = State::Closed;
+            body.closed = Some(Closed { at_ms: now_ms, how, what: what.to_owned(), by: None });
+            Some(vec![Happened::new(EventKind::Closed, what)])
+        });
+        match closed.await {
+            Ok(Some(body)) => {
+                self.open.lock().remove(&id);
+                self.follow();
+                self.let_go(id, &body).await;
+            }
+            Ok(None) => {
+                self.open.lock().remove(&id);
+            }
+            Err(error) => tracing::warn!(incident = %name(id), %error, "an incident is not closed yet"),
+        }
+    }
+
+    /// What was closed, by whomever: brakes come off, mail is due, the alert is over.
+    pub(super) async fn let_go(&self, id: i64, body: &Body) {
+        let what = body.closed.as_ref().map_or("closed", |closed| closed.what.as_str());
+        tracing::info!(incident = %name(id), scope = %body.scope, reason = %body.reason, "incident is over: {what}");
+        self.relay.forget_evidence(&body.scope, &body.reason);
+        self.app.alerts.resolve(&opening::alert_key(Some(id), body), what).await;
+        if braking::take_off(&self.relay, id).await {
+            return;
+        }
+        if let Some(selector) = waiting(body) {
+            let retried = self.relay.operate(selector, Operation::Retry, format!("incident {}", name(id))).await;
+            match retried {
+                Ok(0) => {}
+                Ok(count) => {
+                    let text = format!("{count} recipients that waited are due.");
+                    let noted = Happened::new(EventKind::Released, text);
+                    let _ = book::note(&*self.app.store, id, &noted, self.now_ms()).await;
+                }
+                Err(error) => tracing::warn!(incident = %name(id), %error, "mail waits until it would have been due"),
+            }
+        }
+    }
+
+    /// Probes those without a brake whose time has come. One that shows that it works closes the incident.
+    pub(super) fn probe_what_is_due(&self, now_ms: i64) {
+        let routes = self.relay.routes();
+        let version = |name: &Option<String>| {
+            routes.iter().find(|route| Some(&*route.name) == name.as_deref()).map(|route| route.version)
+        };
+        let mut due = Vec::new();
+        for (id, live) in self.open.lock().iter_mut() {
+            let aim = &live.body.aim;
+            if !live.changed && aim.route.is_some() && version(&aim.route) != aim.route_version {
+                live.changed = true;
+                live.probing.hasten(now_ms);
+            }
+            if live.body.is_own() || live.body.brake.is_some() || !live.probing.begin(now_ms) {
+                continue;
+            }
+            due.push((*id, live.body.clone(), live.changed));
+        }
+        for (id, body, changed) in due {
+            let manager = self.clone();
+            self.tasks.spawn(async move { manager.probe(id, &body, changed).await });
+        }
+    }
+
+    async fn probe(&self, id: i64, body: &Body, changed: bool) {
+        let works = diagnose::run(&self.app, body).await.and_then(|checked| checked.works);
+        // Only a check that has seen the failure can show that it is gone.
+        let reproduced = body.diagnosis.as_ref().is_some_and(|before| !before.healthy);
+        let last_ms = self.open.lock().get(&id).map_or(i64::MAX, |live| live.body.last_ms);
+        let still_ms = self.now_ms().saturating_sub(last_ms);
+        if works == Some(true) && reproduced && still_ms < STILL_MS {
+            if let Some(live) = self.open.lock().get_mut(&id) {
+                live.probing.passed_too_soon(self.now_ms() + STILL_MS - still_ms.max(0));
+            }
+            return;
+        }
+        if works == Some(true) && reproduced {
+            let route = body.aim.route.as_deref().unwrap_or_default();
+            return match changed {
+                true => {
+                    self.close(id, How::Setting, &format!("Route {route} was changed, and its check passes.")).await
+                }
+                false => self.close(id, How::Probe, "A probe went well: what failed works again.").await,
+            };
+        }
+        let now_ms = self.now_ms();
+        if let Some(live) = self.open.lock().get_mut(&id) {
+            live.probing.failed(now_ms);
+        }
+    }
+
+    /// What brakes tell.
+    pub(super) async fn braked(&self, told: relay::brake::BrakeNews) {
+        use relay::brake::BrakeNews as News;
+        match told {
+            News::Braked { incident: Some(incident), cause, at_ms, .. } => self.again(incident, &cause, at_ms).await,
+            // Evidence opens what is not open yet: the rejected sign-in is settled as an attempt.
+            News::Braked { incident: None, .. } => {}
+            News::ProbeFailed { incident, next_ms, cause, .. } => {
+                let text = format!("A probe failed: {}", crate::http::words::failure(&cause.failure));
+                let note = move |body: &mut Body| {
+                    if let Some(brake) = &mut body.brake {
+                        brake.next_ms = Some(next_ms);
+                    }
+                };
+                self.change(incident, vec![Happened::new(EventKind::ProbeFailed, text)], note).await;
+            }
+            News::SettingChanged { scope, incident, .. } => {
+                if let Some(live) = self.open.lock().get_mut(&incident) {
+                    live.changed = true;
+                }
+                let text = format!("{scope}: its route was changed, it is probed at once.");
+                self.change(incident, vec![Happened::new(EventKind::Changed, text)], |_| {}).await;
+            }
+            News::ProbeSucceeded { scope, incident, .. } => self.probe_succeeded(&scope, incident).await,
+            News::Released { incident, recipients, .. } => {
+                let text = format!("All held mail was let go: {recipients} recipients.");
+                let noted = Happened::new(EventKind::Released, text);
+                if let Err(error) = book::note(&*self.app.store, incident, &noted, self.now_ms()).await {
+                    tracing::warn!(incident = %name(incident), %error, "its history is not written");
+                }
+            }
+        }
+    }
+
+    /// While its mail was let go it failed as before: the same incident goes on, and there is no second one.
+    pub(super) async fn again(&self, id: i64, cause: &store::Cause, at_ms: i64) {
+        let text = format!("It fails as before: {}", crate::http::words::failure(&cause.failure));
+        let opened = book::update(&*self.app.store, id, at_ms, |body| {
+            if body.state != State::Closed {
+                return None;
+            }
+            (body.state, body.closed, body.last_ms) = (State::Open, None, body.last_ms.max(at_ms));
+            Some(vec![Happened::new(EventKind::Opened, text.as_str())])
+        });
+        match opened.await {
+            Ok(Some(body)) => {
+                tracing::warn!(incident = %name(id), scope = %body.scope, "incident is open again: {text}");
+                self.open.lock().insert(id, Live::new(body.clone(), self.now_ms()));
+                self.follow();
+                self.app.alerts.raise(opening::alert(Some(id), &body, &self.app.rules())).await;
+            }
+            Ok(None) => {}
+            // Another one was opened for the same meanwhile: it has the brake too.
+            Err(error) => tracing::warn!(incident = %name(id), %error, "an incident is not opened again"),
+        }
+    }
+
+    pub(super) async fn probe_succeeded(&self, scope: &relay::brake::BrakeScope, incident: Option<i64>) {
+        let of_scope = |(id, live): (&i64, &Live)| {
+            let braked = live.body.brake.as_ref().is_some_and(|brake| brake.scope == scope.to_string());
+            (Some(*id) == incident || braked).then_some((*id, live.changed, live.body.aim.route.clone()))
+        };
+        let over: Vec<_> = self.open.lock().iter().filter_map(of_scope).collect();
+        for (id, changed, route) in over {
+            let text = format!("A probe of {scope} went well.");
+            self.change(id, vec![Happened::new(EventKind::ProbeSucceeded, text)], |_| {}).await;
+            match (changed, route) {
+                (true, Some(route)) => {
+                    self.close(id, How::Setting, &format!("Route {route} was changed, and its probe went well.")).await;
+                }
+                _ => self.close(id, How::Probe, &format!("A probe of {scope} went well without a change here.")).await,
+            }
+        }
+    }
+}
+
+/// The mail that waits for what an incident is about.
+fn waiting(body: &Body) -> Option<Selector> {
+    let mut selector = Selector {
+        state: Some(RecipientState::Waiting),
+        cause: Some(body.rule.clone()?),
+        route: body.aim.route.clone(),
+        ..Selector::default()
+    };
+    match &body.scope {
+        IncidentScope::Domain(domain) => selector.domain = Some(domain.clone()),
+        IncidentScope::Stream(stream) => selector.stream = Some(stream.clone()),
+        IncidentScope::Sender(sender) => selector.sender = Some(sender.clone()),
+        IncidentScope::Route(_) | IncidentScope::Credential(_) => {}
+        // Other routes may have met it too.
+        _ => selector.route = None,
+    }
+    Some(selector)
+}
+
+/// A probe that somebody asks for: of the brake, or the check that fits. One that shows that it works closes the incident.
+pub async fn probe_now(app: &Shared, one: &Incident) -> ProbeOut {
+    let told = |works, text: String| ProbeOut { works, text };
+    let Some(relay) = &app.relay else { return told(None, "The server is not running.".into()) };
+    if cluster::tell(app, || cluster::Word::Probe(one.id)) {
+        return told(None, "The node that leads probes it: look again in a moment.".into());
+    }
+    let brake = one.body.brake.as_ref().and_then(|brake| brake.scope.parse::<BrakeScope>().ok());
+    let Some(scope) = brake else {
+        let checked = diagnose::run(app, &one.body).await;
+        let Some(checked) = checked else { return told(None, "There is nothing to probe for it.".into()) };
+        if checked.works == Some(true) {
+            app.incidents.probe(one.id);
+        }
+        return match checked.works {
+            Some(true) => told(Some(true), "What failed works again.".into()),
+            Some(false) => told(Some(false), format!("It still fails: {}.", checked.diagnosis.title)),
+            None => told(None, format!("The check cannot tell: {}.", checked.diagnosis.title)),
+        };
+    };
+    match relay.probe(&scope).await {
+        ProbeOutcome::Succeeded => told(Some(true), format!("{scope} works again: the incident is being closed.")),
+        ProbeOutcome::Failed { cause, next_ms } => {
+            let next = next_ms.map(|at| format!(" The next probe goes at {}.", crate::http::time::show(at)));
+            let what = crate::http::words::failure(&cause.failure);
+            told(Some(false), format!("It still fails: {what}.{}", next.unwrap_or_default()))
+        }
+        ProbeOutcome::NothingToTry => told(None, "Only mail could show it, and none is held.".into()),
+        ProbeOutcome::NotNow => told(None, "A probe is under way, or the brake has come off.".into()),
+    }
+}
