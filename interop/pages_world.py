@@ -215,7 +215,9 @@ class World(Site):
         quiet = self.config.read_text()
         self.config.write_text(quiet.replace('builtin = "no"', 'builtin = "yes"'))
         self.restart()
-        self.ask("POST", "/scheduled-checks/dns:shop.test/run", {"wait_s": 30})
+        name = "dns:shop.test"
+        self.until("there is a check of it", lambda: any(one["name"] == name for one in self.ask("GET", "/scheduled-checks")["items"]))
+        self.ask("POST", f"/scheduled-checks/{name}/run", {"wait_s": 30})
         self.config.write_text(quiet)
         self.restart()
 

@@ -48,6 +48,7 @@ class Sinking:
     """Takes mail, notes it, and throws it away."""
 
     MORE = {}
+    LOGS = True
 
     def configure(self):
         super().configure()

@@ -101,6 +101,12 @@ class Own(Story):
         self.assertEqual([state for state, _ in self.told.of("store_unwell")], ["raised", "resolved"])
 
     def test_the_database_is_killed(self):
+        self.database_away(lambda relay: None)
+
+    def test_the_database_is_away_for_longer_than_this_node_leads(self):
+        self.database_away(lambda relay: self.until("the lead ends", relay, lambda: "this node leads no more" in relay.server.log.read_text()))
+
+    def database_away(self, until):
         database = Postgres(self.place, "database")
         self.addCleanup(database.stop)
         database.start().sql("CREATE DATABASE mail", "postgres")
@@ -119,6 +125,7 @@ class Own(Story):
         # Told though nothing can be written down.
         self.until("an alert", relay, lambda: self.told.of("store_away"))
         self.assertEqual(self.told.of("store_away"), [("raised", "critical")])
+        until(relay)
         database.start()
         name = self.opened(relay)
         one = self.shown(relay, name)

@@ -29,6 +29,8 @@ pub enum Word {
     Keys,
     /// What a node sees of itself.
     Wrong(elsewhere::Seen),
+    /// An incident that the store could not keep while this node led.
+    Unkept(Box<incident::model::Body>),
     /// What came in, by `sender/NAME` and `stream/NAME`.
     Came(BTreeMap<String, CameIn>),
 }
@@ -66,6 +68,9 @@ pub async fn hear(app: Shared, closing: CancellationToken) {
             Word::Wrong(seen) => {
                 let steady_ms = i64::try_from(app.clock.mono_us() / 1_000).unwrap_or(i64::MAX);
                 app.incidents.elsewhere.heard(seen, steady_ms);
+            }
+            Word::Unkept(body) => {
+                app.incidents.keep_later(body.key(), *body);
             }
             Word::Came(came) => app.volumes.heard(came),
             Word::Probe(id) => {

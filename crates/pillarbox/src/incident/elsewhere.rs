@@ -1,5 +1,6 @@
 //! Failures of Pillarbox itself on nodes that do not lead: each looks at itself and tells the one that leads, whose incidents
-//! they become. What concerns all (the store, the queue) the leading node sees itself.
+//! they become. What concerns all (the store, the queue) the leading node sees itself; what it could not write down before its
+//! lead ended it tells the next one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,6 +87,12 @@ pub async fn run(app: Shared, certificates: Vec<(String, Arc<ServerTls>)>, closi
         }
         if relay.leads() {
             continue;
+        }
+        // What this node saw while it led, and the store could not keep.
+        for body in app.incidents.hand_over() {
+            if !cluster::tell(&app, || cluster::Word::Unkept(Box::new(body.clone()))) {
+                app.incidents.keep_later(body.key(), body);
+            }
         }
         let steady_ms = i64::try_from(app.clock.mono_us() / 1_000).unwrap_or(i64::MAX);
         let wrong = {

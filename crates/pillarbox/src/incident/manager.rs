@@ -59,9 +59,26 @@ pub struct Incidents {
     pub(super) look: tokio::sync::Mutex<Look>,
     /// What other nodes tell of themselves.
     pub elsewhere: Elsewhere,
+    /// What the store could not keep yet, by key: a node whose lead ended meanwhile still has it.
+    unkept: Mutex<BTreeMap<String, Body>>,
 }
 
 impl Incidents {
+    /// To be kept as soon as the store can. False: it is known, or there are too many.
+    pub fn keep_later(&self, key: String, body: Body) -> bool {
+        let mut unkept = self.unkept.lock();
+        let is_new = !unkept.contains_key(&key) && unkept.len() < MOST_UNKEPT;
+        if is_new {
+            unkept.insert(key, body);
+        }
+        is_new
+    }
+
+    /// What waits for the store, for another node to keep.
+    pub(super) fn hand_over(&self) -> Vec<Body> {
+        std::mem::take(&mut *self.unkept.lock()).into_values().collect()
+    }
+
     /// Somebody changed an incident.
     pub fn changed(&self) {
         self.changed.notify_one();
@@ -119,8 +136,6 @@ struct Manager {
     relay: Arc<Relay>,
     open: Open,
     tasks: TaskTracker,
-    /// Incidents the store could not keep yet, by key.
-    unkept: Arc<Mutex<BTreeMap<String, Body>>>,
     /// Incidents of our own that somebody closed although it is still wrong, by key.
     dismissed: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -130,14 +145,8 @@ pub async fn run(app: Shared, certificates: Vec<(String, Arc<ServerTls>)>, closi
     let Some(relay) = app.relay.clone() else { return };
     let mut news = relay.brake_news();
     let tasks = TaskTracker::new();
-    let manager = Manager {
-        app: app.clone(),
-        relay: relay.clone(),
-        open: Open::default(),
-        tasks,
-        unkept: Arc::default(),
-        dismissed: Arc::default(),
-    };
+    let manager =
+        Manager { app: app.clone(), relay: relay.clone(), open: Open::default(), tasks, dismissed: Arc::default() };
     manager.take_up().await;
     let mut round = 0_u64;
     loop {
@@ -268,7 +277,7 @@ impl Manager {
         }
         // A store that says itself that it cannot is not asked again and again.
         if !matches!(self.app.store.ready(), Err(StoreError::Unhealthy(_) | StoreError::Away(_))) {
-            let unkept: Vec<Body> = self.unkept.lock().values().cloned().collect();
+            let unkept: Vec<Body> = self.app.incidents.unkept.lock().values().cloned().collect();
             for body in unkept {
                 self.open(body).await;
             }
@@ -306,14 +315,14 @@ impl Manager {
         let opened = Happened::new(EventKind::Opened, opening::summary(&body));
         match book::add(&*self.app.store, &body, &opened).await {
             Ok((id, true)) => {
-                self.unkept.lock().remove(&key);
+                self.app.incidents.unkept.lock().remove(&key);
                 tracing::warn!(incident = %name(id), scope = %body.scope, reason = %body.reason, "incident: {}", opened.text);
                 self.open.lock().insert(id, Live::new(body.clone(), self.now_ms()));
                 self.follow();
                 self.opened(id, body).await;
             }
             Ok((_, false)) => {
-                self.unkept.lock().remove(&key);
+                self.app.incidents.unkept.lock().remove(&key);
                 self.refresh().await;
             }
             Err(error) => self.keep_for_later(key, body, &error).await,

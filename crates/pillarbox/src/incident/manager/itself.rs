@@ -9,19 +9,15 @@ use store::{IncidentScope, StoreError};
 use super::super::model::{Body, EventKind, Happened, How};
 use super::super::opening;
 use super::super::own::Wrong;
-use super::{MOST_UNKEPT, Manager, STEADY_MS};
+use super::{Manager, STEADY_MS};
 
 impl Manager {
     /// The store cannot keep it now: people are told all the same, and it is written when that works again.
     pub(super) async fn keep_for_later(&self, key: String, body: Body, error: &StoreError) {
-        {
-            let mut unkept = self.unkept.lock();
-            if unkept.contains_key(&key) || unkept.len() >= MOST_UNKEPT {
-                return;
-            }
-            tracing::error!(%error, %key, "an incident that the store cannot keep: {}", opening::summary(&body));
-            unkept.insert(key, body.clone());
+        if !self.app.incidents.keep_later(key.clone(), body.clone()) {
+            return;
         }
+        tracing::error!(%error, %key, "an incident that the store cannot keep: {}", opening::summary(&body));
         if body.is_own() {
             self.app.alerts.raise(opening::alert(None, &body, &self.app.rules())).await;
         }
@@ -62,7 +58,7 @@ impl Manager {
         for one in wrong {
             let key = key(&one);
             let known = self.open.lock().values().any(|live| same(&live.body, &one));
-            if !known && !self.unkept.lock().contains_key(&key) && !self.dismissed.lock().contains(&key) {
+            if !known && !self.app.incidents.unkept.lock().contains_key(&key) && !self.dismissed.lock().contains(&key) {
                 self.open(opening::own(&one.part, one.reason, one.severity, one.detail, now_ms)).await;
             }
         }
