@@ -4,6 +4,7 @@ A node may live in a network namespace of its own, from which it can be cut off:
 """
 
 import collections
+import json
 import os
 import pathlib
 import smtplib
@@ -252,6 +253,14 @@ class Node:
 
     def cli(self, *arguments):
         return run(self.program, *arguments, "--config", self.config, env=self.env)
+
+    def json(self, *arguments):
+        """What a command says, whatever its exit code."""
+        done = subprocess.run([str(self.program), *arguments, "--json", "--config", str(self.config)], env=self.env, capture_output=True, timeout=120)
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise RuntimeError(f"{arguments}: {done.returncode} {done.stdout!r} {done.stderr!r}\n{self.server.output()}") from None
 
     def set_up(self, sink, *options, host="127.0.0.1"):
         password = self.dir / "password"

@@ -1,9 +1,12 @@
 """What stories of incidents share: a relay, mail that is counted, and incidents as the command line shows them."""
 
 import collections
+import http.server
 import json
+import pathlib
 import smtplib
 import subprocess
+import threading
 import time
 import unittest
 
@@ -11,6 +14,36 @@ from common import Catch, Place, message, need
 from relay import PASSWORD, SENDER, Pillarbox, binary
 
 PATIENCE = 90
+FAKETIME = pathlib.Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+class Told:
+    """A channel's other end: the alerts it was told, in order."""
+
+    def __init__(self):
+        self.alerts = []
+        told = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                told.alerts += body["data"]["alerts"]
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def of(self, word):
+        return [(one["state"], one["severity"]) for one in self.alerts if word in one["key"]]
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class Story(unittest.TestCase):

@@ -12,7 +12,6 @@ can write it down before its lease ends.
 """
 
 import collections
-import json
 import os
 import random
 import subprocess
@@ -21,6 +20,7 @@ import unittest
 
 from cluster import LEASE_S, Namespace, Node, PacedLoad, Postgres, Sink, Watcher
 from common import KEY, Place, need, run
+from incident_story import FAKETIME, Told
 from relay import binary
 
 CONNECTIONS = 8
@@ -240,7 +240,7 @@ class Cluster(unittest.TestCase):
 
     def listed(self, node):
         """Names and states of all nodes, as one shows them; one leads."""
-        seen = json.loads(node.cli("node", "ls", "--json"))["items"]
+        seen = node.json("node", "ls")["items"]
         self.assertEqual(1, sum(one["leads"] for one in seen), seen)
         return [(one["name"], one["state"]) for one in seen]
 
@@ -319,6 +319,49 @@ class Cluster(unittest.TestCase):
         sink.times[:] = limited
         self.assertLessEqual(sink.most_in(1), per_second)
         self.assertLessEqual(sink.most_in(60), per_minute)
+
+    def test_what_is_wrong_with_one_node_is_told_once_whoever_leads(self):
+        pg, sink, told = self.postgres(), self.sink(), Told()
+        self.addCleanup(told.stop)
+        pg.sql("CREATE DATABASE pillarbox", "postgres")
+        nodes = [Node(self.place, f"node{n}", f"postgres://pillarbox@127.0.0.1:{pg.port}/pillarbox?sslmode=disable") for n in (1, 2)]
+        leading, other = nodes
+        offset = self.place.path / "clock"
+        offset.write_text("+0\n")
+        self.assertTrue(FAKETIME.exists(), "libfaketime is missing; run interop/install as root")
+        other.env.update(LD_PRELOAD=str(FAKETIME), FAKETIME_TIMESTAMP_FILE=str(offset), FAKETIME_NO_CACHE="1",
+                         FAKETIME_DONT_FAKE_MONOTONIC="1", NO_FAKE_STAT="1")
+        for node in nodes:
+            self.addCleanup(node.stop)
+            node.start()
+        leading.set_up(sink)
+        leading.cli("alert", "channel", "add", "ops", "webhook", "--url", told.url, "--network", "127.0.0.0/8", "--allow-http", "--group", "0")
+        self.assertEqual(["node1"], [one["name"] for one in leading.json("node", "ls")["items"] if one["leads"]])
+        incidents = lambda node: node.json("incident", "list", "--all")["items"]
+
+        def until(what, look, patience=60):
+            end = time.monotonic() + patience
+            while not (found := look()):
+                self.assertLess(time.monotonic(), end, f"{what}\n{leading.server.output()}\n{other.server.output()}")
+                time.sleep(0.5)
+            return found
+
+        time.sleep(1)  # it has seen the clock as it was
+        offset.write_text("+7200\n")
+        name = until("an incident of the other node", lambda: incidents(leading))[0]["id"]
+        one = leading.json("incident", "show", name)
+        self.assertEqual(("itself:clock", "clock_jumped"), (one["incident"]["scope"], one["incident"]["reason"]), one)
+        self.assertIn("Node node2: It went forward by 7", one["meaning"])
+        until("it is told", lambda: told.of("clock"))
+        # The next one to lead goes on with it.
+        leading.kill9()
+        until("the other node leads", lambda: "this node leads: it does" in other.server.log.read_text(), LEASE_S + 30)
+        time.sleep(8)
+        self.assertEqual([(name, "open")], [(one["id"], one["state"]) for one in incidents(other)])
+        offset.write_text("+0\n")
+        until("it closes itself", lambda: [one["state"] for one in incidents(other)] == ["closed"])
+        until("its end is told", lambda: len(told.of("clock")) > 1)
+        self.assertEqual([("raised", "warning"), ("resolved", "warning")], told.of("clock"))
 
     def test_tls_to_the_server_is_verified_in_full(self):
         path = self.place.path

@@ -6,52 +6,18 @@ tests, which have a clock of their own.)
 One incident and one alert tell of each, with the right fix first; when it is mended the incident closes by itself, and all mail
 arrives, none of it twice."""
 
-import http.server
 import json
 import os
-import pathlib
 import resource
 import smtplib
-import threading
 import time
 import unittest
 import unittest.mock
 
 from cluster import KEY, Postgres
 from common import run
-from incident_story import Story
+from incident_story import FAKETIME, Story, Told
 from test_monitor import issue
-
-FAKETIME = pathlib.Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
-
-
-class Told:
-    """A channel's other end: the alerts it was told, in order."""
-
-    def __init__(self):
-        self.alerts = []
-        told = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                told.alerts += body["data"]["alerts"]
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def of(self, word):
-        return [(one["state"], one["severity"]) for one in self.alerts if word in one["key"]]
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 class Own(Story):

@@ -80,9 +80,12 @@ impl Elsewhere {
 /// Looks at this node while another leads, until the server stops.
 pub async fn run(app: Shared, certificates: Vec<(String, Arc<ServerTls>)>, closing: CancellationToken) {
     let Some(relay) = app.relay.clone().filter(|relay| relay.has_company()) else { return };
+    let mut turns = tokio::time::interval(EVERY);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        // At once for the first time: a leap is one from what was seen before.
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            _ = turns.tick() => {}
             () = closing.cancelled() => return,
         }
         if relay.leads() {
