@@ -7,6 +7,7 @@ import collections
 import json
 import os
 import pathlib
+import signal
 import smtplib
 import socketserver
 import ssl
@@ -40,6 +41,7 @@ class Postgres:
     def __init__(self, place, name, port=None, addresses="127.0.0.1", of=None, settings=()):
         self.dir, self.port, self.name = place.path / name, port or free_port(), name
         self.data, self.addresses, self.settings, self.process = self.dir / "data", addresses, list(settings), None
+        self.frozen = []
         self.dir.mkdir(exist_ok=True)
         run("chown", "postgres:postgres", self.dir)
         if of is None:
@@ -85,10 +87,23 @@ class Postgres:
         pid_file = self.data / "postmaster.pid"
         pid_file.unlink(missing_ok=True)
 
+    def freeze(self):
+        """No process of the server goes on; the machine still takes what is sent to it."""
+        first = self.process.process.pid
+        self.frozen = [first, *map(int, subprocess.run(["pgrep", "-P", str(first)], capture_output=True, text=True).stdout.split())]
+        for pid in self.frozen:
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self):
+        for pid in self.frozen:
+            os.kill(pid, signal.SIGCONT)
+        self.frozen = []
+
     def promote(self):
         run(*as_server(programs() / "pg_ctl", "-D", self.data, "-w", "-t", "60", "promote"))
 
     def stop(self):
+        self.thaw()
         if self.process and self.process.process.poll() is None:
             self.process.process.send_signal(2)  # SIGINT: fast
             try:

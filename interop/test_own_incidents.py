@@ -67,12 +67,16 @@ class Own(Story):
         self.assertEqual([state for state, _ in self.told.of("store_unwell")], ["raised", "resolved"])
 
     def test_the_database_is_killed(self):
-        self.database_away(lambda relay: None)
+        self.database_away(Postgres.kill9, Postgres.start)
 
     def test_the_database_is_away_for_longer_than_this_node_leads(self):
-        self.database_away(lambda relay: self.until("the lead ends", relay, lambda: "this node leads no more" in relay.server.log.read_text()))
+        self.database_away(Postgres.kill9, Postgres.start, longer=True)
 
-    def database_away(self, until):
+    def test_the_database_does_not_answer(self):
+        # Nobody can know by then who leads.
+        self.database_away(Postgres.freeze, Postgres.thaw, refuses=False, longer=True)
+
+    def database_away(self, leave, come_back, refuses=True, longer=False):
         database = Postgres(self.place, "database")
         self.addCleanup(database.stop)
         database.start().sql("CREATE DATABASE mail", "postgres")
@@ -83,16 +87,18 @@ class Own(Story):
         relay = self.direct()
         self.send(relay, 2)
         self.all_arrived(relay)
-        database.kill9()
+        leave(database)
         began = time.time()
-        with self.assertRaises(smtplib.SMTPException) as refused:
-            self.send(relay, 1)
-        self.assertIn("451", str(refused.exception))
+        if refuses:
+            with self.assertRaises(smtplib.SMTPException) as refused:
+                self.send(relay, 1)
+            self.assertIn("451", str(refused.exception))
         # Told though nothing can be written down.
         self.until("an alert", relay, lambda: self.told.of("store_away"))
         self.assertEqual(self.told.of("store_away"), [("raised", "critical")])
-        until(relay)
-        database.start()
+        if longer:
+            self.until("the lead ends", relay, lambda: "this node leads no more" in relay.server.log.read_text())
+        come_back(database)
         name = self.opened(relay)
         one = self.shown(relay, name)
         self.assertEqual((one["incident"]["scope"], one["incident"]["reason"]), ("itself:store", "store_away"), one)

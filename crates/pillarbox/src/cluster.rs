@@ -70,7 +70,7 @@ pub async fn hear(app: Shared, closing: CancellationToken) {
                 app.incidents.elsewhere.heard(seen, steady_ms);
             }
             Word::Unkept(body) => {
-                app.incidents.keep_later(body.key(), *body);
+                app.incidents.keep_later(*body);
             }
             Word::Came(came) => app.volumes.heard(came),
             Word::Probe(id) => {

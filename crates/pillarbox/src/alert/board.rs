@@ -170,9 +170,13 @@ impl Alerts {
 
     /// Notes that something is worth telling. Raised again it is not told again, unless it has become worse.
     pub async fn raise(&self, alert: Alert) {
-        if self.tell(|| AlertWord::Raise(Box::new(alert.clone()))) {
-            return;
+        if !self.tell(|| AlertWord::Raise(Box::new(alert.clone()))) {
+            self.raise_here(alert).await;
         }
+    }
+
+    /// The same, of what no other node may hear of: the store is away.
+    pub async fn raise_here(&self, alert: Alert) {
         if !self.settings.read().is_on(alert.rule) {
             return;
         }
@@ -302,6 +306,11 @@ impl Alerts {
         self.settings.read().severity(rule, found)
     }
 
+    /// Whether an entry is to be told here. Where this node only led last, another may lead by now and tell what is written down.
+    pub(super) fn tells(&self, slot: &Slot) -> bool {
+        !slot.closed && (slot.id.is_none() || self.term().is_some())
+    }
+
     /// Looks at all entries and may change them; what was changed is written down by [`Alerts::flush`].
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Slot>) -> T) -> T {
         work(&mut self.slots.lock())
@@ -330,6 +339,10 @@ impl Alerts {
         let term = self.term();
         if term.is_some() && *loaded == term {
             return Ok(());
+        }
+        // One that hangs would keep back what is to be told of it.
+        if let Err(error @ StoreError::Away(_)) = self.store.ready() {
+            return Err(error);
         }
         let read = self.read().await.inspect_err(|error| {
             tracing::warn!(%error, "alerts that were raised before cannot be read yet");

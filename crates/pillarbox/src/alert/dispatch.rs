@@ -86,7 +86,8 @@ async fn round(app: &Shared, sending: &mut JoinSet<Done>) -> Result<Duration, St
     let alerts = &app.alerts;
     // An alert about the store is told although the store cannot be read.
     let loaded = alerts.load().await;
-    if let Ok(version) = app.store.settings_version().await
+    if loaded.is_ok()
+        && let Ok(version) = app.store.settings_version().await
         && version != alerts.settings.read().version
     {
         alerts.reload().await?;
@@ -97,7 +98,7 @@ async fn round(app: &Shared, sending: &mut JoinSet<Done>) -> Result<Duration, St
     let plan = {
         let states = alerts.states.lock();
         alerts.with(|slots| {
-            let open = slots.iter().filter(|(_, slot)| !slot.closed);
+            let open = slots.iter().filter(|(_, slot)| alerts.tells(slot));
             let plan = plan::plan(open.map(|(key, slot)| (key.as_str(), &slot.entry)), &settings, &states, now_ms);
             for (key, step) in &plan.stepped {
                 if let Some(slot) = slots.get_mut(key) {

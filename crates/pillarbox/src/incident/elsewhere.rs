@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::own::{self, Wrong};
+use super::{manager, opening};
 use crate::alert::Severity;
 use crate::cluster;
 use crate::http::Shared;
@@ -80,6 +81,7 @@ impl Elsewhere {
 /// Looks at this node while another leads, until the server stops.
 pub async fn run(app: Shared, certificates: Vec<(String, Arc<ServerTls>)>, closing: CancellationToken) {
     let Some(relay) = app.relay.clone().filter(|relay| relay.has_company()) else { return };
+    let led_last = relay.led_last();
     let mut turns = tokio::time::interval(EVERY);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -91,10 +93,14 @@ pub async fn run(app: Shared, certificates: Vec<(String, Arc<ServerTls>)>, closi
         if relay.leads() {
             continue;
         }
-        // What this node saw while it led, and the store could not keep.
-        for body in app.incidents.hand_over() {
-            if !cluster::tell(&app, || cluster::Word::Unkept(Box::new(body.clone()))) {
-                app.incidents.keep_later(body.key(), body);
+        if *led_last.borrow() {
+            look_at_store(&app).await;
+        } else {
+            // What this node saw while it led, and the store could not keep.
+            for body in app.incidents.hand_over() {
+                if !cluster::tell(&app, || cluster::Word::Unkept(Box::new(body.clone()))) {
+                    app.incidents.keep_later(body);
+                }
             }
         }
         let steady_ms = i64::try_from(app.clock.mono_us() / 1_000).unwrap_or(i64::MAX);
@@ -108,6 +114,15 @@ pub async fn run(app: Shared, certificates: Vec<(String, Arc<ServerTls>)>, closi
         if !wrong.is_empty() {
             cluster::tell(&app, || cluster::Word::Wrong(seen(relay.node(), wrong)));
         }
+    }
+}
+
+/// The lead has ended because nobody can ask the store who has it: this node goes on watching the store, and tells.
+async fn look_at_store(app: &Shared) {
+    let ready = app.store.ready();
+    if let (Some(one), Err(error)) = (own::store_state(ready.clone()), ready) {
+        let body = opening::own(&one.part, one.reason, one.severity, one.detail, app.clock.now_ms());
+        manager::keep_for_later(app, body, &error).await;
     }
 }
 

@@ -28,6 +28,7 @@ use super::{braking, changes, diagnose, opening, own};
 use crate::http::Shared;
 
 pub use ending::probe_now;
+pub use itself::keep_for_later;
 
 /// How often evidence is looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -65,7 +66,8 @@ pub struct Incidents {
 
 impl Incidents {
     /// To be kept as soon as the store can. False: it is known, or there are too many.
-    pub fn keep_later(&self, key: String, body: Body) -> bool {
+    pub fn keep_later(&self, body: Body) -> bool {
+        let key = body.key();
         let mut unkept = self.unkept.lock();
         let is_new = !unkept.contains_key(&key) && unkept.len() < MOST_UNKEPT;
         if is_new {
@@ -325,7 +327,7 @@ impl Manager {
                 self.app.incidents.unkept.lock().remove(&key);
                 self.refresh().await;
             }
-            Err(error) => self.keep_for_later(key, body, &error).await,
+            Err(error) => keep_for_later(&self.app, body, &error).await,
         }
     }
 

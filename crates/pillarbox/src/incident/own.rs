@@ -176,7 +176,7 @@ async fn due(store: &dyn Store, relay: &Relay) -> Option<i64> {
     free.filter_map(|count| count.next_due_ms).min()
 }
 
-fn store_state(ready: Result<(), StoreError>) -> Option<Wrong> {
+pub fn store_state(ready: Result<(), StoreError>) -> Option<Wrong> {
     let wrong = |reason, detail| Some(Wrong { part: "store".into(), reason, severity: Severity::Critical, detail });
     match ready {
         Ok(()) | Err(StoreError::Overloaded | StoreError::Closed) => None,

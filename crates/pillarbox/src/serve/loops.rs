@@ -31,7 +31,7 @@ const ALIGNMENT: Spec = Spec::new(
 );
 
 const ALERTS: Spec =
-    Spec::new("alerts", "Tells what is worth telling", Group::Report, "when something is raised").at_lead();
+    Spec::new("alerts", "Tells what is worth telling", Group::Report, "when something is raised").at_last_lead();
 const WATCH: Spec =
     Spec::new("alert-watch", "Looks at the age of the queue, rates, quotas and fallbacks", Group::Care, "every 30s")
         .at_lead();

@@ -58,6 +58,8 @@ pub struct Load {
 #[derive(Debug)]
 pub(crate) struct Standing {
     leads: watch::Sender<bool>,
+    /// It led when the store answered last.
+    led_last: watch::Sender<bool>,
     /// How often it has begun to lead.
     terms: AtomicU64,
     /// End of the lead, microseconds of the clock that only goes forward.
@@ -77,6 +79,7 @@ impl Standing {
     pub(crate) fn new(started_ms: i64) -> Self {
         Self {
             leads: watch::Sender::new(false),
+            led_last: watch::Sender::new(false),
             terms: AtomicU64::new(0),
             until_us: AtomicU64::new(0),
             drain: watch::Sender::new(None),
@@ -210,6 +213,8 @@ async fn round(shared: &Arc<Shared>) {
     let told = tokio::time::timeout(patience, shared.store.say(said(shared, asked_us))).await;
     match told {
         Ok(Ok(told)) => {
+            let leads = told.leads_ms.is_some();
+            shared.node.led_last.send_if_modified(|led| std::mem::replace(led, leads) != leads);
             let until = |ms: i64| asked_us.saturating_add(ms.unsigned_abs().saturating_mul(1_000) / USED.1 * USED.0);
             if shared.node.lead(told.leads_ms.map(until)) {
                 match told.leads_ms {
@@ -347,6 +352,12 @@ impl Relay {
     /// This node does what is to be done once for all nodes.
     pub fn leads(&self) -> bool {
         self.shared().leads()
+    }
+
+    /// Whether this node led when the store answered last, now and whenever that changes. While nobody can ask the store there may
+    /// be nobody else to tell people that it is away.
+    pub fn led_last(&self) -> watch::Receiver<bool> {
+        self.shared().node.led_last.subscribe()
     }
 
     /// Which time it is that this node leads; `None`: another does. What is remembered of an earlier time may be old.

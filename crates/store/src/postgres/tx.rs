@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How long a transaction that failed may take to end.
 const ROLLBACK: Duration = Duration::from_secs(2);
 
+/// A server that is frozen keeps no time: so much later than it should have ended a statement itself, it is away.
+const FROZEN: Duration = Duration::from_secs(5);
 /// How long the server may take to give up a commit.
 const CANCEL: Duration = Duration::from_secs(5);
 
@@ -50,6 +52,8 @@ pub(super) struct Tx {
     begun: AtomicBool,
     /// A statement failed: there is nothing left to commit.
     failed: AtomicBool,
+    /// Statements may take as long as they need.
+    patient: AtomicBool,
     pub(super) unit: Mutex<Unit>,
 }
 
@@ -62,6 +66,7 @@ impl Tx {
             mode,
             begun: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            patient: AtomicBool::new(false),
             unit: Mutex::default(),
         })
     }
@@ -89,8 +94,29 @@ impl Tx {
         })
     }
 
+    /// From here on statements may take as long as they need.
+    pub(super) async fn take_time(&self) -> Result<(), Fault> {
+        self.execute("SET LOCAL statement_timeout TO 0", &[]).await?;
+        self.patient.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// An answer of the server, which ends statements that take too long by itself as long as it is well.
+    async fn answer<T>(&self, asked: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        if self.patient.load(Ordering::Relaxed) {
+            return asked.await;
+        }
+        let limit = Duration::from_millis(self.shared.pool.manager().session.statement_ms.into()) + FROZEN;
+        let answered = tokio::time::timeout(limit, asked).await;
+        self.noted(answered.unwrap_or_else(|_| Err(Fault::Away("the server does not answer".into()))))
+    }
+
     /// Rows of a statement. The statement is prepared once for each connection.
     pub(super) async fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Fault> {
+        self.answer(self.ask(sql, values)).await
+    }
+
+    async fn ask(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Fault> {
         let connection = self.connection()?;
         let statement = self.noted(connection.prepare(sql).await)?;
         let client = &connection.client;
@@ -125,6 +151,10 @@ impl Tx {
 
     /// Rows changed by several statements that are sent together: one round trip.
     pub(super) async fn pipeline(&self, steps: &[Step<'_>]) -> Result<Vec<u64>, Fault> {
+        self.answer(self.send(steps)).await
+    }
+
+    async fn send(&self, steps: &[Step<'_>]) -> Result<Vec<u64>, Fault> {
         let connection = self.connection()?;
         let mut statements = Vec::with_capacity(steps.len() + 1);
         let none: &[Value<'_>] = &[];

@@ -10,19 +10,9 @@ use super::super::model::{Body, EventKind, Happened, How};
 use super::super::opening;
 use super::super::own::Wrong;
 use super::{Manager, STEADY_MS};
+use crate::http::App;
 
 impl Manager {
-    /// The store cannot keep it now: people are told all the same, and it is written when that works again.
-    pub(super) async fn keep_for_later(&self, key: String, body: Body, error: &StoreError) {
-        if !self.app.incidents.keep_later(key.clone(), body.clone()) {
-            return;
-        }
-        tracing::error!(%error, %key, "an incident that the store cannot keep: {}", opening::summary(&body));
-        if body.is_own() {
-            self.app.alerts.raise(opening::alert(None, &body, &self.app.rules())).await;
-        }
-    }
-
     /// Opens and closes incidents of Pillarbox itself.
     pub(super) async fn look_at_self(&self, certificates: &[(String, Arc<ServerTls>)]) {
         let now_ms = self.now_ms();
@@ -80,6 +70,18 @@ impl Manager {
         if let Some(body) = told {
             self.app.alerts.raise(opening::alert(Some(id), &body, &self.app.rules())).await;
         }
+    }
+}
+
+/// The store cannot keep it now: people are told all the same, and it is written when that works again.
+pub async fn keep_for_later(app: &App, body: Body, error: &StoreError) {
+    let key = body.key();
+    if !app.incidents.keep_later(body.clone()) {
+        return;
+    }
+    tracing::error!(%error, %key, "an incident that the store cannot keep: {}", opening::summary(&body));
+    if body.is_own() {
+        app.alerts.raise_here(opening::alert(None, &body, &app.rules())).await;
     }
 }
 

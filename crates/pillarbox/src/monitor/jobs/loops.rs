@@ -29,6 +29,8 @@ pub enum At {
     Each,
     /// On the node that leads.
     Lead,
+    /// On the node that led when the store answered last.
+    LedLast,
 }
 
 /// What a loop is.
@@ -55,6 +57,11 @@ impl Spec {
     /// Only the node that leads runs it.
     pub const fn at_lead(self) -> Self {
         Self { at: At::Lead, ..self }
+    }
+
+    /// Only the node that leads runs it, and goes on while nobody can say who does.
+    pub const fn at_last_lead(self) -> Self {
+        Self { at: At::LedLast, ..self }
     }
 }
 
@@ -181,7 +188,11 @@ pub async fn supervise<F>(
     let this = app.monitor.jobs.add_loop(Loop::ours(&spec));
     let Some(control) = &this.control else { return };
     let mut pause = PAUSES.0;
-    let mut leading = app.relay.as_ref().map(|relay| relay.leading());
+    let mut here = match spec.at {
+        At::Each => None,
+        At::Lead => app.relay.as_ref().map(|relay| relay.leading()),
+        At::LedLast => app.relay.as_ref().map(|relay| relay.led_last()),
+    };
     loop {
         while this.state.lock().paused.is_some() {
             tokio::select! {
@@ -189,10 +200,10 @@ pub async fn supervise<F>(
                 () = closing.cancelled() => return,
             }
         }
-        if spec.at == At::Lead && !cluster::leads(&app) {
+        if here.as_ref().is_some_and(|here| !*here.borrow()) {
             this.state.lock().summary = ELSEWHERE.into();
             tokio::select! {
-                () = cluster::until(&mut leading, true) => {}
+                () = cluster::until(&mut here, true) => {}
                 () = closing.cancelled() => return,
             }
             this.state.lock().summary.clear();
@@ -210,7 +221,7 @@ pub async fn supervise<F>(
         let mut task = tokio::spawn(work(app.clone(), stop.clone()));
         let ended = tokio::select! {
             ended = &mut task => Some(ended),
-            () = cluster::until(&mut leading, false), if spec.at == At::Lead => None,
+            () = cluster::until(&mut here, false), if here.is_some() => None,
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -260,7 +271,7 @@ pub async fn supervise<F>(
                 this.state.lock().summary = "there is nothing for it to do".into();
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = cluster::until(&mut leading, false), if spec.at == At::Lead => {}
+                    () = cluster::until(&mut here, false), if here.is_some() => {}
                     () = closing.cancelled() => return,
                 }
             }
