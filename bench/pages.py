@@ -189,7 +189,7 @@ def places(browser, messages):
         "/admin/incidents/{id}": first("/incidents", "id"),
         "/admin/jobs/{name}": first("/jobs", "name"),
         "/admin/checks/{name}": ["own:partner"],
-        "/admin/checks/dns-journal/{domain}": first("/dns-journal", "domain"),
+        "/admin/checks/dns-journal/{domain}": ["source.test"],
         "/admin/checks/arrivals/{id}": first("/arrivals", "id"),
         "/admin/alerts/{id}": first("/alerts", "id"),
         "/admin/alerts/channels/{name}": ["duty"],

@@ -10,12 +10,17 @@ import http.client
 import json
 import multiprocessing
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 import relays
+
+sys.path.insert(0, str(relays.REPOSITORY / "interop"))
+from dns_zones import Zones  # noqa: E402
 
 SENDERS = ("shop", "billing", "support", "reports", "monitoring")
 # Where each of them connects from, which is all that says who it is.
@@ -118,7 +123,8 @@ class Relay(relays.Pillarbox):
     def configure(self):
         super().configure()
         text = self.config.read_text().replace('intervals = ["2s", "4s"]', 'intervals = ["6h"]')
-        self.config.write_text(text + '[rates]\nbounces = "off"\n[retention]\ncontent = "7d"\ncaptured = "30d"\n[checks]\nbuiltin = "no"\n[webhooks]\nnetworks = ["127.0.0.0/8"]\n')
+        self.config.write_text(text + '[rates]\nbounces = "off"\n[retention]\ncontent = "7d"\ncaptured = "30d"\n[checks]\nbuiltin = "no"\n[webhooks]\nnetworks = ["127.0.0.0/8"]\n'
+                               f'[dns]\nservers = ["127.0.0.1:{relays.free_port()}"]\ntimeout = "1s"\n')
 
     def ask(self, method, path, body=None, kind="application/json"):
         link = http.client.HTTPConnection(self.http, timeout=120)
@@ -185,9 +191,33 @@ class Relay(relays.Pillarbox):
         self.ask("POST", "/queue/cancel", {"selector": {"domain": grey[1]}})
         head = {"from": "news@source.test", "template": {"subject": "News", "text": "Hello {{ name }}"}, "stream": "news", "name": "Autumn letter"}
         rows = [{"email": f"reader{n}@d1.bench.test", "name": f"reader {n}"} for n in range(2_000)]
+        self.cli("route", "add", "closed", "--smarthost", closed, "--tls", "none")
+        self.cli("route", "rule", "add", "closed", "--route", "closed", "--to-domain", "closed.test")
         self.key, key = made["new_api_key"], self.key
+        for n in range(30):
+            self.ask("POST", "/messages", {"from": "news@source.test", "to": [f"reader{n}@closed.test"], "subject": "News", "text": "Hello"})
         self.ask("POST", "/batches", "".join(json.dumps(one) + "\n" for one in (head, *rows)).encode(), "application/x-ndjson")
         self.key = key
+
+    def journal(self):
+        """What the DNS says of our domain is written down by a built-in check; they are on for that alone."""
+        quiet = self.config.read_text()
+        zones = Zones({"source.test": [{"A": "192.0.2.10"}, {"MX": [10, "mx.source.test"]}, {"TXT": "v=spf1 ip4:192.0.2.0/24 -all"}],
+                       "mx.source.test": [{"A": "192.0.2.11"}]})
+        try:
+            loud = re.sub(r'servers = \["127.0.0.1:\d+"\]', f'servers = ["127.0.0.1:{zones.port}"]', quiet).replace('builtin = "no"', 'builtin = "yes"')
+            self.again(loud)
+            while "dns:source.test" not in (one["name"] for one in self.ask("GET", "/scheduled-checks")["items"]):
+                time.sleep(0.2)
+            self.ask("POST", "/scheduled-checks/dns:source.test/run", {"wait_s": 30})
+        finally:
+            zones.close()
+        self.again(quiet)
+
+    def again(self, config):
+        super().stop()
+        self.config.write_text(config)
+        self.start()
 
     def fill(self, connections=8):
         """All of it; on return nothing is due any more. Seconds."""
@@ -201,6 +231,9 @@ class Relay(relays.Pillarbox):
                   if item["group"] in ("nowhere", "partner", "unknown", "archive")):
             time.sleep(0.5)
         self.others()
+        self.journal()
+        while not self.ask("GET", "/incidents")["items"]:
+            time.sleep(0.5)
         took = time.monotonic() - started
         self.note.write_text(json.dumps(dict(messages=self.messages, key=self.key, taken_s=taken, took_s=took)))
         return took

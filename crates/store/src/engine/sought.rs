@@ -6,7 +6,7 @@ use crate::model::*;
 use crate::{StoreError, encode};
 
 /// Messages and recipients looked at for one question: some tens of milliseconds.
-pub(crate) const LOOK: u64 = 5_000;
+pub(crate) const LOOK: u64 = 4_000;
 /// Events behind the keys that are walked; with more of them the keys are of no use until they were caught up.
 pub(crate) const TAIL: i64 = 20_000;
 /// Messages one key pattern may have before the walk by age finds some sooner.
