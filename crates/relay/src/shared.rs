@@ -9,7 +9,7 @@ use explain::RuleBase;
 use futures_util::FutureExt;
 use net::{ClientTls, Net, Roots};
 use parking_lot::{Mutex, RwLock};
-use store::{Incarnation, Lane, LaneKey, Message, Operation, Selector, State, Store};
+use store::{Claim, Incarnation, Lane, LaneKey, Message, Operation, Selector, State, Store};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -256,7 +256,9 @@ impl Shared {
 
     /// Puts a new directory in place. What waited for a route's credential, and only for that, is due when the route changed.
     pub(crate) async fn renew_directory(self: &Arc<Self>, directory: Directory) {
+        let before = self.directory();
         self.replace_directory(directory);
+        self.admit_anew(&before);
         self.settings_changed.notify_one();
         self.renewed.send_modify(|times| *times += 1);
         self.pairs.stir();
@@ -275,6 +277,29 @@ impl Shared {
                 tracing::warn!(%route, %error, "mail of a changed route waits until it would have been due");
             }
             self.due_at(i64::MIN);
+        }
+    }
+
+    /// Schedules what is in memory anew where its route or stream changed: limits that had no room may have some now.
+    fn admit_anew(self: &Arc<Self>, before: &Directory) {
+        let now = self.directory();
+        let version = |directory: &Directory, route: &str| directory.route(route).map(|route| route.version);
+        let route = |destination: &str| {
+            let route = crate::dispatch::route_of(destination);
+            version(before, route) != version(&now, route)
+        };
+        let stream = |claim: &Claim| {
+            let stream = &claim.message.stream;
+            before.stream_record(stream) != now.stream_record(stream)
+        };
+        let jobs = {
+            let mut schedule = self.schedule.lock();
+            let mut jobs = schedule.evict_from_all(route);
+            jobs.extend(schedule.evict(stream));
+            jobs
+        };
+        for job in jobs {
+            self.admit(job);
         }
     }
 

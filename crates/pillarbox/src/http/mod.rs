@@ -48,10 +48,10 @@ use problem::Problem;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest a batch may take to come in, or a change of all that matches in the queue.
 const LONG_TIMEOUT: Duration = Duration::from_secs(1_800);
-/// Where batches come in.
-const BATCHES: &str = "/api/v1/batches";
-/// Where the queue is changed.
-const QUEUE: &str = "/api/v1/queue/";
+/// Where batches come in, and where the queue is changed.
+const LONG: [&str; 2] = ["/batches", "/queue/"];
+/// Below these: the API, and what forms of pages ask of it.
+const BELOW: [&str; 3] = ["/api/v1", "/admin/do", "/admin/upload"];
 /// Largest body of requests that carry no message.
 pub const SMALL_BODY: usize = 1 << 20;
 
@@ -209,7 +209,8 @@ pub fn control(app: Shared) -> Router {
 /// Ends a request that takes too long; a batch or an operation may take longer.
 async fn in_time(request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let long = request.method() == Method::POST && (path == BATCHES || path.starts_with(QUEUE));
+    let asked = BELOW.iter().find_map(|below| path.strip_prefix(below)).unwrap_or_default();
+    let long = request.method() == Method::POST && LONG.iter().any(|long| asked.starts_with(long));
     let limit = if long { LONG_TIMEOUT } else { REQUEST_TIMEOUT };
     let late =
         || Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the request took longer than {} s", limit.as_secs()));

@@ -1,6 +1,7 @@
 //! Limits of routes: kept by many connections, across restarts and crashes.
 
 use serde_json::json;
+use store::settings::Kind;
 use testkit::{Sink, SinkOptions};
 
 use crate::rig::{PATIENCE, Rig, Setup, eventually, smarthost, with};
@@ -55,6 +56,24 @@ async fn a_crash_never_lets_more_pass_than_the_quota() {
     let sent = sink.count();
     assert!(sent <= 200, "{sent}");
     assert!(sent >= 200 - 4 * 30, "a crash costs no more than a block and what was under way: {sent}");
+    drop(rig.stop().await);
+}
+
+#[tokio::test]
+async fn what_waits_in_memory_goes_on_when_its_quota_is_raised() {
+    let sink = Sink::start().await;
+    let rates = |per_day: u32| json!({"rates": {"per_day": per_day, "reserve_percent": 0}});
+    let rig = Setup::by(with(smarthost(&sink), rates(3))).start().await;
+    for _ in 0..8 {
+        rig.send(&TO).await;
+    }
+    sink.wait_for(3, PATIENCE).await;
+    used_up(&rig, 3).await;
+    rig.put(Kind::Route, "out", with(smarthost(&sink), rates(6))).await;
+    rig.relay.reload().await.unwrap();
+    sink.wait_for(6, PATIENCE).await;
+    used_up(&rig, 6).await;
+    assert_eq!(sink.count(), 6);
     drop(rig.stop().await);
 }
 
