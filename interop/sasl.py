@@ -39,7 +39,9 @@ def wait_socket(path, server, patience=30):
 
 
 class AuthPostfix(peers.Postfix):
-    """Takes mail after AUTH only, with or without TLS."""
+    """Takes mail after AUTH only, with or without TLS. Its log says by which mechanism."""
+
+    LOGS = True
 
     def configure(self):
         super().configure()
