@@ -11,6 +11,7 @@ pub(super) const STORIES: &[Story] = &[
     ("a message is found by what its headers say", by_headers),
     ("a search by state, route and reason means one recipient that has them all", by_fate),
     ("a search goes on where its page ended, newest first", in_pages),
+    ("a beginning that very many have is looked for by age, and finds all of them", many_begin_alike),
     ("a search within a time finds nothing outside of it", by_time),
     ("a message that was removed is found no more", removed),
     ("what is rare is found among many, whatever happened to it and whenever", rare),
@@ -157,6 +158,28 @@ fn in_pages(scene: &mut Scene) {
             }
         }
         assert_eq!(found, ids, "{query:?}");
+    }
+}
+
+fn many_begin_alike(scene: &mut Scene) {
+    let mut ids: Vec<MessageId> = (0..30).map(|n| scene.waiting(&[&format!("user{n}@one.example")])).collect();
+    ids.push(scene.waiting(&["USERX@ONE.example"]));
+    ids.push(scene.waiting(&["someone@two.example", "Userö@one.example"]));
+    let umlaut = scene.waiting(&["Ülrich@one.example"]);
+    let other = scene.waiting(&["someone@one.example"]);
+    ids.reverse();
+    let mut all = ids.clone();
+    all.splice(0..0, [other, umlaut]);
+    for round in ["before", "after", "again"] {
+        let is = |prefix: &str, ids: &[MessageId]| {
+            assert_eq!(find(scene, to(Whom::Prefix(prefix.into()))), ids, "{prefix} {round} catching up");
+        };
+        is("user", &ids);
+        is("USER", &ids);
+        is("userö", &ids[..1]);
+        is("ü", &[umlaut]);
+        is("@one", &all);
+        scene.store.catch_up_search().wait().unwrap();
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) const LOOK: u64 = 4_000;
 /// Events behind the keys that are walked; with more of them the keys are of no use until they were caught up.
 pub(crate) const TAIL: i64 = 20_000;
 /// Messages one key pattern may have before the walk by age finds some sooner.
-pub(crate) const MANY: usize = 10_000;
+pub(crate) const MANY: usize = if cfg!(test) { 20 } else { 10_000 };
 /// The same for whether there is more behind a page that is full.
 pub(crate) const PEEK: u64 = 1_000;
 /// Messages that the database compares at a time, and how many of them cost as much as one that is looked at.

@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::search::recipient_conditions;
 use super::sought;
 use super::stretch::Parts;
-use crate::engine::sought::{CHUNK, MANY, SCAN, SCANNED, Span, TAIL, Wanted};
+use crate::engine::sought::{CHUNK, MANY, SCAN, SCANNED, Span, TAIL, Wanted, folded};
 use crate::engine::stretch::Needs;
 use crate::model::*;
 
@@ -213,7 +213,17 @@ impl Walk {
                 values.push(Value::Text(name.clone()));
             }
         }
-        let (sql, more) = recipient_conditions(query);
+        let (mut sql, mut more) = recipient_conditions(query);
+        if let (false, Some(Whom::Prefix(prefix))) = (by_key, &query.recipient)
+            && !prefix.starts_with('@')
+        {
+            // SQLite folds ASCII only: what has other letters is looked at.
+            let folded = folded(prefix);
+            sql.push_str(
+                " AND (lower(substr(r.address, 1, ?)) = ? OR length(r.address) <> length(CAST(r.address AS BLOB)))",
+            );
+            more.extend([Value::Integer(folded.chars().count() as i64), Value::Text(folded)]);
+        }
         if !more.is_empty() {
             conditions.push_str(&format!(" AND EXISTS (SELECT 1 FROM recipient r WHERE r.message = {id}{sql})"));
             values.extend(more);
