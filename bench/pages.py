@@ -150,7 +150,7 @@ def deeper(browser, path, cursor):
 
     def look(_):
         nonlocal following
-        took, body = browser.ask(path + (f"&{cursor}={following}" if following else ""))
+        took, body = browser.ask(path + (f"&{cursor}={urllib.parse.quote(following, safe='')}" if following else ""))
         following = body["next"]
         return took
     return look
