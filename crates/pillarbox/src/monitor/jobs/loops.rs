@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Group, Refused};
@@ -31,6 +31,18 @@ pub enum At {
     Lead,
     /// On the node that led when the store answered last.
     LedLast,
+}
+
+impl At {
+    /// Whether that is this node, now and whenever it changes; `None`: it always is.
+    fn here(self, app: &Shared) -> Option<watch::Receiver<bool>> {
+        let relay = app.relay.as_ref()?;
+        match self {
+            Self::Each => None,
+            Self::Lead => Some(relay.leading()),
+            Self::LedLast => Some(relay.led_last()),
+        }
+    }
 }
 
 /// What a loop is.
@@ -188,11 +200,7 @@ pub async fn supervise<F>(
     let this = app.monitor.jobs.add_loop(Loop::ours(&spec));
     let Some(control) = &this.control else { return };
     let mut pause = PAUSES.0;
-    let mut here = match spec.at {
-        At::Each => None,
-        At::Lead => app.relay.as_ref().map(|relay| relay.leading()),
-        At::LedLast => app.relay.as_ref().map(|relay| relay.led_last()),
-    };
+    let mut here = spec.at.here(&app);
     loop {
         while this.state.lock().paused.is_some() {
             tokio::select! {
