@@ -115,7 +115,11 @@ class Postfix(Peer):
 
 class Jailed(Peer):
     def stop(self):
-        # unshare takes everything inside with it; on SIGTERM it would only wait
+        # The first process inside takes all others with it. unshare would only wait for it on SIGTERM, and killed it leaves one
+        # behind that is set-user-ID, as Exim is: that does not hear of its parent's end.
+        pid = self.server.process.pid
+        for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if self.server.process.poll() is None else ():
+            os.kill(int(child), signal.SIGKILL)
         self.server.process.kill()
         self.server.process.wait()
 
