@@ -1,5 +1,6 @@
 """Ports, certificates, processes and a small SMTP server that keeps what it gets: shared by all interop tests."""
 
+import fcntl
 import os
 import pathlib
 import random
@@ -21,17 +22,30 @@ KEY = ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 BODY = (".\r\n..two dots\r\n.one dot\r\nUmlaute: \u00e4\u00f6\u00fc\u00df, \u20ac\r\n" + "x" * 900 + "\r\n\r\nlast line\r\n").encode()
 
 
+CLAIMS = open(pathlib.Path(tempfile.gettempdir()) / "pillarbox-ports", "a+b")  # octet n is locked by the process that was given port n
+claimed = set()
+
+
 def free_port():
-    """Below the ports that the system gives to clients: none of those of another test can take it before its server does."""
+    """Below the ports that the system gives to clients, and given to one test only: no other can take it before its server does."""
     lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.randrange(min(10_000, lowest // 2), lowest)
-        with socket.socket() as s:
-            try:
+        if port in claimed:
+            continue
+        try:
+            fcntl.lockf(CLAIMS, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            claimed.add(port)
+            with socket.socket() as s:
                 s.bind(("127.0.0.1", port))
                 return port
-            except OSError:
-                continue
+        except OSError:
+            continue
+
+
+def whole_lines(file):
+    """What somebody else writes meanwhile, as far as its lines are at their end."""
+    return file.read_text("utf-8").rpartition("\n")[0].splitlines() if file.exists() else []
 
 
 def need(*tools):

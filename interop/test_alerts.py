@@ -12,7 +12,7 @@ import time
 import unittest
 import urllib.request
 
-from common import CACHE, Catch, Place, Process, free_port, need, run
+from common import CACHE, Catch, Place, Process, free_port, need, run, whole_lines
 from peers import Hop, Postfix
 from relay import binary
 
@@ -141,8 +141,7 @@ input(type="imuxsock" socket="{self.socket}" ruleset="keep")
     def wait(self, matches, patience=60):
         end = time.monotonic() + patience
         while time.monotonic() < end:
-            lines = self.out.read_text("utf-8").splitlines() if self.out.exists() else []
-            found = [parts for parts in (line.split("\t") for line in lines) if matches(parts)]
+            found = [parts for parts in (line.split("\t") for line in whole_lines(self.out)) if matches(parts)]
             if found:
                 return found[0]
             if self.process.process.poll() is not None:

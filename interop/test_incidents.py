@@ -19,7 +19,7 @@ import peers
 import relay
 import sasl
 from check_certs import PAST, Authority
-from common import HOST, Place, Process, free_port, need, run
+from common import HOST, Place, Process, free_port, need, run, whole_lines
 
 # FULL=1: as many as a bad day brings; Postfix takes a minute or two for them
 MANY = 10_000 if os.environ.get("FULL") else 2_000
@@ -149,8 +149,8 @@ class Box(relay.Pillarbox):
         self.network, self.door = network, free_port()
         self.told = place.path / "alerts"
         program = place.path / "tell"
-        program.write_text(f"#!/bin/sh\nprintf '{{\"at\": %s, \"told\": ' \"$(date +%s.%N)\" >> {self.told}\ncat >> {self.told}\n"
-                           f"echo '}}' >> {self.told}\n")
+        # Each in one write: two may be told at once.
+        program.write_text(f"#!/bin/sh\nprintf '{{\"at\": %s, \"told\": %s}}\\n' \"$(date +%s.%N)\" \"$(cat)\" >> {self.told}\n")
         program.chmod(0o755)
         super().__init__(place, *route, more=f'[[listener]]\nname = "door"\naddress = "0.0.0.0:{self.door}"\nmode = "plain"\n')
         try:
@@ -191,9 +191,7 @@ class Box(relay.Pillarbox):
 
     def alerts(self):
         """What the second channel was told: when, and each alert."""
-        lines = self.told.read_text().splitlines() if self.told.exists() else []
-        whole = [json.loads(line) for line in lines if line.endswith("}")]
-        return [(one["at"], alert) for one in whole for alert in one["told"]["alerts"]]
+        return [(one["at"], alert) for one in map(json.loads, whole_lines(self.told)) for alert in one["told"]["alerts"]]
 
     def push(self, first, count):
         """Messages to different recipients over one connection; gives who was promised delivery."""

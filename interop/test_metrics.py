@@ -16,7 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from common import CACHE, REPOSITORY, Catch, Place, Process, free_port, run
+from common import CACHE, REPOSITORY, Catch, Place, Process, free_port, run, whole_lines
 from relay import binary
 
 sys.path.insert(0, str(CACHE / "python"))
@@ -372,7 +372,7 @@ class Metrics(unittest.TestCase):
             os.close(child)
 
     def test_the_log_is_json_and_names_messages(self):
-        lines = [json.loads(line) for line in self.server.log.read_text().splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in whole_lines(self.server.log) if line.startswith("{")]
         for line in lines:
             self.assertTrue({"timestamp", "level", "message"} <= set(line), line)
 
