@@ -147,11 +147,17 @@ async fn the_own_time_of_a_probe_is_short_and_the_waits_are_counted() {
         Sink::with(SinkOptions { tls: SinkTls::StartTls(ca.issue(&["mx.test"])), ..SinkOptions::default() }).await;
     let net = net(Some(&ca), None);
     let plan = plan(sink.port(), Tls::StartTls);
-    let report = run(&net, &plan).await;
-    assert!(report.waited_us > 0 && report.waited_us <= report.took_us);
-    let again = run(&net, &plan).await;
-    let own = again.took_us - again.waited_us;
-    assert!(own < 200_000, "{own} µs of its own, even without optimisation on a busy machine");
+    let mut least = u64::MAX;
+    for _ in 0..20 {
+        let report = run(&net, &plan).await;
+        assert!(report.waited_us > 0 && report.waited_us <= report.took_us);
+        least = least.min(report.took_us - report.waited_us);
+        // Somebody else may have the processor once, not each time.
+        if least < 200_000 {
+            return;
+        }
+    }
+    panic!("{least} µs of its own at least, even without optimisation");
 }
 
 #[tokio::test]

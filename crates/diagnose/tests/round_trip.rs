@@ -3,6 +3,8 @@
 
 mod rig;
 
+use std::time::Duration;
+
 use diagnose::check::{Auth, Message, Plan, Tls};
 use explain::{Played, RuleBase};
 use futures_util::StreamExt;
@@ -61,6 +63,7 @@ async fn probe(net: &net::Net, played: &Played<'_>) -> Option<String> {
 fn plan(port: u16, played: &Played<'_>) -> Plan {
     let mut plan = rig::plan(port, if played.stage == Stage::Tls { Tls::StartTls } else { Tls::None });
     plan.explore = false;
+    plan.timeout = Duration::from_secs(60);
     plan.provider = played.provider.map(str::to_owned);
     plan.from = Some("sender@example.com".into());
     plan.to = vec!["recipient@example.net".into()];

@@ -30,7 +30,7 @@ const reachable = () => {
 const busy = (part) => {
   const active = document.activeElement;
   const typing = part.contains(active) && /^(INPUT|SELECT|TEXTAREA)$/.test(active.tagName);
-  return typing || part.querySelector("input:checked[name=id], details[data-keep][open]") || !getSelection().isCollapsed;
+  return typing || part.querySelector(":active, input:checked[name=id], details[data-keep][open]") || !getSelection().isCollapsed;
 };
 
 const watch = (part) => {

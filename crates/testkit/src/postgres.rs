@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// What the server is started with: everything that makes a commit durable stays on, because programs under test look.
+/// Between two looks at a server that starts; it needs the processor too.
+const LOOK: Duration = Duration::from_millis(10);
+
 const SETTINGS: &[&str] = &[
     "listen_addresses=",
     "fsync=on",
@@ -116,7 +119,7 @@ impl Postgres {
                 return;
             }
             assert!(Instant::now() < until, "PostgreSQL did not get ready:\n{}", self.log());
-            std::thread::yield_now();
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -146,6 +149,11 @@ impl Postgres {
 
     /// Runs SQL by psql; gives the rows, columns separated by `|`. Panics with what the server says if it fails.
     pub fn sql(&self, database: &str, sql: &str) -> String {
+        self.try_sql(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Like [`sql`](Self::sql) of a server that may not be well: gives what it says against it.
+    pub fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
         let mut child = Command::new(self.bin.join("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "pillarbox", "-d", database, "-h"])
             .arg(&self.dir)
@@ -156,8 +164,10 @@ impl Postgres {
             .expect("psql runs");
         child.stdin.take().expect("piped").write_all(sql.as_bytes()).expect("psql reads");
         let done = child.wait_with_output().expect("psql ends");
-        assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8_lossy(&done.stdout).trim_end().to_owned()
+        if !done.status.success() {
+            return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+        }
+        Ok(String::from_utf8_lossy(&done.stdout).trim_end().to_owned())
     }
 }
 

@@ -97,6 +97,13 @@ impl World {
         keys.filter(|key| key.ends_with(reason)).collect()
     }
 
+    /// The incident is there before its alert is.
+    async fn raises(&self, reason: &str, scope: &str) {
+        let raised = async || Some(self.raised(reason).await).filter(|keys| !keys.is_empty());
+        let keys = self.until("the alert", Duration::ZERO, raised).await;
+        assert_eq!(keys, [format!("incident:{scope}|{reason}")]);
+    }
+
     async fn only_one(&self, reason: &str) {
         let all = self.get(&format!("/incidents?reason={reason}")).await;
         assert_eq!(all["items"].as_array().unwrap().len(), 1, "{all:#}");
@@ -130,7 +137,7 @@ async fn a_queue_that_stands_still_is_one_incident_which_ends_when_mail_moves_ag
     assert_eq!((&one["incident"]["scope"], &one["incident"]["severity"]), (&json!("itself:queue"), &json!("critical")));
     assert_eq!(one["fixes"][0]["run"], "pillarbox status", "{one:#}");
     assert!(one["meaning"].as_str().unwrap().contains("has been due since"), "{one:#}");
-    assert_eq!(world.raised("queue_stalled").await, ["incident:itself:queue|queue_stalled"]);
+    world.raises("queue_stalled", "itself:queue").await;
 
     sink.behave().release();
     let second = Duration::from_secs(1);
@@ -138,7 +145,7 @@ async fn a_queue_that_stands_still_is_one_incident_which_ends_when_mail_moves_ag
     assert_eq!(done["incident"]["closed_how"], "recovered", "{done:#}");
     world.until("the alert's end", second, async || world.raised("queue_stalled").await.is_empty().then_some(())).await;
     let taken = || sink.received().into_iter().flat_map(|mail| mail.to).collect::<Vec<_>>();
-    world.until("all mail", second, async || (taken().len() >= 150).then_some(())).await;
+    world.until("all mail", Duration::ZERO, async || (taken().len() >= 150).then_some(())).await;
     assert_eq!((taken().len(), taken().into_iter().collect::<HashSet<_>>().len()), (150, 150));
     world.only_one("queue_stalled").await;
     world.stop().await;
@@ -171,7 +178,7 @@ async fn a_part_that_ends_by_a_defect_is_one_incident_which_ends_when_the_part_g
     );
     assert!(one["meaning"].as_str().unwrap().contains("own_story.rs:"), "{one:#}");
     assert!(one["fixes"][0]["run"].as_str().unwrap().contains("journalctl"), "{one:#}");
-    assert_eq!(world.raised("worker_died").await, ["incident:itself:program|worker_died"]);
+    world.raises("worker_died", "itself:program").await;
     world.until("its next start", Duration::ZERO, async || (runs.load(Ordering::SeqCst) == 2).then_some(())).await;
 
     // Minutes of calm.

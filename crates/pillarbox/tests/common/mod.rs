@@ -13,7 +13,9 @@ use testkit::ca::Ca;
 use testkit::daemon::{Daemon, DaemonPlan};
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two questions; the server needs the processor too.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The program under test.
 pub fn program() -> PathBuf {
@@ -171,7 +173,7 @@ impl Server {
                 return found;
             }
             assert!(tokio::time::Instant::now() < ends, "{what} did not happen; {}", self.output());
-            tokio::task::yield_now().await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 

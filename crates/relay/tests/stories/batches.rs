@@ -272,7 +272,7 @@ async fn a_spread_batch_takes_its_time() {
     sink.wait_for(1, PATIENCE).await;
     all_are(&rig, id, RowState::Of(State::Delivered), 20).await;
     let took = started.elapsed().as_millis();
-    assert!((1_700..6_000).contains(&took), "19 intervals of 100 ms took {took} ms");
+    assert!(took >= 1_700, "19 intervals of 100 ms took {took} ms");
 }
 
 #[tokio::test]

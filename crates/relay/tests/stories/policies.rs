@@ -48,7 +48,6 @@ impl Scene {
         let setup = Setup::mx(sink.port()).config(|config| {
             config.transport.policy_port = port;
             config.transport.policy_from_private = true;
-            config.transport.policy_limit = std::time::Duration::from_millis(500);
         });
         (further(setup).start_with(self.ca, self.zones).await, self.web)
     }
@@ -186,7 +185,12 @@ async fn without_a_policy_that_was_learnt_tls_is_opportunistic() {
             _ => {}
         }
         let sink = Sink::start().await;
-        let (rig, _web) = scene.start(&sink).await;
+        let hurried =
+            |setup: Setup| setup.config(|config| config.transport.policy_limit = std::time::Duration::from_millis(500));
+        let (rig, _web) = match what {
+            "silence" => scene.start_by(&sink, hurried).await,
+            _ => scene.start(&sink).await,
+        };
         let id = rig.send(&["r@x.test"]).await;
         rig.becomes(id, &["delivered"]).await;
         assert!(!sink.received()[0].tls, "{what}");

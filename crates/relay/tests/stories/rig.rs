@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How long a condition may take; far more than it needs on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at the store.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -44,7 +44,7 @@ impl Setup {
     /// Loopback may send as anyone; there is no route.
     pub fn bare() -> Self {
         let config =
-            RelayConfig { hostname: "relay.test".into(), shutdown_s: 5, notices: false, ..RelayConfig::default() };
+            RelayConfig { hostname: "relay.test".into(), shutdown_s: 60, notices: false, ..RelayConfig::default() };
         Self { config, documents: Vec::new(), clock: Clock::system() }
             .sender("app", json!({"allowed_from": ["*"], "trusted_addresses": ["127.0.0.0/8"]}))
     }
