@@ -1,17 +1,18 @@
 """Servers that do exactly what a script says, each on a loopback address of its own, on the real ports: 25, 465, 587."""
 
 import itertools
-import os
 import socket
 import struct
 import threading
 import time
 
+from common import free_net
+
 HANG, CLOSE, RESET = "!hang", "!close", "!reset"
 EXTENSIONS = ("PIPELINING", "SIZE 50000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 LOGIN = ("AUTH PLAIN LOGIN",)
 
-_second = 64 + os.getpid() % 128
+_second = free_net()
 _count = itertools.count(1)
 
 

@@ -4,6 +4,7 @@ A node may live in a network namespace of its own, from which it can be cut off:
 """
 
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -90,13 +91,16 @@ class Postgres:
     def freeze(self):
         """No process of the server goes on; the machine still takes what is sent to it."""
         first = self.process.process.pid
+        os.kill(first, signal.SIGSTOP)  # it makes no more of them
         self.frozen = [first, *map(int, subprocess.run(["pgrep", "-P", str(first)], capture_output=True, text=True).stdout.split())]
         for pid in self.frozen:
-            os.kill(pid, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
 
     def thaw(self):
         for pid in self.frozen:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         self.frozen = []
 
     def promote(self):
@@ -307,11 +311,11 @@ class Watcher:
                 "(SELECT 1 FROM node n WHERE n.incarnation = r.lease AND n.alive_until > now())")
         since = {}
         while not self.stopping.wait(1):
+            now = time.monotonic()
             try:
                 dead = set(self.primary().sql(text).split())
             except (RuntimeError, subprocess.TimeoutExpired):
                 continue
-            now = time.monotonic()
             if now < self.quiet_until:
                 dead = set()
             self.looks += 1

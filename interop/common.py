@@ -1,6 +1,8 @@
 """Ports, certificates, processes and a small SMTP server that keeps what it gets: shared by all interop tests."""
 
+import contextlib
 import fcntl
+import itertools
 import os
 import pathlib
 import random
@@ -22,30 +24,49 @@ KEY = ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 BODY = (".\r\n..two dots\r\n.one dot\r\nUmlaute: \u00e4\u00f6\u00fc\u00df, \u20ac\r\n" + "x" * 900 + "\r\n\r\nlast line\r\n").encode()
 
 
-CLAIMS = open(pathlib.Path(tempfile.gettempdir()) / "pillarbox-ports", "a+b")  # octet n is locked by the process that was given port n
+CLAIMS = open(pathlib.Path(tempfile.gettempdir()) / "pillarbox-ports", "a+b")  # octet n is locked by the process that has number n
+NETS = 1 << 16  # numbers behind all ports
 claimed = set()
+
+
+def claim(numbers):
+    """The first of these numbers that no other test has; it is this process's until its end."""
+    for number in numbers:
+        if number not in claimed:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(CLAIMS, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+                claimed.add(number)
+                return number
+    raise RuntimeError("other tests have all of them")
 
 
 def free_port():
     """Below the ports that the system gives to clients, and given to one test only: no other can take it before its server does."""
     lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        port = random.randrange(min(10_000, lowest // 2), lowest)
-        if port in claimed:
-            continue
-        try:
-            fcntl.lockf(CLAIMS, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
-            claimed.add(port)
-            with socket.socket() as s:
-                s.bind(("127.0.0.1", port))
-                return port
-        except OSError:
-            continue
+        port = claim(random.randrange(min(10_000, lowest // 2), lowest) for _ in itertools.count())
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.bind(("127.0.0.1", port))
+            return port
+
+
+def free_net():
+    """The second octet of loopback addresses that are this process's alone."""
+    return claim(range(NETS + 64, NETS + 192)) - NETS
+
+
+def wait_ready(server, patience=60):
+    """Waits until a Pillarbox says that it is ready."""
+    end = time.monotonic() + patience
+    while "ready" not in whole_lines(server.log):
+        if server.process.poll() is not None or time.monotonic() > end:
+            raise RuntimeError(f"not ready\n{server.output()}")
+        time.sleep(0.05)
 
 
 def whole_lines(file):
     """What somebody else writes meanwhile, as far as its lines are at their end."""
-    return file.read_text("utf-8").rpartition("\n")[0].splitlines() if file.exists() else []
+    return file.read_text("utf-8", "replace").rpartition("\n")[0].splitlines() if file.exists() else []
 
 
 def need(*tools):
@@ -57,7 +78,7 @@ def need(*tools):
 
 def run(*command, **options):
     """Runs a command to its end; fails with its output."""
-    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, **options)
+    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, **options)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout.decode('utf-8', 'replace')}")
     return done.stdout.decode("utf-8", "replace")

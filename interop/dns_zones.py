@@ -9,6 +9,8 @@ import socketserver
 import struct
 import threading
 
+from common import free_port
+
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28}
 NAMES = {number: name for name, number in TYPES.items()}
 
@@ -57,7 +59,7 @@ class Zones:
         self.queries = []
         self.tcp_queries = 0
         for _ in range(50):
-            self.udp = socketserver.ThreadingUDPServer(("127.0.0.1", port), self.handler(False))
+            self.udp = socketserver.ThreadingUDPServer(("127.0.0.1", port or free_port()), self.handler(False))
             self.port = self.udp.server_address[1]
             try:
                 socketserver.ThreadingTCPServer.allow_reuse_address = True

@@ -122,17 +122,19 @@ class Identity:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = Process(["node", self.program, self.port, life, self.certificate], place.path / "identity.log")
-        end = time.time() + 30
+        end = time.time() + 60
         while time.time() < end:
             try:
                 self.count()
                 return
             except OSError:
                 time.sleep(0.05)
-        raise RuntimeError(f"no identity provider\n{self.process.output()}")
+        said = self.process.output()
+        self.process.stop()
+        raise RuntimeError(f"no identity provider\n{said}")
 
     def _get(self, path):
-        with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return answer.read()
 
     def count(self):
@@ -257,8 +259,12 @@ class TokenHost:
                 say("250 ok")
 
     def wait(self, count, patience=60):
+        """So much mail; false if none came for so long."""
         with self.lock:
-            return self.lock.wait_for(lambda: len(self.mail) >= count, patience)
+            while (before := len(self.mail)) < count:
+                if not self.lock.wait_for(lambda: len(self.mail) > before, patience):
+                    return False
+            return True
 
     def stop(self):
         self.server.shutdown()

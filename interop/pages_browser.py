@@ -17,7 +17,7 @@ AXE = CACHE / "node_modules" / "axe-core" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 NARROW, WIDE = 380, 1280
 HEIGHT = 900
-PATIENCE = 20_000
+PATIENCE = 60_000
 WORKERS = max(1, os.cpu_count() or 1)
 
 # Elements of the main part that a person can do something with, as the browser shows them now.

@@ -13,7 +13,7 @@ import unittest
 import pages_browser as chromium
 from pages_world import PEOPLE, World
 
-PATIENCE = 20_000
+PATIENCE = 60_000
 
 
 def both(user="admin"):
@@ -108,7 +108,8 @@ class Person:
                 self.page.wait_for_timeout(100)
             else:
                 self.page.wait_for_timeout(300)
-                self.page.reload(wait_until="load")
+                with contextlib.suppress(chromium.Error):  # a page that looks again by itself does so just now
+                    self.page.reload(wait_until="load")
         return found
 
     def sees(self, text, patience=PATIENCE):

@@ -158,6 +158,7 @@ class Hostile(World):
         self.until("refusals", lambda: len(failed()) > 2)
         evil = lambda: self.ask("GET", "/queue?domain=evil.test")["items"]
         self.until("deferrals", lambda: sum(bool(one["reason"]) for one in evil()) > 1)
+        self.until("its refusal", lambda: any(to["address"] == "no@evil.test" for one in failed() for to in one["recipients"]))
 
     @staticmethod
     def binary():

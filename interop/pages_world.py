@@ -3,7 +3,6 @@ batch, webhooks, people of each role. Next hops are a real Postfix, a server tha
 
 import base64
 import json
-import os
 import re
 import smtplib
 import time
@@ -12,7 +11,7 @@ import urllib.parse
 import urllib.request
 
 from check_scripts import Script, Server
-from common import Catch, Place, Process, free_port, need, run
+from common import Catch, Place, Process, free_net, free_port, need, run, wait_ready
 from dns_zones import Zones
 from peers import Hop, Postfix
 from relay import binary
@@ -24,7 +23,7 @@ PATIENCE = 60
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 
 # Names stand for the same things in every run: pictures of pages show them.
-_net = 10 + os.getpid() % 200
+_net = free_net()
 OFFICE, CLOSED, STRICT = (f"127.{_net}.7.{n}" for n in (1, 2, 3))
 ZONE = {
     "smtp.office.test": [{"A": OFFICE}], "smtp.closed.test": [{"A": CLOSED}], "smtp.strict.test": [{"A": STRICT}],
@@ -72,7 +71,7 @@ class Site:
         self.config = self.dir / "pillarbox.toml"
         self.config.write_text(
             f'hostname = "relay.test"\ndata_dir = "{self.dir}/data"\n[http]\naddress = "{self.url[7:]}"\n'
-            f'[dns]\nservers = ["127.0.0.1:{self.zones.port}"]\ntimeout = "1s"\n[webhooks]\nnetworks = ["127.0.0.0/8"]\n'
+            f'[dns]\nservers = ["127.0.0.1:{self.zones.port}"]\ntimeout = "5s"\n[webhooks]\nnetworks = ["127.0.0.0/8"]\n'
             f'[tls]\nroots = "{self.place.ca}"\n[retention]\ncontent = "7d"\n[checks]\nbuiltin = "no"\n{more}'
             f'[[listener]]\nname = "submission"\naddress = "127.0.0.1:{self.smtp}"\ncertificate = "{self.place.cert}"\nkey = "{self.place.key}"\n')
         self.start()
@@ -81,7 +80,7 @@ class Site:
         log = self.dir / "out.log"
         log.unlink(missing_ok=True)
         self.server = Process([binary(), "serve", "--config", self.config], log)
-        self.until("it is ready", lambda: "ready" in log.read_text().splitlines())
+        wait_ready(self.server)
 
     def until(self, what, look, patience=PATIENCE):
         end = time.monotonic() + patience
@@ -218,6 +217,7 @@ class World(Site):
         name = "dns:shop.test"
         self.until("there is a check of it", lambda: any(one["name"] == name for one in self.ask("GET", "/scheduled-checks")["items"]))
         self.ask("POST", f"/scheduled-checks/{name}/run", {"wait_s": 30})
+        self.until("it has run", lambda: self.ask("GET", f"/scheduled-checks/{name}").get("result"))
         self.config.write_text(quiet)
         self.restart()
 

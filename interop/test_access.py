@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from common import CACHE, Place, Process, free_port, need, run
+from common import CACHE, Place, Process, free_port, need, run, wait_ready
 from relay import binary
 
 SECRET = "relay-secret-0123456789-0123456789"
@@ -122,7 +122,7 @@ class Access(unittest.TestCase):
             f'[[listener]]\nname = "smtp"\naddress = "127.0.0.1:{free_port()}"\nmode = "plain"\n')
         self.server = Process([binary(), "serve", "--config", self.config], directory / "out.log")
         self.addCleanup(self.server.stop, 30)
-        self.wait(lambda: "ready" in self.server.output().splitlines(), self.server)
+        wait_ready(self.server)
         program = CACHE / f"access-{free_port()}.mjs"
         program.write_text(SERVER % dict(secret=SECRET))
         self.addCleanup(program.unlink)

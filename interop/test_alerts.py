@@ -3,6 +3,7 @@ and mail that goes by a real Postfix, another route, while the first one takes n
 
 import http.server
 import json
+import pathlib
 import re
 import ssl
 import subprocess
@@ -12,7 +13,7 @@ import time
 import unittest
 import urllib.request
 
-from common import CACHE, Catch, Place, Process, free_port, need, run, whole_lines
+from common import CACHE, Catch, Place, Process, free_port, need, run, wait_ready, whole_lines
 from peers import Hop, Postfix
 from relay import binary
 
@@ -137,6 +138,10 @@ input(type="imuxsock" socket="{self.socket}" ruleset="keep")
         command = ["rsyslogd", "-n", "-f", config, "-i", self.directory / "pid"]
         run("rsyslogd", "-N1", "-f", config)
         self.process = Process(command, self.directory / "log.txt")
+        while f":{self.udp:04X} " not in pathlib.Path("/proc/net/udp").read_text():
+            if self.process.process.poll() is not None:
+                raise RuntimeError(self.process.output())
+            time.sleep(0.05)
 
     def wait(self, matches, patience=60):
         end = time.monotonic() + patience
@@ -197,10 +202,7 @@ class Alerts(unittest.TestCase):
         # of this start, not of the one before
         log.write_text("")
         cls.server = Process([binary(), "serve", "--config", cls.config], log)
-        while "ready" not in cls.server.output().splitlines():
-            if cls.server.process.poll() is not None:
-                raise RuntimeError(cls.server.output())
-            time.sleep(0.05)
+        wait_ready(cls.server)
 
     @classmethod
     def tearDownClass(cls):

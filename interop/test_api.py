@@ -11,7 +11,7 @@ import sys
 import unittest
 import urllib.request
 
-from common import CACHE, Place, Process, free_port, run
+from common import CACHE, Place, Process, free_port, run, wait_ready
 from relay import binary
 
 # Examples of each operation; all phases together take about a minute.
@@ -38,9 +38,7 @@ class Api(unittest.TestCase):
             f'[[listener]]\nname = "smtp"\naddress = "127.0.0.1:{free_port()}"\nmode = "plain"\n'
         )
         cls.server = Process([binary(), "serve", "--config", cls.config], directory / "out.log")
-        while "ready" not in cls.server.output().splitlines():
-            if cls.server.process.poll() is not None:
-                raise RuntimeError(cls.server.output())
+        wait_ready(cls.server)
         made = cls.cli("sender", "add", "ops", "--allow-from", "*", "--api-key", "--admin", "--no-password")
         cls.key = made["new_api_key"]
         cls.cli("webhook", "add", "hook", "https://app.test/hook", "--disabled")
@@ -61,7 +59,7 @@ class Api(unittest.TestCase):
     def ask(cls, method, path, body=None):
         headers = {"Authorization": f"Bearer {cls.key}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(urllib.request.Request(f"{cls.url}/api/v1{path}", data, headers, method=method)) as answer:
+        with urllib.request.urlopen(urllib.request.Request(f"{cls.url}/api/v1{path}", data, headers, method=method), timeout=60) as answer:
             return json.load(answer)
 
     def test_the_document_is_served_and_printed_alike(self):
@@ -80,15 +78,15 @@ class Api(unittest.TestCase):
             # lines of JSON are no media type it can write
             "--exclude-operation-id", "batches_submit", "--workers", "2",
             "--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES, "--generation-deterministic", "--no-color",
-            "--suppress-health-check", "all", "--request-timeout", "20", "--continue-on-failure",
+            "--suppress-health-check", "all", "--request-timeout", "60", "--continue-on-failure",
         ]
         environment = {**os.environ, "PYTHONPATH": str(CACHE / "python")}
-        done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=self.place.path, timeout=600)
+        done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=self.place.path, timeout=1800)
         said = done.stdout.decode("utf-8", "replace")
         self.assertEqual(0, done.returncode, said[-20000:])
         self.assertRegex(said, r"(?i)no issues found|passed")
         self.assertNotIn("panicked", self.server.output())
-        self.assertEqual(200, urllib.request.urlopen(f"{self.url}/healthz").status)
+        self.assertEqual(200, urllib.request.urlopen(f"{self.url}/healthz", timeout=60).status)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class Ways(unittest.TestCase):
             ("backup.test", "", ["mx_host_fails"], None, None), ("half.test:587 --insecure", "", ["address_fails", "insecure_check"], None, None),
         ]
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
-            reports = list(pool.map(lambda row: self.report(*row[0].split(), "--timeout", "3", config=config), rows))
+            reports = list(pool.map(lambda row: self.report(*row[0].split(), "--timeout", "5", config=config), rows))
         wrong = []
         for (target, result, reason, stage, sign), report in zip(rows, reports):
             if not result:
@@ -123,13 +123,18 @@ class Ways(unittest.TestCase):
         self.assertEqual((done, out), (3, b""), err)
 
     def test_an_interruption_tells_how_far_it_went(self):
-        ip = self.serve(p2525=Script(banner=HANG))
+        server = Server(address(), 2525, Script(banner=HANG))
+        self.addCleanup(server.close)
+        ip = server.socket.getsockname()[0]
         for form, event in (("--json", None), ("--json-lines", "interrupted")):
             command = [binary(), "check", "mx.test:2525", "--connect-to", f"{ip}:2525", "--timeout", "30", "--config", self.config, form]
+            seen = len(server.links)
             process = subprocess.Popen([str(one) for one in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment())
-            time.sleep(1.5)
+            while len(server.links) == seen and process.poll() is None:
+                time.sleep(0.05)
+            time.sleep(0.3)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=10)
+            out, err = process.communicate(timeout=60)
             last = json.loads(out.decode().splitlines()[-1] if event else out)
             report = last["report"] if event else last
             self.assertEqual((process.returncode, report["interrupted"], last.get("event")), (3, True, event))

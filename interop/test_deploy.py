@@ -94,7 +94,7 @@ class Database(unittest.TestCase):
                           "-c", f"port={port}", "-c", f"unix_socket_directories={place}"],
                          self.dir / f"{name}.log", env=environment, cwd=place)
         self.addCleanup(server.stop)
-        self.until("the database is there", lambda: self.sql(port, "SELECT 1"), server)
+        self.until("the database is there", lambda: self.sql(port, "SELECT 1"), server, patience=180)
         return server
 
     def sql(self, port, query):

@@ -61,7 +61,7 @@ class Stories(Story):
         self.send(relay, 4)
         self.only(relay, name)
         peer.table("senders", "")
-        self.json(relay, "incident", "probe", name)
+        self.probe(relay, name)
         done = self.closed(relay, name)
         self.assertIn(done["incident"]["closed_how"], ("probe", "delivered"))
         self.all_arrived(relay)

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from common import CACHE, REPOSITORY, Catch, Place, Process, free_port, run, whole_lines
+from common import CACHE, REPOSITORY, Catch, Place, Process, free_port, run, wait_ready, whole_lines
 from relay import binary
 
 sys.path.insert(0, str(CACHE / "python"))
@@ -129,11 +129,8 @@ class Metrics(unittest.TestCase):
             f'[[listener]]\nname = "smtp"\naddress = "127.0.0.1:{free_port()}"\nmode = "plain"\n'
         )
         cls.server = Process([binary(), "serve", "--config", cls.config], directory / "out.log")
-        while "ready" not in cls.server.output().splitlines():
-            if cls.server.process.poll() is not None:
-                raise RuntimeError(cls.server.output())
-            time.sleep(0.05)
-        cls.key = re.search(r"API key +(\S+)", cls.server.output())[1]
+        wait_ready(cls.server)
+        cls.key = re.search(r"API key +(\S+)", cls.server.log.read_text())[1]
         cls.cli("route", "add", "out", "--smarthost", f"127.0.0.1:{cls.catch.port}", "--tls", "none", "--default")
         cls.prometheus = None
 
@@ -208,13 +205,15 @@ class Metrics(unittest.TestCase):
         delivered = 'pillarbox_stream_recipients_settled_total{stream="receipts",outcome="delivered"} >= 1'
         until("Prometheus has our figures", lambda: ask("query", query=delivered)["result"])
         until("twice", lambda: ask("query", query="count_over_time(pillarbox_ready[1m]) > 2")["result"])
-        self.assertEqual(["up"], [t["health"] for t in ask("targets")["activeTargets"]])
+        until("it is up", lambda: ["up"] == [t["health"] for t in ask("targets")["activeTargets"]])
 
         known = {figure["name"] + ("_total" if figure["kind"] == "counter" else ""): figure
                  for figure in self.cli_figures()}
         for name, figure in list(known.items()):
             if figure["kind"] == "histogram":
                 known.update({f"{name}_{part}": figure for part in ("bucket", "sum", "count")})
+        some = {name for name, figure in known.items() if figure["points"] and figure["kind"] != "histogram"}
+        until("all of it", lambda: some <= set(ask("label/__name__/values")))
         scraped = set(ask("label/__name__/values"))
         for title, expression in expressions():
             with self.subTest(title):
@@ -230,10 +229,11 @@ class Metrics(unittest.TestCase):
                 for label in {l.strip() for group in labels for l in group.split(",")} - {"instance", "le", "job"}:
                     self.assertTrue(any(label in point["labels"] for name in names for point in known[name]["points"])
                                     or not any(known[name]["points"] for name in names), f"no label {label}")
-        states = {rule["name"]: rule for group in ask("rules")["groups"] for rule in group["rules"]}
-        until("all rules are evaluated", lambda: all(
-            rule["health"] == "ok" for group in ask("rules")["groups"] for rule in group["rules"]))
-        self.assertEqual("inactive", states["PillarboxDown"]["state"])
+        def rules():
+            return {rule["name"]: rule for group in ask("rules")["groups"] for rule in group["rules"]}
+
+        until("all rules are evaluated", lambda: all(rule["health"] == "ok" for rule in rules().values()))
+        until("none says that it is down", lambda: rules()["PillarboxDown"]["state"] == "inactive")
 
     def cli_figures(self):
         request = urllib.request.Request(
@@ -305,9 +305,12 @@ class Metrics(unittest.TestCase):
         self.assertNotIn(b"x-pillarbox", mail.content.lower(), "the private header does not leave")
 
         def figures():
-            return {m.name: m for m in self.collector.metrics} if self.collector.metrics else None
+            found = {m.name: m for m in self.collector.metrics}
+            accepted = found.get("pillarbox_accept_seconds")
+            return found if accepted and accepted.histogram.data_points else None
 
-        figures = self.collector.wait("figures", figures)
+        # They go once a minute.
+        figures = self.collector.wait("figures", figures, 150)
         self.assertTrue(figures["pillarbox_messages_accepted"].sum.is_monotonic)
         self.assertEqual("s", figures["pillarbox_accept_seconds"].unit)
         point = figures["pillarbox_accept_seconds"].histogram.data_points[0]

@@ -158,6 +158,7 @@ class Oauth(unittest.TestCase):
         self.assertEqual(brake["failure"]["code"], 535)
         self.until("all mail back in the queue", lambda: self.status()["relay"]["window_recipients"] == 0)
         self.assertLessEqual(len(self.host.tried), 3)
+        self.until("its incident", lambda: [one for one in self.brakes() if one.get("incident")])
         self.host.audience = oauth.AUDIENCE
         self.box.cli("queue", "retry", "--all")
         self.arrives(200)

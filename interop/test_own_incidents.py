@@ -50,7 +50,7 @@ class Own(Story):
         # Told though nothing can be written down.
         self.until("an alert", relay, lambda: self.told.of("store_unwell"))
         self.assertEqual(self.told.of("store_unwell"), [("raised", "critical")])
-        self.assertIn("journalctl -k", self.told.alerts[0]["text"])
+        self.assertIn("journalctl -k", next(one["text"] for one in self.told.alerts if "store_unwell" in one["key"]))
         began = time.time()
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
         name = self.opened(relay)

@@ -52,7 +52,7 @@ def pip(*arguments):
 
 def ask(zones, *arguments, stdin=None):
     """Exit code and JSON of a command with our name server."""
-    command = [binary(), *arguments, "--resolver", f"127.0.0.1:{zones.port}", "--timeout", os.environ.get("DNS_TIMEOUT", "2"), "--json"]
+    command = [binary(), *arguments, "--resolver", f"127.0.0.1:{zones.port}", "--timeout", os.environ.get("DNS_TIMEOUT", "5"), "--json"]
     done = subprocess.run([str(c) for c in command], input=stdin, capture_output=True, timeout=120)
     if done.returncode not in (0, 1):
         raise AssertionError(f"{command}: exit {done.returncode}: {done.stderr.decode('utf-8', 'replace')}")

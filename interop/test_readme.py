@@ -11,7 +11,7 @@ import time
 import unittest
 import urllib.request
 
-from common import Process, free_port, message, run, wait_banner
+from common import Process, free_port, message, run, wait_banner, wait_ready
 from relay import binary
 
 
@@ -30,11 +30,7 @@ class Readme(unittest.TestCase):
         self.server = Process([binary(), "serve", "--config", self.config], self.dir / "log", cwd=self.dir)
         self.addCleanup(self.server.stop)
         wait_banner(self.smtp, self.server.process)
-        for _ in range(200):  # listeners are up a moment before it says so
-            if "\nready\n" in self.server.output():
-                return
-            time.sleep(0.05)
-        self.fail(f"did not say that it is ready:\n{self.server.output()}")
+        wait_ready(self.server)  # listeners are up a moment before it says so
 
     def cli(self, *arguments):
         return run(binary(), *arguments, "--config", self.config, cwd=self.dir)
@@ -63,10 +59,12 @@ class Readme(unittest.TestCase):
         self.server.process.wait()
         self.start()
         # what a killed process had in hand goes on after its start
-        for _ in range(200):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
             captured = self.captured()
             if "by-smtp" in captured and "by-http" in captured:
                 break
+            time.sleep(0.1)
         self.assertIn("by-smtp", captured)
         self.assertEqual(captured.count("by-http"), 1)
         self.assertIn("capture", said)

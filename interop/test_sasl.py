@@ -66,10 +66,10 @@ class Sasl(unittest.TestCase):
             with self.subTest(f"{kind.__name__} {mechanism or 'strongest'}"):
                 word = (mechanism or "strongest").lower()
                 try:
-                    self.catch.wait(f"{kind.__name__}-{word}-right", 20)
+                    self.catch.wait(f"{kind.__name__}-{word}-right", 60)
                 except AssertionError as error:
                     self.fail(f"{error}\n{peer.log()}\n{self.box.log()}")
-        end, waiting = time.time() + 20, {}
+        end, waiting = time.time() + 60, {}
         while time.time() < end and not all("535" in waiting.get(domain, "") for domain in wrong):
             time.sleep(0.2)
             waiting = self.refusals()

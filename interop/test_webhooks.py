@@ -8,7 +8,7 @@ import sys
 import unittest
 import urllib.request
 
-from common import CACHE, REPOSITORY, Place, Process, free_port, need, run
+from common import CACHE, REPOSITORY, Place, Process, free_port, need, run, wait_ready
 from relay import binary
 from web import Receiver
 
@@ -31,10 +31,8 @@ class Webhooks(unittest.TestCase):
             f'[[listener]]\nname = "smtp"\naddress = "127.0.0.1:{free_port()}"\nmode = "plain"\n'
         )
         cls.server = Process([binary(), "serve", "--config", cls.config], directory / "out.log")
-        while "ready" not in cls.server.output().splitlines():
-            if cls.server.process.poll() is not None:
-                raise RuntimeError(cls.server.output())
-        cls.key = re.search(r"API key +(\S+)", cls.server.output())[1]
+        wait_ready(cls.server)
+        cls.key = re.search(r"API key +(\S+)", cls.server.log.read_text())[1]
 
     @classmethod
     def tearDownClass(cls):
