@@ -241,9 +241,11 @@ class Cluster(unittest.TestCase):
     def listed(self, node):
         """Names and states of all nodes, as one shows them; one leads."""
         end = time.monotonic() + LEASE_S
-        while sum(one["leads"] for one in (seen := node.json("node", "ls")["items"])) != 1:
+        seen = node.json("node", "ls")["items"]
+        while sum(one["leads"] for one in seen) != 1:
             self.assertLess(time.monotonic(), end, seen)  # one that was killed has the lead for 10 s yet
             time.sleep(0.2)
+            seen = node.json("node", "ls")["items"]
         return [(one["name"], one["state"]) for one in seen]
 
     def steps(self, pg):
