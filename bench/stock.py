@@ -9,7 +9,6 @@ One of everything else that pages show: people, keys, webhooks, checks, batches,
 import http.client
 import json
 import multiprocessing
-import pathlib
 import re
 import shutil
 import socket

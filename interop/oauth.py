@@ -5,7 +5,6 @@ The smart host is small and counts: how often AUTH was tried, and with which tok
 
 import base64
 import json
-import pathlib
 import socketserver
 import threading
 import time

@@ -12,7 +12,7 @@ import urllib.parse
 
 from check_scripts import EXTENSIONS, Script, Server
 from common import KEY, run
-from pages_world import CLOSED, OFFICE, PASSWORD, STRICT, ZONE, World
+from pages_world import CLOSED, PASSWORD, ZONE, World
 from web import Web
 
 EVIL = CLOSED.rsplit(".", 1)[0] + ".9"

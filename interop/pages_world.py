@@ -50,7 +50,7 @@ class Office(Postfix):
     def configure(self):
         super().configure()
         with open(self.dir / "etc" / "main.cf", "a") as settings:
-            settings.write(f"inet_interfaces = all\nsmtp_bind_address = 127.0.0.1\nmyhostname = smtp.office.test\n")
+            settings.write("inet_interfaces = all\nsmtp_bind_address = 127.0.0.1\nmyhostname = smtp.office.test\n")
         with open(self.dir / "etc" / "master.cf", "a") as services:
             services.write(f"{OFFICE}:25 inet n - n - - smtpd\n")
 

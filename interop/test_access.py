@@ -76,7 +76,6 @@ class Browser:
 
     def __init__(self, account):
         self.jar = http.cookiejar.CookieJar()
-        outer = self
 
         class Stay(urllib.request.HTTPRedirectHandler):
             def redirect_request(self, *_):

@@ -5,14 +5,13 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
 import unittest
 
 from check_certs import Certs
-from check_run import PASSWORD, check, clean_environment
+from check_run import check, clean_environment
 from check_schema import Schema
 from check_scripts import EXTENSIONS, HANG, LOGIN, Endless, Full, Script, Server, address
 from common import REPOSITORY, Place, need

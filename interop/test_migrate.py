@@ -16,7 +16,7 @@ import unittest
 from email.message import EmailMessage
 
 from cluster import Node, Postgres, Sink
-from common import Place, free_port, need, run
+from common import Place, free_port, need
 from relay import PASSWORD, SENDER, binary
 
 MESSAGES = int(os.environ.get("MESSAGES", "10000" if os.environ.get("FULL") else "1500"))

@@ -2,7 +2,6 @@
 dark, with a keyboard, by role, and as axe sees it. SCREENSHOTS=1 writes the pictures of the manual."""
 
 import html.parser
-import json
 import os
 import re
 import unittest

@@ -15,7 +15,7 @@ import zipfile
 import pages_browser as chromium
 import pages_flow as flow
 from check_scripts import Script, Server
-from pages_flow import Person, both
+from pages_flow import both
 from pages_world import PASSWORD, STRICT
 
 SLOW = STRICT.rsplit(".", 1)[0] + ".20"

@@ -37,7 +37,7 @@ class Daily(flow.Flows):
     def test_the_queue_is_held_released_and_cancelled(self, person, word):
         for n in range(4):
             self.world.send(f"q{n}-{word}@partner.test", f"Queue {word} {n}", stream="news")
-        of = f"/admin/processing-center?by=recipients&domain=partner.test&stream=news"
+        of = "/admin/processing-center?by=recipients&domain=partner.test&stream=news"
         person.open(of)
         row = lambda n: person.page.get_by_role("checkbox", name=f"q{n}-{word}@partner.test")
         row(0).check()

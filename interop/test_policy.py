@@ -9,7 +9,6 @@ import gzip
 import ipaddress
 import json
 import os
-import pathlib
 import re
 import smtplib
 import subprocess

@@ -14,7 +14,7 @@ import urllib.request
 import oauth
 import peers
 import relay
-from common import CACHE, HOST, Catch, Place, Process, free_port, message, need, run, wait_banner
+from common import CACHE, HOST, Catch, Place, Process, free_port, message, need
 from web import Web
 
 FROM = "app@shop.test"

@@ -1,7 +1,6 @@
 """Webhooks against a receiver with TLS: signatures by the library of Standard Webhooks and by the lines in the manual."""
 
 import json
-import pathlib
 import re
 import subprocess
 import sys
