@@ -78,7 +78,7 @@ class Api(unittest.TestCase):
             # lines of JSON are no media type it can write
             "--exclude-operation-id", "batches_submit", "--workers", "2",
             "--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES, "--generation-deterministic", "--no-color",
-            "--suppress-health-check", "all", "--request-timeout", "60", "--continue-on-failure",
+            "--suppress-health-check", "all", "--request-timeout", "20", "--continue-on-failure",
         ]
         environment = {**os.environ, "PYTHONPATH": str(CACHE / "python")}
         done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=self.place.path, timeout=1800)

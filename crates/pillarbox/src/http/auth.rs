@@ -112,7 +112,7 @@ pub async fn known(State(app): State<Shared>, request: Request, next: Next) -> R
 
 fn peer(extensions: &Extensions) -> IpAddr {
     let info = extensions.get::<ConnectInfo<Client>>();
-    info.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(Client(peer))| peer.ip().to_canonical())
+    info.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(client)| client.ip())
 }
 
 async fn authenticate(app: &Shared, request: &Parts) -> Result<Caller, Problem> {

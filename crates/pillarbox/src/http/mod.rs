@@ -264,6 +264,7 @@ fn guarded(router: Router, https: bool) -> Router {
         .layer(header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
         .layer(header(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"))
         .layer(from_fn(in_time))
+        .layer(from_fn(listener::in_hand))
         .layer(CatchPanicLayer::new())
         .layer(from_fn(named));
     match strict {

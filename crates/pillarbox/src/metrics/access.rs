@@ -21,7 +21,7 @@ const PROXIED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
 /// For whoever asks over the network.
 pub async fn public(State(app): State<Shared>, request: Request) -> Result<Response, Problem> {
-    let peer = request.extensions().get::<ConnectInfo<Client>>().map(|info| info.0.0.ip().to_canonical());
+    let peer = request.extensions().get::<ConnectInfo<Client>>().map(|ConnectInfo(client)| client.ip());
     admit(&app, peer, request.headers()).await?;
     page(&app, request.headers()).await
 }

@@ -105,7 +105,7 @@ impl Door {
     async fn answer(&self, mut request: Request) -> Result<Response, Problem> {
         request.extensions_mut().insert(self.caller.clone());
         if let Some(address) = self.caller.address() {
-            request.extensions_mut().insert(axum::extract::ConnectInfo(Client((address, 0).into())));
+            request.extensions_mut().insert(axum::extract::ConnectInfo(Client::from(address)));
         }
         if let Some(id) = &self.request {
             request.extensions_mut().insert(id.clone());
