@@ -24,8 +24,9 @@ tested:
 
 test: tools unit interop e2e ## everything: unit and story tests, then real clients and servers, then end to end
 
+# Many of them wait for something: more at once than there are processors.
 unit: ## all tests of the workspace
-	$(CARGO) test --locked --workspace
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked --workspace
 
 check: fmt clippy deny tidy unit ## what a change has to pass before it is proposed
 
