@@ -1,7 +1,6 @@
 """What stories of incidents share: a relay, mail that is counted, and incidents as the command line shows them."""
 
 import collections
-import contextlib
 import http.server
 import json
 import pathlib
@@ -80,13 +79,15 @@ class Story(unittest.TestCase):
             raise AssertionError(f"{arguments}: {done.returncode} {done.stdout!r} {done.stderr!r}\n{relay.log()}") from None
 
     def until(self, what, relay, look, patience=PATIENCE):
-        end = time.time() + patience
+        end, last = time.time() + patience, ""
         while time.time() < end:
-            with contextlib.suppress(AssertionError):  # its store may be away for a moment
+            try:
                 if found := look():
                     return found
+            except AssertionError as error:  # its store may be away for a moment
+                last = error
             time.sleep(0.2)
-        raise AssertionError(f"{what}: not within {patience} s\n{json.dumps(self.incidents(relay), indent=1)}\n{relay.log()}")
+        raise AssertionError(f"{what}: not within {patience} s\n{last}\n{json.dumps(self.incidents(relay), indent=1)}\n{relay.log()}")
 
     def incidents(self, relay):
         return self.json(relay, "incident", "list", "--all")["items"]
@@ -99,8 +100,11 @@ class Story(unittest.TestCase):
 
     def probe(self, relay, name):
         """Looks whether it is over; one that is closed already is."""
-        with contextlib.suppress(AssertionError):
+        try:
             self.json(relay, "incident", "probe", name)
+        except AssertionError as error:
+            if "is closed already" not in str(error):
+                raise
 
     def closed(self, relay, name):
         return self.until(f"{name} closes itself", relay,

@@ -5,7 +5,6 @@ that thousands of messages take no longer than they need. Each story ends with a
 """
 
 import collections
-import contextlib
 import json
 import os
 import re
@@ -182,7 +181,7 @@ class Box(relay.Pillarbox):
         """JSON; that something is wrong is an answer too."""
         done = subprocess.run([str(relay.binary()), *arguments, "--json", "--config", str(self.config)], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=60)
-        if done.returncode not in (0, 1):
+        if done.returncode not in (0, 1) or not done.stdout:
             raise RuntimeError(f"{arguments}: {done.returncode}\n{done.stderr.decode(errors='replace')}")
         return json.loads(done.stdout)
 
@@ -255,8 +254,11 @@ class Incidents(unittest.TestCase):
 
     def probe(self, incident):
         """Looks whether it is over; one that is closed already is."""
-        with contextlib.suppress(ValueError):
+        try:
             self.box.ask("incident", "probe", incident["id"])
+        except RuntimeError as error:
+            if "is closed already" not in str(error):
+                raise
 
     def closes(self, incident, patience=90):
         """How it was closed."""
