@@ -288,6 +288,14 @@ class Node:
         self.cli("sender", "add", SENDER, "--password-from", f"file:{password}", "--allow-from", "*")
         self.cli("route", "add", "out", "--smarthost", f"{host}:{sink.port}", "--tls", "none", "--default", *options)
 
+    def sends_by(self, route, patience=60):
+        """Waits until it has taken up what was set on another node: before that its mail goes elsewhere."""
+        end = time.monotonic() + patience
+        while (plan := self.json("explain", "a@dest.test")).get("route") != route:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{self.name} does not send by {route}: {plan}\n{self.server.output()}")
+            time.sleep(0.2)
+
     def kill9(self):
         self.server.process.kill()
         self.server.process.wait()

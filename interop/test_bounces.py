@@ -23,7 +23,7 @@ DEBIAN = "deb-src http://deb.debian.org/debian bookworm main\n"
 def fetch_flufl(folder: pathlib.Path) -> pathlib.Path:
     """The sdist of flufl.bounce, unpacked."""
     subprocess.run(
-        [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(folder), "flufl.bounce"],
+        [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(folder), "flufl.bounce==6.0.0"],
         check=True,
     )
     (archive,) = folder.glob("flufl*bounce*.tar.gz")
@@ -43,6 +43,7 @@ def fetch_perl(folder: pathlib.Path) -> pathlib.Path:
         "-o", "Dir::Etc::sourceparts=/dev/null",
         "-o", f"Dir::State::lists={folder}/lists",
         "-o", "APT::Sandbox::User=root",
+        "-o", "Acquire::Retries=3",
     ]
     subprocess.run(["apt-get", "-qq", *options, "update"], check=True)
     # Only the upstream archive is needed: Debian's own part may be gone from a mirror.

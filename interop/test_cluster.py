@@ -62,7 +62,8 @@ class Cluster(unittest.TestCase):
             nodes.append(node.start())
             if n == 1:
                 node.set_up(sink, *options, host=host)
-        time.sleep(3)  # the others look for settings every two seconds
+        for node in nodes:
+            node.sends_by("out")
         return nodes
 
     def watcher(self, primary):
@@ -202,7 +203,8 @@ class Cluster(unittest.TestCase):
             self.addCleanup(node.stop)
             node.start()
         nodes[0].set_up(sink, "--connections", CONNECTIONS)
-        time.sleep(3)  # the others look for settings every two seconds
+        for node in nodes:
+            node.sends_by("out")
         before = self.steps(pg)
         watcher, loads = self.watcher(lambda: pg), self.loads(nodes)
         self.goes_on(loads)

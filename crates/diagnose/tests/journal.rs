@@ -40,7 +40,7 @@ impl World {
             two.line(line);
         }
         let settings = ResolverSettings { servers: vec![view.address()], ..ResolverSettings::default() };
-        let mut authority = Authority::new(Resolver::new(settings).unwrap(), Duration::from_millis(1_500));
+        let mut authority = Authority::new(Resolver::new(settings).unwrap(), Duration::from_secs(3));
         for (address, zones) in [("192.0.2.1:53", &one), ("192.0.2.2:53", &two)] {
             authority.redirects.insert(address.parse().unwrap(), zones.address());
         }
@@ -134,7 +134,7 @@ async fn silence_of_all_servers_is_no_change_and_the_end_of_a_zone_is_one() {
     // A resolver of its own: the answers of the old one are kept for a while.
     world.view.remove("shop.test");
     let settings = ResolverSettings { servers: vec![world.view.address()], ..ResolverSettings::default() };
-    let authority = Authority::new(Resolver::new(settings).unwrap(), Duration::from_millis(1_500));
+    let authority = Authority::new(Resolver::new(settings).unwrap(), Duration::from_secs(3));
     let taken = of_domain(&authority, "shop.test", &BTreeSet::new()).await;
     let (_, mx) = taken.into_iter().find(|(what, _)| *what == What::Mx).unwrap();
     let found = Difference::between(&What::Mx, "shop.test", &before[&What::Mx], &mx.unwrap()).unwrap();

@@ -21,7 +21,7 @@ async fn zones() -> Zones {
 }
 
 async fn ask(zones: &Zones, lists: Vec<Blocklist>, subjects: &[&str]) -> ListsReport {
-    let timeout = Duration::from_millis(1_500);
+    let timeout = Duration::from_secs(3);
     let settings = ResolverSettings { servers: vec![zones.address()], timeout, ..ResolverSettings::default() };
     let subjects: Vec<Subject> = subjects.iter().map(|text| Subject::parse(text).unwrap()).collect();
     Lists::new(Resolver::new(settings).unwrap(), lists, "x012345".into()).report(&subjects, 0).await

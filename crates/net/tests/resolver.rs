@@ -10,7 +10,7 @@ use proto::transcript::Failure;
 use testkit::zones::{Trouble, Zones};
 
 fn resolver(servers: Vec<SocketAddr>) -> Resolver {
-    Resolver::new(ResolverSettings { servers, timeout: Duration::from_millis(1500), ..Default::default() })
+    Resolver::new(ResolverSettings { servers, timeout: Duration::from_secs(3), ..Default::default() })
         .expect("resolver")
 }
 
@@ -92,7 +92,7 @@ async fn silence_is_unknown_within_the_time_limit() {
     let zones = Zones::start().await;
     zones.fail("silent.test", Trouble::Silent);
     let resolver = resolver(vec![zones.address()]);
-    let answer = tokio::time::timeout(Duration::from_secs(10), resolver.mail_hosts("silent.test")).await;
+    let answer = tokio::time::timeout(Duration::from_secs(30), resolver.mail_hosts("silent.test")).await;
     assert!(matches!(answer.expect("in time").unwrap_err(), Failure::DnsUnavailable { .. }));
 }
 

@@ -15,7 +15,7 @@ async fn world() -> (Zones, Resolver) {
     let zones = Zones::start().await;
     let settings = ResolverSettings {
         servers: vec![zones.address()],
-        timeout: Duration::from_millis(500),
+        timeout: Duration::from_secs(5),
         ..ResolverSettings::default()
     };
     let resolver = Resolver::new(settings).unwrap();
