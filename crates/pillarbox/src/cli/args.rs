@@ -270,7 +270,7 @@ pub enum Command {
         /// A directory that does not exist or is empty.
         directory: PathBuf,
     },
-    /// Move a stopped installation to PostgreSQL.
+    /// Move an installation to PostgreSQL, also while it works.
     #[command(after_help = MIGRATE_EXAMPLES)]
     Migrate(MigrateArgs),
     /// Check the stored data.

@@ -1,4 +1,4 @@
-//! `migrate`: moves a stopped installation from its data directory to PostgreSQL.
+//! `migrate`: moves an installation from its data directory to PostgreSQL.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -33,19 +33,36 @@ pub fn run(global: &Global, args: &MigrateArgs) -> Result<(), Fault> {
     let moved = to_postgres(Path::new(from), options, now_ms, &mut tell)
         .map_err(|error| Fault::cannot(anyhow!(error).context("the store was not moved")))?;
     let rows = |name: &str| moved.tables.iter().find(|(table, _)| *table == name).map_or(0, |(_, rows)| *rows);
+    let contents = show_size(moved.octets);
     if global.json {
         let tables: serde_json::Map<_, _> =
             moved.tables.iter().map(|(table, rows)| ((*table).to_owned(), json!(rows))).collect();
-        return print_json(&json!({ "tables": tables, "content_octets": moved.octets }));
+        print_json(&json!({
+            "complete": moved.complete,
+            "tables": tables,
+            "rows_written": moved.written,
+            "rows_removed": moved.removed,
+            "content_octets": moved.octets,
+        }))?;
+        return if moved.complete { Ok(()) } else { Err(Fault::Told) };
     }
-    print(&format!(
-        "moved, counted and checked: {} with {}, {} of events, {} of settings; {} of contents\n",
+    let what = format!(
+        "{} with {}, {} of events, {} of settings",
         plural(rows("message"), "message"),
         plural(rows("recipient"), "recipient"),
         plural(rows("event"), "row"),
         plural(rows("setting"), "document"),
-        show_size(moved.octets)
-    ))?;
+    );
+    let now =
+        format!("{} written now, {} removed, {contents} of contents", plural(moved.written, "row"), moved.removed);
+    if !moved.complete {
+        print(&format!("copied while the server works: {what}; {now}\n"))?;
+        print(
+            "Stop the server and give the same command again: what has changed since moves, and all is counted and checked.\n",
+        )?;
+        return Err(Fault::Told);
+    }
+    print(&format!("moved, counted and checked: {what}; {now}\n"))?;
     print("The key is not in it: give each node the key of the source.\n")
 }
 

@@ -25,12 +25,14 @@ pub(crate) struct Table {
     pub(crate) wanted: &'static str,
     /// Rows of the target that have come.
     pub(crate) moved: &'static str,
+    /// Rows of which there may be one of a kind only, in words of both ends: they go when nothing changes any more.
+    pub(crate) alone: &'static str,
     /// Contents of messages go with the rows.
     pub(crate) has_contents: bool,
 }
 
-/// A value on its way.
-#[derive(Debug, Clone, PartialEq)]
+/// A value on its way. In order as both ends have it: texts by their octets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cell {
     Null,
     Number(i64),
@@ -48,44 +50,17 @@ impl Cell {
     }
 }
 
+/// The values of a row.
+pub(crate) type Row = Vec<Cell>;
+
 /// The values of a row's key.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(pub(crate) Vec<Cell>);
-
-impl Key {
-    /// As text, to be remembered.
-    pub(crate) fn to_text(&self) -> String {
-        let value = |cell: &Cell| match cell {
-            Cell::Number(number) => serde_json::Value::from(*number),
-            Cell::Text(text) => serde_json::Value::from(text.as_str()),
-            Cell::Null | Cell::Octets(_) => serde_json::Value::Null,
-        };
-        serde_json::Value::Array(self.0.iter().map(value).collect()).to_string()
-    }
-
-    /// As it was remembered.
-    pub(crate) fn from_text(text: &str) -> Option<Self> {
-        let values: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;
-        let cell = |value: serde_json::Value| match value {
-            serde_json::Value::Number(number) => number.as_i64().map(Cell::Number),
-            serde_json::Value::String(text) => Some(Cell::Text(text)),
-            _ => None,
-        };
-        values.into_iter().map(cell).collect::<Option<Vec<_>>>().map(Self)
-    }
-}
 
 /// The octets of a message.
 pub(crate) struct Content {
     pub(crate) message: i64,
     pub(crate) octets: Vec<u8>,
-}
-
-/// Rows on their way.
-#[derive(Default)]
-pub(crate) struct Rows {
-    pub(crate) cells: Vec<Vec<Cell>>,
-    pub(crate) contents: Vec<Content>,
 }
 
 impl Table {
@@ -96,7 +71,27 @@ impl Table {
 
     /// The key of a row.
     pub(crate) fn key_of(&self, row: &[Cell]) -> Key {
-        Key(self.key.iter().filter_map(|name| row.get(self.column(name)?).cloned()).collect())
+        Key(self.key.iter().filter_map(|name| self.cell(row, name).cloned()).collect())
+    }
+
+    /// The value of a column.
+    pub(crate) fn cell<'a>(&self, row: &'a [Cell], column: &str) -> Option<&'a Cell> {
+        row.get(self.column(column)?)
+    }
+
+    /// The message whose content goes with a row, if it has one.
+    pub(crate) fn content_of(&self, row: &[Cell]) -> Option<i64> {
+        let stored = self.has_contents && self.cell(row, "stored") == Some(&Cell::Number(1));
+        match row.first() {
+            Some(Cell::Number(id)) if stored => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Columns of the key, with their kinds.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&'static str, Kind)> {
+        let kind = |name: &&'static str| Some((*name, self.columns.iter().find(|(column, ..)| column == name)?.2));
+        self.key.iter().filter_map(kind)
     }
 
     /// The place of a column.
@@ -112,7 +107,7 @@ use Kind::{Flag, Octets, Text};
 
 /// A table all of whose rows move.
 const fn whole(name: &'static str, key: &'static [&'static str], columns: &'static [Column]) -> Table {
-    Table { name, columns, key, wanted: "1 = 1", moved: "1 = 1", has_contents: false }
+    Table { name, columns, key, wanted: "1 = 1", moved: "1 = 1", alone: "1 = 0", has_contents: false }
 }
 
 /// What is coming in was acknowledged to nobody; what is being removed need not move.
@@ -231,17 +226,20 @@ pub(crate) const TABLES: &[Table] = &[
     ),
     whole("usage", &["account"], &[("account", "account", Text), ("body", "body", Text)]),
     whole("tls_report", &["day", "domain"], &[("day", "day", BIG), ("domain", "domain", Text), ("body", "body", Text)]),
-    whole(
-        "digest",
-        &["id"],
-        &[
-            ("id", "id", BIG),
-            ("key", "key", Octets),
-            ("until", "until", BIG),
-            ("folded", "folded", BIG),
-            ("sent", "sent", BIG),
-        ],
-    ),
+    Table {
+        alone: "sent IS NULL",
+        ..whole(
+            "digest",
+            &["id"],
+            &[
+                ("id", "id", BIG),
+                ("key", "key", Octets),
+                ("until", "until", BIG),
+                ("folded", "folded", BIG),
+                ("sent", "sent", BIG),
+            ],
+        )
+    },
     whole(
         "digest_item",
         &["digest", "message", "n"],
@@ -378,17 +376,20 @@ pub(crate) const TABLES: &[Table] = &[
         ],
     ),
     whole("mailbox", &["name"], &[("name", "name", Text), ("validity", "validity", BIG), ("uid", "uid", BIG)]),
-    whole(
-        "record",
-        &["id"],
-        &[
-            ("id", "id", BIG),
-            ("kind", "kind", Text),
-            ("name", "name", Text),
-            ("open", "open", Flag),
-            ("at", "at", BIG),
-            ("version", "version", BIG),
-            ("body", "body", Text),
-        ],
-    ),
+    Table {
+        alone: "open",
+        ..whole(
+            "record",
+            &["id"],
+            &[
+                ("id", "id", BIG),
+                ("kind", "kind", Text),
+                ("name", "name", Text),
+                ("open", "open", Flag),
+                ("at", "at", BIG),
+                ("version", "version", BIG),
+                ("body", "body", Text),
+            ],
+        )
+    },
 ];

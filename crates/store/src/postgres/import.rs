@@ -5,9 +5,8 @@ use std::sync::Arc;
 use super::fault::Fault;
 use super::shared::Shared;
 use super::tx::{self, Mode, Tx, Value};
-use super::unit::clean;
 use super::{PostgresStore, parts, verify};
-use crate::moved::tables::{Cell, Kind, Rows, TABLES, Table};
+use crate::moved::tables::{Cell, Content, Key, Kind, Row, TABLES, Table};
 use crate::{Pending, StoreError};
 
 /// Octets of a content that are one row.
@@ -37,115 +36,206 @@ pub(super) async fn check(client: &tokio_postgres::Client) -> Result<(), Fault> 
     Ok(())
 }
 
+/// What makes a stretch of a table as it is at the source.
+pub(crate) struct Changes {
+    pub(crate) table: &'static Table,
+    /// Rows that are not here, or are others.
+    pub(crate) put: Vec<Row>,
+    /// Rows that are here and shall not be, or not like this.
+    pub(crate) gone: Vec<Key>,
+    pub(crate) contents: Vec<Content>,
+    /// Messages that have lost their content, or were removed.
+    pub(crate) emptied: Vec<i64>,
+}
+
+impl Changes {
+    /// None yet.
+    pub(crate) fn to(table: &'static Table) -> Self {
+        Self { table, put: Vec::new(), gone: Vec::new(), contents: Vec::new(), emptied: Vec::new() }
+    }
+}
+
+/// A stretch of a table: behind one key, up to another.
+pub(crate) struct Stretch {
+    pub(crate) table: &'static Table,
+    pub(crate) after: Option<Key>,
+    pub(crate) upto: Option<Key>,
+    pub(crate) most: usize,
+}
+
 impl PostgresStore {
-    /// Begins a move, or goes on with the one of the same source.
-    pub(crate) fn begin_move(&self, mark: String) -> Pending<()> {
-        self.write(mark, |tx, mark| async move { begin(&tx, &mark).await })
+    /// Begins a move, or goes on with one. Whoever began before can write no more: each write says who it is from.
+    pub(crate) fn begin_move(&self, mover: String) -> Pending<()> {
+        self.write(mover, |tx, mover| async move { begin(&tx, &mover).await })
     }
 
-    /// How far a table came: the key of its last row, and rows.
-    pub(crate) fn place_of(&self, table: &'static str) -> Pending<(Option<String>, u64)> {
-        self.read(table, |tx, table| async move {
-            let row = tx.query_opt("SELECT place, rows FROM moving WHERE name = $1", &[&*table]).await?;
-            let Some(row) = row else { return Ok((None, 0)) };
-            Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs()))
-        })
+    /// Rows of a table that are here, in the order of its key.
+    pub(crate) fn rows_here(&self, stretch: Stretch) -> Pending<Vec<Row>> {
+        self.read(stretch, |tx, stretch| async move { rows(&tx, &stretch).await })
     }
 
-    /// Takes rows, and notes how far they came.
-    pub(crate) fn take_rows(&self, table: &'static Table, rows: Rows, place: String, moved: u64) -> Pending<()> {
+    /// Makes them as they are at the source.
+    pub(crate) fn take_changes(&self, mover: String, changes: Changes) -> Pending<()> {
         self.task(move |shared| async move {
+            let table = changes.table;
             if let Some(at) = table.column("at").filter(|_| table.name == "event") {
-                let times = rows.cells.iter().filter_map(|row| match row.get(at) {
+                let times = changes.put.iter().filter_map(|row| match row.get(at) {
                     Some(Cell::Number(at)) => Some(*at),
                     _ => None,
                 });
                 parts::ensure(&shared, times).await?;
             }
-            let chunk = Arc::new(Chunk::of(table, rows, place, moved as i64));
-            tx::run(&shared, Mode::Write, chunk, |tx, chunk| async move { chunk.write(&tx).await }).await
+            let chunk = Arc::new((mover, Chunk::of(changes)));
+            tx::run(&shared, Mode::Write, chunk, |tx, chunk| async move {
+                held_by(&tx, &chunk.0).await?;
+                chunk.1.write(&tx).await
+            })
+            .await
         })
     }
 
     /// Counts all, sets the numbers, checks the store and opens it to everybody.
-    pub(crate) fn end_move(&self, numbers: Numbers, totals: Vec<u64>) -> Pending<()> {
+    pub(crate) fn end_move(&self, mover: String, numbers: Numbers, totals: Vec<u64>) -> Pending<()> {
         self.task(move |shared| async move {
-            let all = Arc::new((numbers, totals));
-            tx::run(&shared, Mode::Write, all, |tx, all| async move { finish(&tx, &all.0, &all.1).await }).await?;
+            let all = Arc::new((mover, numbers, totals));
+            tx::run(&shared, Mode::Write, all, |tx, all| async move {
+                held_by(&tx, &all.0).await?;
+                finish(&tx, &all.1, &all.2).await
+            })
+            .await?;
             settled(&shared).await
         })
     }
 }
 
-async fn begin(tx: &Tx, mark: &str) -> Result<(), Fault> {
+async fn begin(tx: &Tx, mover: &str) -> Result<(), Fault> {
     let known = tx.query_one("SELECT to_regclass('moving') IS NOT NULL", &[]).await?;
     if known.try_get(0)? {
-        let row = tx.query_opt("SELECT place FROM moving WHERE name = ''", &[]).await?;
-        let before: Option<String> = row.map(|row| row.try_get(0)).transpose()?.flatten();
-        if before.as_deref() != Some(mark) {
-            return Err(StoreError::Invalid(
-                "the source was used, or is another one, since the move into this database began: drop its schema and \
-                 begin anew"
-                    .into(),
-            )
-            .into());
+        // Waits for a write of whoever began before.
+        tx.execute("DROP TABLE moving", &[]).await?;
+        for table in TABLES {
+            tx.execute(&format!("DELETE FROM {} WHERE {}", table.name, table.alone), &[]).await?;
         }
-        return Ok(());
-    }
-    for table in TABLES {
-        let sql = format!("SELECT 1 FROM {} WHERE {} LIMIT 1", table.name, table.moved);
-        if tx.query_opt(&sql, &[]).await?.is_some() {
-            return Err(StoreError::Invalid(format!(
-                "the target is not empty: there is something in its table {}",
-                table.name
-            ))
-            .into());
+    } else {
+        for table in TABLES {
+            let sql = format!("SELECT 1 FROM {} WHERE {} LIMIT 1", table.name, table.moved);
+            if tx.query_opt(&sql, &[]).await?.is_some() {
+                return Err(StoreError::Invalid(format!(
+                    "the target is not empty: there is something in its table {}. A move that has come to its end is not \
+                     repeated",
+                    table.name
+                ))
+                .into());
+            }
         }
     }
-    tx.execute("CREATE TABLE moving(name text PRIMARY KEY, place text, rows bigint NOT NULL)", &[]).await?;
-    tx.execute("INSERT INTO moving(name, place, rows) VALUES ('', $1, 0)", &[&mark]).await?;
+    tx.execute("CREATE TABLE moving(mover text NOT NULL)", &[]).await?;
+    tx.execute("INSERT INTO moving VALUES ($1)", &[&mover]).await?;
     Ok(())
+}
+
+/// Nobody else has begun.
+async fn held_by(tx: &Tx, mover: &str) -> Result<(), Fault> {
+    if tx.query_opt("SELECT 1 FROM moving WHERE mover = $1", &[&mover]).await?.is_none() {
+        return Err(
+            StoreError::Invalid("another `pillarbox migrate` has begun to move into this database".into()).into()
+        );
+    }
+    Ok(())
+}
+
+async fn rows(tx: &Tx, stretch: &Stretch) -> Result<Vec<Row>, Fault> {
+    let table = stretch.table;
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(|(name, _, kind)| match kind {
+            Kind::Number(_) => format!("{name}::bigint"),
+            Kind::Flag => format!("{name}::integer::bigint"),
+            Kind::Text | Kind::Octets => (*name).to_owned(),
+        })
+        .collect();
+    let keys: Vec<String> = table
+        .keys()
+        .map(|(name, kind)| match kind {
+            Kind::Text => format!("{name} COLLATE \"C\""),
+            Kind::Number(_) | Kind::Flag | Kind::Octets => name.to_owned(),
+        })
+        .collect();
+    let keys = keys.join(", ");
+    let mut sql = format!("SELECT {} FROM {} WHERE ({})", columns.join(", "), table.name, table.moved);
+    let mut values: Vec<Value<'_>> = Vec::new();
+    for (key, sign) in [(&stretch.after, ">"), (&stretch.upto, "<=")] {
+        let Some(key) = key else { continue };
+        let mut marks = Vec::new();
+        for cell in &key.0 {
+            let (value, kind): (Value<'_>, _) = match cell {
+                Cell::Number(number) => (number, "bigint"),
+                Cell::Text(text) => (text, "text"),
+                Cell::Null | Cell::Octets(_) => return Err(StoreError::Internal("no key".into()).into()),
+            };
+            values.push(value);
+            marks.push(format!("${}::{kind}", values.len()));
+        }
+        sql.push_str(&format!(" AND ({keys}) {sign} ({})", marks.join(", ")));
+    }
+    sql.push_str(&format!(" ORDER BY {keys} LIMIT {}", stretch.most));
+    let found = tx.query(&sql, &values).await?;
+    let cells = |row: &tokio_postgres::Row| {
+        let cell = |(at, (.., kind)): (usize, &(_, _, Kind))| {
+            Ok::<_, tokio_postgres::Error>(
+                match kind {
+                    Kind::Number(_) | Kind::Flag => row.try_get::<_, Option<i64>>(at)?.map(Cell::Number),
+                    Kind::Text => row.try_get::<_, Option<String>>(at)?.map(Cell::Text),
+                    Kind::Octets => row.try_get::<_, Option<Vec<u8>>>(at)?.map(Cell::Octets),
+                }
+                .unwrap_or(Cell::Null),
+            )
+        };
+        table.columns.iter().enumerate().map(cell).collect::<Result<Row, _>>()
+    };
+    Ok(found.iter().map(cells).collect::<Result<_, _>>()?)
 }
 
 /// Rows by column, as text: the server reads them as what they are.
 struct Chunk {
-    sql: String,
+    table: &'static Table,
     columns: Vec<Vec<Option<String>>>,
-    table: &'static str,
-    place: String,
-    moved: i64,
+    keys: Vec<Vec<Option<String>>>,
+    emptied: Vec<i64>,
     message: Vec<i64>,
     part: Vec<i32>,
     data: Vec<Vec<u8>>,
 }
 
 impl Chunk {
-    fn of(table: &'static Table, rows: Rows, place: String, moved: i64) -> Self {
-        let mut columns: Vec<Vec<Option<String>>> = vec![Vec::with_capacity(rows.cells.len()); table.columns.len()];
-        for row in rows.cells {
-            for (column, cell) in columns.iter_mut().zip(row) {
-                column.push(match cell {
-                    Cell::Null => None,
-                    Cell::Number(number) => Some(number.to_string()),
-                    Cell::Text(text) => Some(clean(&text)),
-                    Cell::Octets(octets) => Some(hex(&octets)),
-                });
-            }
-        }
+    fn of(changes: Changes) -> Self {
+        let table = changes.table;
         let (mut message, mut part, mut data) = (Vec::new(), Vec::new(), Vec::new());
-        for content in rows.contents {
+        for content in changes.contents {
             for (number, octets) in (0..).zip(content.octets.chunks(PART)) {
                 message.push(content.message);
                 part.push(number);
                 data.push(octets.to_vec());
             }
         }
-        Self { sql: insert(table), columns, table: table.name, place, moved, message, part, data }
+        let columns = by_column(changes.put, table.columns.len());
+        let keys = by_column(changes.gone.into_iter().map(|key| key.0), table.key.len());
+        Self { table, columns, keys, emptied: changes.emptied, message, part, data }
     }
 
     async fn write(&self, tx: &Tx) -> Result<(), Fault> {
-        let values: Vec<Value<'_>> = self.columns.iter().map(|column| column as Value<'_>).collect();
-        tx.execute(&self.sql, &values).await?;
+        if self.keys.first().is_some_and(|keys| !keys.is_empty()) {
+            let values: Vec<Value<'_>> = self.keys.iter().map(|column| column as Value<'_>).collect();
+            tx.execute(&delete(self.table), &values).await?;
+        }
+        if !self.emptied.is_empty() {
+            tx.execute("DELETE FROM content WHERE message = ANY($1)", &[&self.emptied]).await?;
+        }
+        if self.columns.first().is_some_and(|rows| !rows.is_empty()) {
+            let values: Vec<Value<'_>> = self.columns.iter().map(|column| column as Value<'_>).collect();
+            tx.execute(&insert(self.table), &values).await?;
+        }
         if !self.message.is_empty() {
             tx.execute(
                 "INSERT INTO content(message, part, data)
@@ -154,14 +244,23 @@ impl Chunk {
             )
             .await?;
         }
-        tx.execute(
-            "INSERT INTO moving(name, place, rows) VALUES ($1, $2, $3)
-             ON CONFLICT (name) DO UPDATE SET place = excluded.place, rows = excluded.rows",
-            &[&self.table, &self.place, &self.moved],
-        )
-        .await?;
         Ok(())
     }
+}
+
+fn by_column(rows: impl IntoIterator<Item = Row>, count: usize) -> Vec<Vec<Option<String>>> {
+    let mut columns = vec![Vec::new(); count];
+    for row in rows {
+        for (column, cell) in columns.iter_mut().zip(row) {
+            column.push(match cell {
+                Cell::Null => None,
+                Cell::Number(number) => Some(number.to_string()),
+                Cell::Text(text) => Some(text),
+                Cell::Octets(octets) => Some(hex(&octets)),
+            });
+        }
+    }
+    columns
 }
 
 fn hex(octets: &[u8]) -> String {
@@ -172,40 +271,46 @@ fn hex(octets: &[u8]) -> String {
     })
 }
 
+/// A value of `u`, whose columns are text.
+fn cast(name: &str, kind: Kind) -> String {
+    match kind {
+        Kind::Number(kind) => format!("u.{name}::{kind}"),
+        Kind::Text => format!("u.{name}"),
+        Kind::Flag => format!("u.{name}::boolean"),
+        Kind::Octets => format!("decode(u.{name}, 'hex')"),
+    }
+}
+
+fn arrays(count: usize) -> String {
+    (1..=count).map(|number| format!("${number}::text[]")).collect::<Vec<_>>().join(", ")
+}
+
 /// The statement that inserts rows of a table.
 fn insert(table: &Table) -> String {
     let names: Vec<&str> = table.columns.iter().map(|(name, _, _)| *name).collect();
-    let casts: Vec<String> = table
-        .columns
-        .iter()
-        .map(|(name, _, kind)| match kind {
-            Kind::Number(kind) => format!("u.{name}::{kind}"),
-            Kind::Text => format!("u.{name}"),
-            Kind::Flag => format!("u.{name}::boolean"),
-            Kind::Octets => format!("decode(u.{name}, 'hex')"),
-        })
-        .collect();
-    let arrays: Vec<String> = (1..=names.len()).map(|number| format!("${number}::text[]")).collect();
-    let names = names.join(", ");
-    format!(
-        "INSERT INTO {}({names}) SELECT {} FROM unnest({}) AS u({names})",
-        table.name,
-        casts.join(", "),
-        arrays.join(", ")
-    )
+    let casts: Vec<String> = table.columns.iter().map(|(name, _, kind)| cast(name, *kind)).collect();
+    let (arrays, names) = (arrays(names.len()), names.join(", "));
+    format!("INSERT INTO {}({names}) SELECT {} FROM unnest({arrays}) AS u({names})", table.name, casts.join(", "))
+}
+
+/// The statement that deletes rows of a table.
+fn delete(table: &Table) -> String {
+    let name = table.name;
+    let same: Vec<String> = table.keys().map(|(key, kind)| format!("{name}.{key} = {}", cast(key, kind))).collect();
+    let (arrays, keys) = (arrays(table.key.len()), table.key.join(", "));
+    format!("DELETE FROM {name} USING unnest({arrays}) AS u({keys}) WHERE {}", same.join(" AND "))
 }
 
 /// Counts all, and sets the numbers.
 async fn finish(tx: &Tx, numbers: &Numbers, totals: &[u64]) -> Result<(), Fault> {
+    tx.take_time().await?;
     for (table, total) in TABLES.iter().zip(totals) {
         let sql = format!("SELECT count(*) FROM {} WHERE {}", table.name, table.moved);
         let found: i64 = tx.query_one(&sql, &[]).await?.try_get(0)?;
         if found.unsigned_abs() != *total {
-            return Err(StoreError::Damaged(format!(
-                "{found} rows of {} have come where {total} went: drop the schema and begin anew",
-                table.name
-            ))
-            .into());
+            return Err(
+                StoreError::Damaged(format!("{found} rows of {} have come where {total} went", table.name)).into()
+            );
         }
     }
     tx.execute("UPDATE event_number SET value = greatest(value, $1) WHERE one = 1", &[&numbers.event]).await?;
@@ -233,6 +338,7 @@ async fn settled(shared: &Arc<Shared>) -> Result<(), Fault> {
         );
     }
     tx::run(shared, Mode::Write, Arc::new(()), |tx, _| async move {
+        tx.take_time().await?;
         for table in TABLES {
             tx.execute(&format!("ANALYZE {}", table.name), &[]).await?;
         }

@@ -78,7 +78,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use self::fault::Fault;
-pub(crate) use self::import::Numbers;
+pub(crate) use self::import::{Changes, Numbers, Stretch};
 use self::pool::{Manager, Session};
 use self::shared::Shared;
 use self::tx::{Mode, Tx};

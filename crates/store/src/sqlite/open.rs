@@ -26,6 +26,12 @@ fn trouble(what: &str, path: &Path, error: impl std::fmt::Display) -> StoreError
 
 /// Creates the directories and takes the lock of the store in `dir`.
 pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
+    let in_use = || StoreError::Invalid(format!("the store in {} is in use by another process", dir.display()));
+    try_lock(dir)?.ok_or_else(in_use)
+}
+
+/// The same; `None`: another process has it.
+pub(super) fn try_lock(dir: &Path) -> Result<Option<File>, StoreError> {
     let segments = dir.join("segments");
     if !segments.is_dir() {
         DirBuilder::new()
@@ -61,10 +67,8 @@ pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
         taken = take();
     }
     match taken {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(StoreError::Invalid(format!("the store in {} is in use by another process", dir.display())))
-        }
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(trouble("cannot lock", &path, error)),
     }
 }

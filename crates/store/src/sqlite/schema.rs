@@ -32,9 +32,14 @@ fn checksum(sql: &str) -> String {
     blake3::hash(sql.as_bytes()).to_hex().to_string()
 }
 
+/// Version of a database.
+pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(internal)
+}
+
 /// Brings the database to [`VERSION`], or says why not.
 pub(super) fn migrate(connection: &mut Connection, now_ms: i64) -> Result<(), StoreError> {
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(internal)?;
+    let version = version(connection)?;
     if version > VERSION {
         return Err(StoreError::Invalid(format!(
             "the store was written by a newer version of this program (schema {version}, this program knows {VERSION}): use that version"
