@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::content::{self, Found};
 use super::fault::Fault;
 use super::shared::Shared;
@@ -11,6 +13,8 @@ use crate::model::*;
 
 /// Most problems told.
 const MOST: usize = 100;
+/// Octets of contents that are in memory together, but for one that is larger.
+const AT_ONCE: i64 = 16 << 20;
 
 /// Questions that must have no answer.
 const CHECKS: &[(&str, &str)] = &[
@@ -28,7 +32,8 @@ const CHECKS: &[(&str, &str)] = &[
     ),
     (
         "an open recipient is in no lane, see message",
-        "SELECT DISTINCT message FROM recipient WHERE state <= 2 AND lane NOT IN (SELECT id FROM lane) LIMIT 20",
+        "SELECT DISTINCT message FROM recipient r WHERE state <= 2
+             AND NOT EXISTS (SELECT 1 FROM lane WHERE lane.id = r.lane) LIMIT 20",
     ),
     (
         "open recipients are miscounted for message",
@@ -37,7 +42,7 @@ const CHECKS: &[(&str, &str)] = &[
     ),
     (
         "recipients are left over from message",
-        "SELECT DISTINCT message FROM recipient WHERE message NOT IN (SELECT id FROM message) LIMIT 20",
+        "SELECT DISTINCT message FROM recipient r WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.id = r.message) LIMIT 20",
     ),
     (
         "a waiting or leased recipient has no due time or run in message",
@@ -53,7 +58,7 @@ const CHECKS: &[(&str, &str)] = &[
     ),
     (
         "rows are left over from batch",
-        "SELECT DISTINCT batch FROM batch_row WHERE batch NOT IN (SELECT id FROM batch) LIMIT 20",
+        "SELECT DISTINCT batch FROM batch_row r WHERE NOT EXISTS (SELECT 1 FROM batch WHERE batch.id = r.batch) LIMIT 20",
     ),
     (
         "the log says that a suppression was removed which is there, see its change",
@@ -98,23 +103,11 @@ async fn checks(tx: &Tx) -> Result<Vec<String>, Fault> {
     Ok(problems)
 }
 
-/// Reads every content, a few at a time.
+/// Reads every content, as many at once as are small together.
 async fn contents(shared: &Arc<Shared>, problems: &mut Vec<String>) -> Result<(), Fault> {
     let mut after = -1;
     loop {
-        let verb = |tx: Arc<Tx>, after: Arc<i64>| async move {
-            let sql = "SELECT id FROM message WHERE id > $1 AND stored ORDER BY id LIMIT 100";
-            let mut found = Vec::new();
-            let mut last = None;
-            for row in &tx.query(sql, &[&*after]).await? {
-                let id: i64 = row.try_get(0)?;
-                last = Some(id);
-                if let Found::Damaged(why) = content::read(&tx, MessageId(id)).await? {
-                    found.push(format!("message {}: {why}", MessageId(id)));
-                }
-            }
-            Ok((found, last))
-        };
+        let verb = |tx: Arc<Tx>, after: Arc<i64>| async move { some_contents(&tx, *after).await };
         let (found, last) = tx::run(shared, Mode::Snapshot, Arc::new(after), verb).await?;
         problems.extend(found);
         match last {
@@ -122,4 +115,28 @@ async fn contents(shared: &Arc<Shared>, problems: &mut Vec<String>) -> Result<()
             _ => return Ok(()),
         }
     }
+}
+
+/// Damaged contents of the next messages, and the last of these.
+async fn some_contents(tx: &Tx, after: i64) -> Result<(Vec<String>, Option<i64>), Fault> {
+    let sql = "SELECT id, size FROM message WHERE id > $1 AND stored ORDER BY id LIMIT 100";
+    let (mut ids, mut octets) = (Vec::new(), 0);
+    for row in &tx.query(sql, &[&after]).await? {
+        octets += row.try_get::<_, i64>(1)?;
+        if octets > AT_ONCE && !ids.is_empty() {
+            break;
+        }
+        ids.push(row.try_get::<_, i64>(0)?);
+    }
+    let read = |id: &i64| {
+        let id = MessageId(*id);
+        async move { (id, content::read(tx, id).await) }
+    };
+    let mut found = Vec::new();
+    for (id, read) in join_all(ids.iter().map(read)).await {
+        if let Found::Damaged(why) = read? {
+            found.push(format!("message {id}: {why}"));
+        }
+    }
+    Ok((found, ids.last().copied()))
 }
