@@ -359,6 +359,9 @@ class Cluster(unittest.TestCase):
         self.assertEqual(("itself:clock", "clock_jumped"), (one["incident"]["scope"], one["incident"]["reason"]), one)
         self.assertIn("Node node2: It went forward by 7", one["meaning"])
         until("it is told", lambda: told.of("clock"))
+        # Whoever dies before it has written that down leaves it to be told again.
+        noted = "SELECT count(*) FROM pillarbox.record WHERE kind = 'alert' AND body::json #>> '{told,ops,raised_ms}' IS NOT NULL AND body LIKE '%clock%'"
+        until("that it was told is written down", lambda: pg.sql(noted) != "0")
         # The next one to lead goes on with it.
         leading.kill9()
         until("the other node leads", lambda: "this node leads: it does" in other.server.log.read_text(), LEASE_S + 30)
