@@ -9,11 +9,11 @@ use proto::policy::spf::{Client, Evaluation, Limits, SpfResult};
 use testkit::zones::{RecordType, Trouble, Zones, ns};
 
 fn resolver(zones: &Zones) -> Resolver {
-    let settings = ResolverSettings {
-        servers: vec![zones.address()],
-        timeout: Duration::from_secs(3),
-        ..ResolverSettings::default()
-    };
+    within(zones, Duration::from_secs(3))
+}
+
+fn within(zones: &Zones, timeout: Duration) -> Resolver {
+    let settings = ResolverSettings { servers: vec![zones.address()], timeout, ..ResolverSettings::default() };
     Resolver::new(settings).expect("resolver")
 }
 
@@ -74,9 +74,9 @@ async fn silence_ends_in_time() {
     let zones = Zones::start().await;
     zones.fail("silent.test", Trouble::Silent);
     let start = Instant::now();
-    let answer = txt(&resolver(&zones), "silent.test").await;
+    let answer = txt(&within(&zones, Duration::from_millis(900)), "silent.test").await;
     assert_eq!(answer.outcome, Outcome::Failed("timeout".into()));
-    assert!(start.elapsed() < Duration::from_secs(30));
+    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
