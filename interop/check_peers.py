@@ -49,6 +49,8 @@ TEXTS = {
 class Postfix(sasl.Dovecot):
     """`ports` has the port of each state."""
 
+    LOGS = False
+
     def __init__(self, place, certs):
         self.certs, self.policy = certs, Policy()
         super().__init__(place, peers.Hop(free_port()))
@@ -85,6 +87,11 @@ class Postfix(sasl.Dovecot):
             **{f"cert-{name}": {**STRANGER, **pair(name)} for name in ("expired", "future", "own", "name", "missing", "weak", "chain", "rsa")},
         }
 
+    def settings(self):
+        return super().settings() | dict(
+            mydestination=OWN, local_recipient_maps=f"texthash:{self.dir}/etc/known", local_transport="discard:", default_transport="discard:",
+            relayhost="", smtpd_error_sleep_time="0", anvil_rate_time_unit="600s")
+
     def configure(self):
         super().configure()
         etc = self.dir / "etc"
@@ -92,10 +99,6 @@ class Postfix(sasl.Dovecot):
                             ("texts", [f"{key}@{OWN} {text}" for key, text in TEXTS.items()]), ("headers", [])):
             (etc / name).write_text("".join(f"{line}\n" for line in lines))
         (etc / "header_checks").write_text("/^Subject: Test/ REJECT 5.7.1 Message content rejected as spam\n")
-        more = dict(mydestination=OWN, local_recipient_maps=f"texthash:{etc}/known", local_transport="discard:", default_transport="discard:", relayhost="",
-                    maillog_file="", smtpd_error_sleep_time="0", anvil_rate_time_unit="600s")
-        with open(etc / "main.cf", "a") as file:
-            file.write("".join(f"{key} = {value}\n" for key, value in more.items()))
         self.ports = {}
         with open(etc / "master.cf", "a") as file:
             for name, settings in self.states().items():

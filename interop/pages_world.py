@@ -47,10 +47,11 @@ def refusal(text):
 class Office(Postfix):
     """At port 25 of the office's own address."""
 
+    def settings(self):
+        return super().settings() | dict(inet_interfaces="all", smtp_bind_address="127.0.0.1", myhostname="smtp.office.test")
+
     def configure(self):
         super().configure()
-        with open(self.dir / "etc" / "main.cf", "a") as settings:
-            settings.write("inet_interfaces = all\nsmtp_bind_address = 127.0.0.1\nmyhostname = smtp.office.test\n")
         with open(self.dir / "etc" / "master.cf", "a") as services:
             services.write(f"{OFFICE}:25 inet n - n - - smtpd\n")
 

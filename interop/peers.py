@@ -51,16 +51,15 @@ class Peer:
 
 class Postfix(Peer):
     """Debian's installed Postfix with a configuration, queue and data directory of its own. Without syslog it only logs where
-    `LOGS` says so: its master reads what it starts the logging process for, and stands still for good when it writes to that
-    socket itself while it is full, which happens on a machine with much to do."""
+    `LOGS` says so: the socket of its logging process takes ten lines, and Postfix stands still for good when that process, or
+    master that starts it, has itself something to say while it is full. So each setting is given once: Postfix would warn of a
+    second value whenever one of its processes starts, the logging process among them."""
 
     LOGS = False
 
-    def configure(self):
+    def settings(self):
+        """What main.cf says."""
         etc, spool, data = (self.dir / n for n in ("etc", "spool", "data"))
-        for directory in (etc, spool, data, self.dir / "log"):
-            directory.mkdir()
-        os.chown(data, pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postfix").gr_gid)
         hop, p = self.hop, self.place
         settings = dict(
             compatibility_level="3.6", queue_directory=spool, data_directory=data, mail_owner="postfix", setgid_group="postdrop",
@@ -82,7 +81,14 @@ class Postfix(Peer):
             (etc / "sasl").write_text(f"[localhost]:{hop.port} {hop.user}:{hop.password}\n")
             settings.update(smtp_sasl_auth_enable="yes", smtp_sasl_password_maps=f"texthash:{etc}/sasl",
                             smtp_sasl_security_options="noanonymous")
-        (etc / "main.cf").write_text("".join(f"{k} = {v}\n" for k, v in settings.items()))
+        return settings
+
+    def configure(self):
+        etc, data = self.dir / "etc", self.dir / "data"
+        for directory in (etc, data, self.dir / "spool", self.dir / "log"):
+            directory.mkdir()
+        os.chown(data, pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postfix").gr_gid)
+        (etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in self.settings().items()))
         services = ["pickup unix n - n 60 1", "cleanup unix n - n - 0", "qmgr unix n - n 300 1", "rewrite unix - - n - - trivial-rewrite",
                     "bounce unix - - n - 0", "defer unix - - n - 0 bounce", "trace unix - - n - 0 bounce", "verify unix - - n - 1",
                     "flush unix n - n 1000? 0", "proxymap unix - - n - -", "smtp unix - - n - -", "relay unix - - n - - smtp",

@@ -43,12 +43,10 @@ class AuthPostfix(peers.Postfix):
 
     LOGS = True
 
-    def configure(self):
-        super().configure()
-        settings = dict(smtpd_sasl_auth_enable="yes", smtpd_tls_auth_only="no", smtpd_relay_restrictions="permit_sasl_authenticated,reject",
-                        smtpd_sasl_security_options="noanonymous", smtpd_sasl_tls_security_options="noanonymous", **self.sasl())
-        with open(self.dir / "etc" / "main.cf", "a") as file:
-            file.write("".join(f"{name} = {value}\n" for name, value in settings.items()))
+    def settings(self):
+        return super().settings() | dict(
+            smtpd_sasl_auth_enable="yes", smtpd_tls_auth_only="no", smtpd_relay_restrictions="permit_sasl_authenticated,reject",
+            smtpd_sasl_security_options="noanonymous", smtpd_sasl_tls_security_options="noanonymous", **self.sasl())
 
 
 class Dovecot(AuthPostfix):

@@ -32,12 +32,14 @@ class Arrival(unittest.TestCase):
         lost.write_text("lost@inbox.test discard:\n")
 
         class Postfix(peers.Postfix):
+            def settings(self):
+                return super().settings() | dict(
+                    virtual_mailbox_domains="inbox.test", virtual_mailbox_base=mail, virtual_mailbox_maps=f"texthash:{boxes}",
+                    virtual_mailbox_limit="0", virtual_uid_maps="static:65534", virtual_gid_maps="static:65534",
+                    header_checks=f"regexp:{checks}", transport_maps=f"texthash:{lost}")
+
             def configure(self):
                 super().configure()
-                with open(self.dir / "etc" / "main.cf", "a") as config:
-                    config.write(f"virtual_mailbox_domains = inbox.test\nvirtual_mailbox_base = {mail}\nvirtual_mailbox_maps = texthash:{boxes}\n"
-                                 "virtual_mailbox_limit = 0\nvirtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n"
-                                 f"header_checks = regexp:{checks}\ntransport_maps = texthash:{lost}\n")
                 with open(self.dir / "etc" / "master.cf", "a") as services:
                     services.write("virtual unix - n n - - virtual\n")
 

@@ -18,15 +18,17 @@ from relay import binary
 class Strict(Postfix):
     """A Postfix that refuses what the tables say: clients and senders."""
 
+    def settings(self):
+        etc = self.dir / "etc"
+        return super().settings() | dict(
+            smtpd_sender_restrictions=f"check_sender_access texthash:{etc}/senders",
+            smtpd_client_restrictions=f"check_client_access texthash:{etc}/clients",
+            smtpd_reject_unlisted_recipient="no", smtpd_error_sleep_time="0", smtpd_hard_error_limit="1000")
+
     def configure(self):
         super().configure()
-        etc = self.dir / "etc"
-        (etc / "senders").write_text("")
-        (etc / "clients").write_text("")
-        with open(etc / "main.cf", "a") as settings:
-            settings.write(f"smtpd_sender_restrictions = check_sender_access texthash:{etc}/senders\n"
-                           f"smtpd_client_restrictions = check_client_access texthash:{etc}/clients\n"
-                           "smtpd_reject_unlisted_recipient = no\nsmtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\n")
+        for name in ("senders", "clients"):
+            (self.dir / "etc" / name).write_text("")
 
     def table(self, name, text):
         (self.dir / "etc" / name).write_text(text)

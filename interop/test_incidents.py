@@ -50,11 +50,8 @@ class Sinking:
     MORE = {}
     LOGS = True
 
-    def configure(self):
-        super().configure()
-        settings = dict(relayhost="", default_transport="discard", relay_transport="discard", **self.MORE)
-        with open(self.dir / "etc" / "main.cf", "a") as file:
-            file.write("".join(f"{name} = {value}\n" for name, value in settings.items()))
+    def settings(self):
+        return super().settings() | dict(relayhost="", default_transport="discard", relay_transport="discard", **self.MORE)
 
 
 class Provider(Sinking, sasl.Dovecot):
@@ -91,10 +88,9 @@ class Plain(Sinking, peers.Postfix):
 class Dated(Plain):
     """With a certificate of its own, which can be another one from one moment to the next."""
 
-    def configure(self):
-        super().configure()
-        with open(self.dir / "etc" / "main.cf", "a") as file:
-            file.write(f"smtpd_tls_cert_file = {self.place.path}/theirs.cert\nsmtpd_tls_key_file = {self.place.path}/theirs.key\n")
+    def settings(self):
+        where = self.place.path
+        return super().settings() | dict(smtpd_tls_cert_file=where / "theirs.cert", smtpd_tls_key_file=where / "theirs.key")
 
 
 class Hurried(Plain):

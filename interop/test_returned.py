@@ -223,10 +223,8 @@ class LaterBounces(Story):
         gone.write_text(f"gone.test smtp:[localhost]:{refuser.port}\n")
 
         class Postfix(peers.Postfix):
-            def configure(self):
-                super().configure()
-                with open(self.dir / "etc" / "main.cf", "a") as config:
-                    config.write(f"transport_maps = texthash:{gone}\n")
+            def settings(self):
+                return super().settings() | dict(transport_maps=f"texthash:{gone}")
 
         self.postfix = Postfix(self.place, peers.Hop(port))
         self.addCleanup(self.postfix.stop)
