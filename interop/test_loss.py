@@ -18,7 +18,6 @@ from common import Catch, Process, Place, free_port, need, run, wait_banner
 from relay import PASSWORD, SENDER, binary
 
 CONNECTIONS = 8
-IN_THE_CUT = 0.1
 EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, b"\x02\x00\x00\x00"
 
 
@@ -65,6 +64,7 @@ class Load:
         if any(code != 250 for code in codes):
             self.refuse(client, name, to, next(code for code in codes if code != 250))
             return
+        begun = time.monotonic()
         try:
             code, reply = client.data(content.encode())
         except smtplib.SMTPDataError as error:  # DATA itself was refused
@@ -75,7 +75,7 @@ class Load:
             raise
         if code == 250:
             self.acknowledged[name] = to
-            self.replies[name] = (time.monotonic(), reply.decode("utf-8", "replace"))
+            self.replies[name] = (begun, time.monotonic(), reply.decode("utf-8", "replace"))
         else:
             self.refuse(client, name, to, code)
 
@@ -107,7 +107,7 @@ class Relay:
             f'hostname = "loss.test"\ndata_dir = "{data}"\nshutdown_timeout = "20s"\n[http]\naddress = "127.0.0.1:{free_port()}"\n'
             f'[retry]\nintervals = ["1s"]\n{settings}'
             f'[[listener]]\nname = "load"\naddress = "127.0.0.1:{self.port}"\nmode = "plain"\nauth_without_tls = "loopback"\n')
-        self.server, self.ready, self.ends = None, [], []
+        self.server, self.ready, self.ends, self.cuts = None, [], [], []
         self.start()
         password = self.dir / "password"
         password.write_text(PASSWORD)
@@ -165,7 +165,8 @@ class Loss(unittest.TestCase):
 
         On a disk that is dying a 451 says that a sync failed: what it should have synced may be there all the same. And a sync
         under way at the moment of the cut may succeed for nothing, because this machine lives on when its disk is dead; a real
-        one could not have answered. Answers within IN_THE_CUT after it are counted apart.
+        one could not have answered. So messages are counted apart that were begun before the cut was over, and answered after it
+        had begun: one of each connection at most.
         """
         end, arrived = time.monotonic() + 30, 0
         pairs = lambda book: {(name, to) for name, recipients in book.items() for to in recipients}
@@ -175,7 +176,7 @@ class Loss(unittest.TestCase):
                 end, arrived = time.monotonic() + 30, len(self.catch.mail)
             time.sleep(0.5)
         if dying:
-            in_cut = lambda name: any(0 <= load.replies[name][0] - end <= IN_THE_CUT for end in relay.ends)
+            in_cut = lambda name: any(load.replies[name][0] <= over and began <= load.replies[name][1] for began, over in relay.cuts)
             print(f"\n  {sum(in_cut(name) for name, _ in lost)} lost that were answered in the cut", end="")
             lost = {(name, to) for name, to in lost if not in_cut(name)}
         time.sleep(1)
@@ -194,7 +195,7 @@ class Loss(unittest.TestCase):
         """What was said about lost messages, when, and what the relay knows of them."""
         lines = [f"{len(names)} lost"]
         for name in names[:10]:
-            when, reply = load.replies[name]
+            _, when, reply = load.replies[name]
             nearest = min((when - end for end in relay.ends), key=abs, default=0)
             lines.append(f"{name}: '{reply}', {nearest:+.4f} s from a cut or kill")
             for word in reply.split():
@@ -255,8 +256,10 @@ class Loss(unittest.TestCase):
             self.wait()
             # the file system forgets all that was not synced, and every write from now on fails
             fd = os.open(disk, os.O_RDONLY)
-            relay.ends.append(time.monotonic())
+            began = time.monotonic()
             fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH)
+            relay.cuts.append((began, time.monotonic()))
+            relay.ends.append(began)
             os.close(fd)
             time.sleep(0.2)
             relay.kill9()

@@ -190,7 +190,7 @@ async fn refusing_greetings_keep_their_own_reason() {
     }
     let report = scripted(&[("", "!close")], |plan| plan.explore = false).await;
     assert_eq!(report.failed_at, Some(Stage::Banner));
-    let report = scripted(&[("", "!hang")], |plan| plan.timeout = Duration::from_millis(300)).await;
+    let report = scripted(&[("", "!hang")], |plan| plan.timeout = Duration::from_secs(2)).await;
     assert_failed(&report, Stage::Banner, Reason::SessionTimeout);
     assert_eq!(report.result, ResultWord::Timeout);
 }

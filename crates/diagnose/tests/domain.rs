@@ -689,7 +689,7 @@ async fn name_servers_that_cannot_be_asked_from_here_are_no_fault_of_the_zone() 
     let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut rig = Rig::with(&[], &[]).await;
     rig.plan.redirects.insert("192.0.2.53:53".parse().unwrap(), closed.local_addr().unwrap());
-    rig.plan.timeout = std::time::Duration::from_millis(500);
+    rig.plan.timeout = std::time::Duration::from_secs(5);
     rig.only(&[Ns]);
     let audit = rig.audit("example.com").await;
     assert_eq!(signs(&audit), BTreeSet::new());

@@ -52,7 +52,7 @@ struct Scene {
 fn route(graph: &Graph, more: Value) -> Value {
     let oauth = json!({"provider": "microsoft", "grant": "client_credentials", "tenant": "t.test", "client_id": "app"});
     let base = json!({"kind": "graph", "port": graph.port(), "username": MAILBOX, "oauth": oauth,
-        "retry_s": [1]});
+        "retry_s": [3]});
     with(base, more)
 }
 
@@ -117,7 +117,7 @@ async fn many_messages_share_connections_and_one_that_was_closed_meanwhile_loses
 #[tokio::test]
 async fn a_link_that_dies_after_the_message_leaves_it_unknown_and_no_other_route_sends_it() {
     let spare = Sink::start().await;
-    let more = json!({"fallback": [{"route": "spare"}], "failover_after_s": 0, "retry_s": [2]});
+    let more = json!({"fallback": [{"route": "spare"}], "failover_after_s": 0});
     let scene = scene(&["good"], more, |setup, _| setup.route("spare", smarthost(&spare))).await;
     scene.graph.faults([Fault::CutAfterTaking]);
     let id = scene.rig.send(&["a@x.test"]).await;
