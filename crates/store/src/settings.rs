@@ -74,6 +74,30 @@ pub enum SecretChange {
     Clear,
 }
 
+/// What has to be there for a document to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// None of this name.
+    Absent,
+    /// This version of it.
+    Version(i64),
+}
+
+impl Expected {
+    /// What was read.
+    pub fn of(known: Option<&Document>) -> Self {
+        known.map_or(Self::Absent, |document| Self::Version(document.version))
+    }
+
+    /// The version that has to be there.
+    pub(crate) fn version(self) -> Option<i64> {
+        match self {
+            Self::Absent => None,
+            Self::Version(version) => Some(version),
+        }
+    }
+}
+
 /// A kind's name in the database and in sealed data.
 pub(crate) fn kind_name(kind: Kind) -> &'static str {
     match kind {

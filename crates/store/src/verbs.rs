@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 pub use batches::Batches;
 
 use crate::model::*;
-use crate::settings::{Document, Kind, SecretChange};
+use crate::settings::{Document, Expected, Kind, SecretChange};
 
 mod figures;
 
@@ -183,7 +183,7 @@ pub trait Browse: Send + Sync {
 pub trait Settings: Send + Sync {
     /// All documents of a kind, by name.
     fn documents(&self, kind: Kind) -> Pending<Vec<Document>>;
-    /// Creates or replaces one.
+    /// Creates or replaces one; gives its version.
     fn put_document(
         &self,
         kind: Kind,
@@ -192,6 +192,16 @@ pub trait Settings: Send + Sync {
         secret: SecretChange,
         now_ms: i64,
     ) -> Pending<i64>;
+    /// The same if what is there is as expected. `None`: it is not, and nothing is written; who reads now sees what is there.
+    fn put_document_if(
+        &self,
+        kind: Kind,
+        name: String,
+        body: serde_json::Value,
+        secret: SecretChange,
+        expected: Expected,
+        now_ms: i64,
+    ) -> Pending<Option<i64>>;
     /// Removes one; `NotFound` if it is not there.
     fn delete_document(&self, kind: Kind, name: String) -> Pending<()>;
     /// A number that grows with every change of any document, for cheap polling.

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::scene::{HOUR, refused};
 use super::{MESSAGE_BODY, Scene, Story};
 use crate::model::*;
-use crate::settings::{Kind, SecretChange};
+use crate::settings::{Expected, Kind, SecretChange};
 use crate::verbs::{RETURN_MS, Retention, StoreError};
 
 pub(super) const STORIES: &[Story] = &[
@@ -22,6 +22,8 @@ pub(super) const STORIES: &[Story] = &[
     ("a damaged content is set aside, kept and reported", damage),
     ("a backup opens as a store with the same content", backup),
     ("settings keep documents, versions and secrets", settings),
+    ("of those who make a document at once one does, and the others read it", at_once),
+    ("a document that is not the one that was read is not written", unexpected),
     ("a closed store says so", closed),
 ];
 
@@ -289,6 +291,56 @@ fn settings(scene: &mut Scene) {
     let again = scene.store.delete_document(Kind::Route, "smart".into()).wait();
     assert!(matches!(again, Err(StoreError::NotFound)), "{again:?}");
     assert!(scene.store.settings_version().wait().unwrap() > version);
+}
+
+fn at_once(scene: &mut Scene) {
+    let store = &scene.store;
+    let put = |n: usize| {
+        let secret = SecretChange::Set(SecretString::from(format!("secret {n}")));
+        store.put_document_if(Kind::Key, "one".into(), json!({ "by": n }), secret, Expected::Absent, 5)
+    };
+    let pending: Vec<_> = (0..8).map(put).collect();
+    let answers: Vec<Option<i64>> = pending.into_iter().map(|pending| pending.wait().unwrap()).collect();
+    let made: Vec<usize> = (0..8).filter(|n| answers[*n].is_some()).collect();
+    assert_eq!(made.len(), 1, "{answers:?}");
+    let kept = store.documents(Kind::Key).wait().unwrap();
+    assert_eq!((kept.len(), Some(kept[0].version)), (1, answers[made[0]]));
+    assert_eq!(kept[0].body, json!({ "by": made[0] }));
+    let secret = format!("secret {}", made[0]);
+    assert_eq!(kept[0].secret.as_ref().map(|secret| secret.expose_secret()), Some(secret.as_str()));
+    // A name belongs to its kind.
+    let other = store.put_document_if(Kind::Route, "one".into(), json!({}), SecretChange::Keep, Expected::Absent, 5);
+    assert!(other.wait().unwrap().is_some());
+}
+
+fn unexpected(scene: &mut Scene) {
+    let store = scene.store.clone();
+    let put = |host: &str, expected| {
+        let body = json!({ "host": host });
+        store.put_document_if(Kind::Route, "smart".into(), body, SecretChange::Keep, expected, 5).wait()
+    };
+    let host = || store.documents(Kind::Route).wait().unwrap()[0].body["host"].clone();
+    assert_eq!(put("a", Expected::Version(1)).unwrap(), None, "there is none");
+    let secret = SecretChange::Set(SecretString::from("s3cret"));
+    let first = store.put_document(Kind::Route, "smart".into(), json!({"host": "b"}), secret, 5).wait().unwrap();
+    let read = store.documents(Kind::Route).wait().unwrap();
+    assert_eq!(Expected::of(read.first()), Expected::Version(first));
+    let second = put("c", Expected::of(read.first())).unwrap().unwrap();
+    assert!(second > first);
+    let version = store.settings_version().wait().unwrap();
+    for expected in [Expected::Absent, Expected::Version(first), Expected::Version(second + 1)] {
+        assert_eq!(put("d", expected).unwrap(), None, "{expected:?}");
+    }
+    assert_eq!((host(), store.settings_version().wait().unwrap()), (json!("c"), version));
+    let kept = store.documents(Kind::Route).wait().unwrap();
+    assert_eq!(kept[0].secret.as_ref().map(|secret| secret.expose_secret()), Some("s3cret"));
+    let named =
+        store.put_document_if(Kind::Route, "No Name".into(), json!({}), SecretChange::Keep, Expected::Absent, 5);
+    assert!(matches!(named.wait(), Err(StoreError::Invalid(_))));
+    store.delete_document(Kind::Route, "smart".into()).wait().unwrap();
+    assert_eq!(put("e", Expected::Version(second)).unwrap(), None, "it is gone");
+    assert!(put("e", Expected::Absent).unwrap().unwrap() > second, "versions are never used again");
+    assert_eq!(host(), json!("e"));
 }
 
 fn closed(scene: &mut Scene) {

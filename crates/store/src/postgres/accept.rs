@@ -55,8 +55,8 @@ pub(super) async fn run(
     lanes::know(shared, &all, now_ms).await?;
     let batch = Arc::new(Batch { requests: requests.clone(), ticket: shared.next_ticket() });
     let done = tx::run(shared, Mode::Write, batch.clone(), |tx, batch| async move { accept(&tx, &batch).await }).await;
-    if let Err(Fault::Away(_)) = &done {
-        // Nobody knows whether it was committed. Whoever brought them hears that they were not, and knows of no lease.
+    if let Err(Fault::Unknown(_)) = &done {
+        // Whoever brought them hears that they were not committed, and knows of no lease.
         let mut holders: Vec<i64> = requests.iter().map(|request| request.new.by.0).collect();
         holders.dedup();
         holders.into_iter().for_each(|by| shared.orphaned(by, batch.ticket));

@@ -1,12 +1,13 @@
-//! What a node knows by itself of its leases: since when the database was not told that it is alive, by a clock of this machine.
+//! What a node knows of its leases: since when the database was not told that it is alive, by a clock of this machine.
 //!
-//! Others take what it has leased when its lease time is over, and it may not hear of that: it has to stop by itself.
+//! Others take what it has leased when its lease time is over, and it may not hear of that: it has to stop by itself. The clock
+//! stands still with a machine that is suspended: then the database says it, to the first word that it hears.
 
 use parking_lot::Mutex;
 
 use crate::engine::figures::Stopwatch;
 
-/// When this store's runs were last said to be alive. Without a stopwatch nothing is known of that.
+/// When this store's runs were last said to be alive. Without a stopwatch only the database knows of that.
 #[derive(Debug)]
 pub(super) struct Alive {
     lease_us: u64,
@@ -36,31 +37,41 @@ impl Alive {
 
     /// How often leases may have ended.
     pub(super) fn lapses(&self) -> u64 {
-        let Some(now_us) = self.watch.now_us() else { return 0 };
-        self.state.lock().look(now_us, self.lease_us)
+        let mut state = self.state.lock();
+        state.look(self.watch.now_us(), self.lease_us);
+        state.lapses
+    }
+
+    /// The time of a run was over by the database's clock, when it was to hear of it.
+    pub(super) fn was_over(&self) {
+        self.state.lock().end();
     }
 
     /// The database has heard what was said then.
     pub(super) fn heard(&self, said_us: Option<u64>) {
-        let (Some(said_us), Some(now_us)) = (said_us, self.watch.now_us()) else { return };
         let mut state = self.state.lock();
-        state.look(now_us, self.lease_us);
+        state.look(self.watch.now_us(), self.lease_us);
         if state.over {
             // What was leased meanwhile was nobody's either: others took it for a dead run's.
             state.lapses += 1;
             state.over = false;
         }
-        state.said_us = state.said_us.max(said_us);
+        state.said_us = state.said_us.max(said_us.unwrap_or(0));
     }
 }
 
 impl State {
-    fn look(&mut self, now_us: u64, lease_us: u64) -> u64 {
-        if !self.over && now_us.saturating_sub(self.said_us) >= lease_us {
+    fn look(&mut self, now_us: Option<u64>, lease_us: u64) {
+        if now_us.is_some_and(|now_us| now_us.saturating_sub(self.said_us) >= lease_us) {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        if !self.over {
             self.over = true;
             self.lapses += 1;
         }
-        self.lapses
     }
 }
 
@@ -93,5 +104,22 @@ mod tests {
         now.store(second(121), Ordering::Relaxed);
         alive.heard(Some(second(120)));
         assert_eq!(lapses(122), 4);
+    }
+
+    #[test]
+    fn a_clock_that_stood_still_is_overruled_by_the_databases() {
+        for watch in [Stopwatch::new(|| 0), Stopwatch::default()] {
+            let alive = Alive::new(30_000, watch);
+            alive.heard(alive.now_us());
+            assert_eq!(alive.lapses(), 0);
+            // Said again, because the answer was lost.
+            alive.was_over();
+            alive.was_over();
+            assert_eq!(alive.lapses(), 1);
+            alive.heard(alive.now_us());
+            assert_eq!(alive.lapses(), 2, "leased in the silence");
+            alive.heard(alive.now_us());
+            assert_eq!(alive.lapses(), 2);
+        }
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn run(shared: &Arc<Shared>, request: ClaimRequest) -> Result<C
     let request = Arc::new((request, ticket));
     let verb = |tx: Arc<Tx>, r: Arc<(ClaimRequest, i64)>| async move { claim(&tx, &r.0, r.1).await };
     let claims = tx::run(shared, Mode::Write, request.clone(), verb).await.inspect_err(|fault| {
-        if matches!(fault, Fault::Away(_)) {
+        if matches!(fault, Fault::Unknown(_)) {
             shared.orphaned(request.0.by.0, ticket);
         }
     })?;

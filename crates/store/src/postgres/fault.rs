@@ -9,14 +9,31 @@ use crate::StoreError;
 pub(super) enum Fault {
     /// The server has no room.
     Full,
-    /// The server cannot be asked now, or nobody knows whether it did what it was asked.
+    /// The server cannot be asked now. What was asked of it is undone.
     Away(String),
+    /// The server went away in the middle of a commit: nobody knows whether it happened, or whether it will last.
+    Unknown(String),
     /// Two transactions were in each other's way: the same verb may be tried again.
     Again(String),
     /// There is such a row already.
     Exists(String),
     /// Only this verb is to blame.
     Command(StoreError),
+}
+
+impl Fault {
+    /// A server that was asked and says nothing.
+    pub(super) fn silent() -> Self {
+        Self::Away("the server does not answer".into())
+    }
+
+    /// The same of a commit: it may have happened.
+    pub(super) fn of_commit(self) -> Self {
+        match self {
+            Self::Away(why) => Self::Unknown(why),
+            other => other,
+        }
+    }
 }
 
 /// What the server or the connection says, with its words for people.
@@ -75,7 +92,7 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full => f.write_str("the database has no room"),
-            Self::Away(why) | Self::Again(why) | Self::Exists(why) => f.write_str(why),
+            Self::Away(why) | Self::Unknown(why) | Self::Again(why) | Self::Exists(why) => f.write_str(why),
             Self::Command(error) => error.fmt(f),
         }
     }
@@ -91,7 +108,7 @@ impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Full => StoreError::Full,
-            Fault::Away(why) => StoreError::Away(why),
+            Fault::Away(why) | Fault::Unknown(why) => StoreError::Away(why),
             Fault::Again(_) => StoreError::Overloaded,
             Fault::Exists(why) => StoreError::Internal(why),
             Fault::Command(error) => error,

@@ -75,7 +75,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
 
 use self::fault::Fault;
 pub(crate) use self::import::{Changes, Numbers, Stretch};
@@ -170,7 +169,7 @@ impl PostgresStore {
             .build()
             .map_err(|error| StoreError::Internal(format!("store threads: {error}")))?;
         let session = Session { schema: options.schema, statement_ms: options.statement_ms };
-        let manager = Manager { place, session, bell: Arc::new(Notify::new()) };
+        let manager = Manager::new(place, session);
         // Whoever opens may be in a runtime of his own, where nothing may block on another one.
         let (sender, receiver) = std::sync::mpsc::channel();
         let connections = options.connections;

@@ -21,6 +21,8 @@ use crate::model::*;
 const STEP: i64 = 500;
 /// Between two looks at the other nodes: leases end at most this and one more second after their time.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long it may take to begin to hear the others: the word that this node is alive has to wait for it.
+const LISTEN: Duration = Duration::from_secs(3);
 /// How often a transaction of unknown outcome is undone: its server may still be waiting for a standby.
 const UNDO: u32 = 300;
 
@@ -96,26 +98,34 @@ async fn beat(shared: &Arc<Shared>) -> Result<(), Fault> {
     let verb = |tx: Arc<Tx>, runs: Arc<Vec<(Incarnation, String)>>| async move {
         let (ids, names): (Vec<i64>, Vec<String>) = runs.iter().map(|(run, name)| (run.0, name.clone())).unzip();
         let slot = tx.shared.slot();
-        // One that was taken for dead comes back under its number: what it lost is lost, what it takes is its own.
-        tx.pipeline(&[
-            (
-                "INSERT INTO node(incarnation, name, started, version, alive_until) OVERRIDING SYSTEM VALUE
-                 SELECT u.incarnation, u.name, 0, $3, now() + $4 * INTERVAL '1 millisecond'
-                 FROM unnest($1::bigint[], $2::text[]) AS u(incarnation, name) ORDER BY u.incarnation
-                 ON CONFLICT (incarnation) DO UPDATE SET alive_until = excluded.alive_until",
-                &[&ids, &names, &env!("CARGO_PKG_VERSION"), &tx.shared.lease_ms],
-            ),
-            (
-                "UPDATE id_slot SET until = now() + INTERVAL '1 day' WHERE slot = $1 AND holder = $2",
-                &[&slot.0, &slot.1],
-            ),
-        ])
-        .await
+        // One that was taken for dead comes back under its number: what it lost is lost, what it takes is its own. Whether it
+        // was is seen with its row in hand: whoever takes its leases has to hold that too.
+        let changed = tx
+            .pipeline(&[
+                ("SELECT 1 FROM node WHERE incarnation = ANY($1) ORDER BY incarnation FOR UPDATE", &[&ids]),
+                ("SELECT 1 FROM node WHERE incarnation = ANY($1) AND alive_until >= clock_timestamp()", &[&ids]),
+                (
+                    "INSERT INTO node(incarnation, name, started, version, alive_until) OVERRIDING SYSTEM VALUE
+                     SELECT u.incarnation, u.name, 0, $3, now() + $4 * INTERVAL '1 millisecond'
+                     FROM unnest($1::bigint[], $2::text[]) AS u(incarnation, name) ORDER BY u.incarnation
+                     ON CONFLICT (incarnation) DO UPDATE SET alive_until = excluded.alive_until",
+                    &[&ids, &names, &env!("CARGO_PKG_VERSION"), &tx.shared.lease_ms],
+                ),
+                (
+                    "UPDATE id_slot SET until = now() + INTERVAL '1 day' WHERE slot = $1 AND holder = $2",
+                    &[&slot.0, &slot.1],
+                ),
+            ])
+            .await?;
+        if changed.get(1).is_some_and(|alive| *alive < ids.len() as u64) {
+            tx.shared.alive.was_over();
+        }
+        Ok(changed)
     };
     let said_us = shared.alive.now_us();
     let changed = tx::run(shared, Mode::Write, Arc::new(runs), verb).await?;
     shared.alive.heard(said_us);
-    if changed.get(1) == Some(&0) {
+    if changed.get(3) == Some(&0) {
         // A day without a word from us: somebody else has it.
         let verb = |tx: Arc<Tx>, _: Arc<()>| async move { take_slot(&tx).await };
         let slot = tx::run(shared, Mode::Write, Arc::new(()), verb).await?;
@@ -225,12 +235,16 @@ const CHANNEL: &str = "pillarbox_work";
 
 /// A connection that hears the others; the one there is, as long as it is alive.
 async fn listen(shared: &Arc<Shared>, listener: Option<Connection>) -> Option<Connection> {
-    if let Some(alive) = listener.filter(|connection| !connection.client.is_closed()) {
+    let manager = shared.pool.manager();
+    if let Some(alive) = listener.filter(|connection| manager.trusts(connection)) {
         return Some(alive);
     }
-    let connection = shared.pool.manager().connect().await.ok()?;
-    connection.client.batch_execute(&format!("LISTEN {CHANNEL}")).await.ok()?;
-    Some(connection)
+    let begun = async {
+        let connection = manager.connect().await?;
+        connection.client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        Ok::<_, Fault>(connection)
+    };
+    tokio::time::timeout(LISTEN, begun).await.ok()?.ok()
 }
 
 /// Tells the others that there is work. By itself and not with what made the work: a commit that tells others waits for all

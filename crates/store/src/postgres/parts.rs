@@ -1,8 +1,7 @@
 //! The parts of the event table: a week each, made when the first event of a week comes, dropped as a whole.
 
-use std::sync::atomic::Ordering;
-
 use super::fault::Fault;
+use super::pool;
 use super::shared::Shared;
 
 /// What a part holds.
@@ -10,6 +9,13 @@ pub(super) const WEEK_MS: i64 = 7 * 86_400_000;
 
 /// Number of the lock that parts are made and dropped under.
 const LOCK: i64 = 0x7069_6c6c_6172_0001;
+
+/// How long a drop waits for those who read and write events: whoever comes after it waits behind it. Longer than the server's
+/// `deadlock_timeout`: that is when an autovacuum is sent away.
+const DROP_WAIT: &str = "SET lock_timeout TO '2s'";
+
+/// What could not be dropped is left alone for so long: whoever copies the database holds its parts for hours.
+pub(super) const AGAIN_MS: i64 = 60_000;
 
 fn name(week: i64) -> String {
     format!("event_{}{}", if week < 0 { "m" } else { "" }, week.unsigned_abs())
@@ -53,23 +59,31 @@ pub(super) async fn ensure(shared: &Shared, times: impl Iterator<Item = i64>) ->
     Ok(())
 }
 
-/// Drops the parts in which all events are older than this; gives how many.
+/// Drops the parts in which all events are older than this; gives how many. What somebody holds is tried again a minute later.
 pub(super) async fn drop_before(shared: &Shared, before_ms: i64) -> Result<u64, Fault> {
     // Retention comes often, the end of a week does not.
-    let last = before_ms.div_euclid(WEEK_MS);
-    if shared.dropped.swap(last, Ordering::Relaxed) == last {
+    if shared.dropped.lock().contains(&before_ms) {
         return Ok(0);
     }
-    let connection = shared.pool.manager().connect().await?;
+    let dropped = drop_old(shared, before_ms).await;
+    let week = before_ms.div_euclid(WEEK_MS);
+    *shared.dropped.lock() = match &dropped {
+        Ok(_) => week.saturating_mul(WEEK_MS)..week.saturating_add(1).saturating_mul(WEEK_MS),
+        Err(_) => before_ms..before_ms.saturating_add(AGAIN_MS),
+    };
+    dropped
+}
+
+/// Drops each old part by itself; an error tells of the first that could not be dropped.
+async fn drop_old(shared: &Shared, before_ms: i64) -> Result<u64, Fault> {
+    let manager = shared.pool.manager();
+    let (connection, patience) = (manager.connect().await?, manager.session.patience());
     let client = &connection.client;
-    let found = client
-        .query(
-            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-             WHERE i.inhparent = 'event'::regclass",
-            &[],
-        )
-        .await?;
-    let mut dropped = 0;
+    pool::answer(patience, client.batch_execute(DROP_WAIT)).await?;
+    let children = "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+         WHERE i.inhparent = 'event'::regclass";
+    let found = pool::answer(patience, client.query(children, &[])).await?;
+    let (mut dropped, mut failed) = (0, None);
     for row in found {
         let part: String = row.try_get(0)?;
         let Some(week) = part.strip_prefix("event_").and_then(|week| week.replace('m', "-").parse::<i64>().ok()) else {
@@ -79,9 +93,14 @@ pub(super) async fn drop_before(shared: &Shared, before_ms: i64) -> Result<u64, 
             continue;
         }
         shared.parts.lock().remove(&week);
-        // Waits for those who read and write events, five seconds at most; if that is not enough, next time.
-        client.batch_execute(&format!("DROP TABLE {part}")).await?;
-        dropped += 1;
+        match pool::answer(patience, client.batch_execute(&format!("DROP TABLE {part}"))).await {
+            Ok(()) => dropped += 1,
+            Err(fault @ Fault::Away(_)) => return Err(fault),
+            Err(fault) => {
+                tracing::warn!(part, %fault, "a part of the events cannot be dropped yet");
+                failed.get_or_insert(fault);
+            }
+        }
     }
-    Ok(dropped)
+    failed.map_or(Ok(dropped), Err)
 }

@@ -1,10 +1,13 @@
 //! Connections: a bounded pool whose connections remember their prepared statements and what the server warned of.
 //!
+//! Hosts are asked one by one, the one that answered last first. One that is found to be frozen, or to commit without its
+//! standby, is left: what is open to it is not used again, and the others are asked before it.
+//!
 //! deadpool keeps them; its own PostgreSQL manager hides the notices, and a commit has to see them: a server that gives up
 //! waiting for its synchronous standby says so in a warning and in nothing else.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +15,17 @@ use deadpool::managed::{self, Metrics, PoolConfig, RecycleError, Timeouts};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Client, Statement};
+use tokio_postgres::{AsyncMessage, Client, Config, Statement};
 
 use super::fault::{Fault, words};
-use super::place::Place;
+use super::place::{self, Place};
 
 /// Statements remembered for each connection; beyond that they are all forgotten.
 const STATEMENTS: usize = 400;
-/// How long a verb waits for a connection, and a connection to be made.
+/// How long a verb waits until fewer others have connections.
 const WAIT: Duration = Duration::from_secs(10);
+/// A server that is frozen keeps no time: so much later than it should have ended a statement itself, it is away.
+const FROZEN: Duration = Duration::from_secs(5);
 
 /// Names of the settings of each connection that depend on how the store was opened.
 #[derive(Debug, Clone)]
@@ -45,6 +50,22 @@ impl Session {
             self.statement_ms
         )
     }
+
+    /// How long the answer to a statement is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_millis(self.statement_ms.into()) + FROZEN
+    }
+}
+
+/// An answer outside of a verb's transaction.
+pub(super) async fn answer<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(patience, asked).await {
+        Ok(answered) => Ok(answered?),
+        Err(_) => Err(Fault::silent()),
+    }
 }
 
 /// A name as SQL writes it.
@@ -55,6 +76,8 @@ pub(super) fn quoted(name: &str) -> String {
 /// A connection, what was prepared on it and what its server warned of.
 pub(super) struct Connection {
     pub(super) client: Client,
+    /// Its host, and how many were left when it was made.
+    pub(super) choice: Choice,
     statements: Mutex<HashMap<String, Statement>>,
     warning: Arc<Mutex<Option<String>>>,
     driver: JoinHandle<()>,
@@ -87,18 +110,79 @@ impl Drop for Connection {
     }
 }
 
+/// The host that is asked first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Choice {
+    host: usize,
+    /// How often a host was left.
+    left: u64,
+}
+
 /// Makes connections and looks after them.
 pub(super) struct Manager {
     pub(super) place: Place,
     pub(super) session: Session,
     /// Rung when another node says that there is work.
     pub(super) bell: Arc<Notify>,
+    choice: Mutex<Choice>,
 }
 
 impl Manager {
-    /// Makes one connection, ready for use.
+    pub(super) fn new(place: Place, session: Session) -> Self {
+        let choice = Mutex::new(Choice { host: 0, left: 0 });
+        Self { place, session, bell: Arc::new(Notify::new()), choice }
+    }
+
+    /// Makes one connection, ready for use, to the first host that answers and takes writes. Takes no longer than the hosts
+    /// have together.
     pub(super) async fn connect(&self) -> Result<Connection, Fault> {
-        let (client, mut connection) = self.place.config.connect(self.place.tls.clone()).await?;
+        let (choice, hosts) = (*self.choice.lock(), &self.place.hosts);
+        let mut said = Vec::with_capacity(hosts.len());
+        for (host, config) in hosts.iter().enumerate().cycle().skip(choice.host).take(hosts.len()) {
+            let own = Choice { host, ..choice };
+            let made = tokio::time::timeout(self.place.limit, self.connect_to(config, own)).await;
+            match made.unwrap_or_else(|_| Err(Fault::silent())) {
+                Ok(connection) => {
+                    self.answered(own);
+                    return Ok(connection);
+                }
+                Err(fault) if hosts.len() == 1 => return Err(fault),
+                Err(fault) => said.push(format!("{}: {fault}", place::named(config))),
+            }
+        }
+        Err(Fault::Away(said.join("; ")))
+    }
+
+    /// From now on this host is asked first, unless one was left since the choice was made.
+    fn answered(&self, choice: Choice) {
+        let mut now = self.choice.lock();
+        if now.left == choice.left && now.host != choice.host {
+            tracing::warn!(host = self.name(choice.host), "another host of the database is used");
+            *now = choice;
+        }
+    }
+
+    /// The host of a connection is not to be trusted: whatever is open is not used again, and the other hosts are asked before it.
+    pub(super) fn leave(&self, choice: Choice) {
+        let mut now = self.choice.lock();
+        if now.left == choice.left {
+            tracing::warn!(host = self.name(choice.host), "what is connected to this host of the database is given up");
+            let next = (choice.host + 1) % self.place.hosts.len().max(1);
+            *now = Choice { host: if now.host == choice.host { next } else { now.host }, left: now.left + 1 };
+        }
+    }
+
+    /// It may be used again.
+    pub(super) fn trusts(&self, connection: &Connection) -> bool {
+        !connection.client.is_closed() && connection.choice.left == self.choice.lock().left
+    }
+
+    fn name(&self, host: usize) -> String {
+        self.place.hosts.get(host).map(place::named).unwrap_or_default()
+    }
+
+    async fn connect_to(&self, config: &Config, choice: Choice) -> Result<Connection, Fault> {
+        let (client, mut connection) = config.connect(self.place.tls.clone()).await?;
         let warning = Arc::new(Mutex::new(None));
         let (noted, bell) = (warning.clone(), self.bell.clone());
         let driver = tokio::spawn(async move {
@@ -120,7 +204,7 @@ impl Manager {
                 }
             }
         });
-        let connection = Connection { client, statements: Mutex::default(), warning, driver };
+        let connection = Connection { client, choice, statements: Mutex::default(), warning, driver };
         connection.client.batch_execute(&self.session.sql()).await?;
         connection.take_warning();
         Ok(connection)
@@ -136,8 +220,8 @@ impl managed::Manager for Manager {
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> managed::RecycleResult<Fault> {
-        if connection.client.is_closed() {
-            return Err(RecycleError::message("the connection is closed"));
+        if !self.trusts(connection) {
+            return Err(RecycleError::message("the connection is closed, or its host was left"));
         }
         connection.take_warning();
         Ok(())
@@ -147,7 +231,8 @@ impl managed::Manager for Manager {
 /// A pool of at most so many connections; none is made yet.
 pub(super) fn pool(manager: Manager, connections: usize) -> Result<managed::Pool<Manager>, Fault> {
     let mut config = PoolConfig::new(connections.max(2));
-    config.timeouts = Timeouts { wait: Some(WAIT), create: Some(WAIT), recycle: Some(WAIT) };
+    // Making one ends by itself: each host has its time.
+    config.timeouts = Timeouts { wait: Some(WAIT), create: None, recycle: Some(WAIT) };
     managed::Pool::builder(manager)
         .config(config)
         .runtime(deadpool::Runtime::Tokio1)
@@ -163,4 +248,32 @@ pub(super) async fn take(pool: &managed::Pool<Manager>) -> Result<managed::Objec
         managed::PoolError::Timeout(managed::TimeoutType::Wait) => Fault::Command(crate::StoreError::Overloaded),
         other => Fault::Away(format!("no connection to the database: {other}")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_left_is_asked_last_and_what_was_begun_before_does_not_bring_it_back() {
+        let url = SecretString::from("postgres://u@a,b,c/mail?sslmode=disable");
+        let session = Session { schema: "pillarbox".into(), statement_ms: 1 };
+        let manager = Manager::new(place::parse(&url).unwrap(), session);
+        let at = |host, left| Choice { host, left };
+        manager.answered(at(1, 0));
+        assert_eq!(*manager.choice.lock(), at(1, 0), "the one that answered last");
+        manager.leave(at(1, 0));
+        assert_eq!(*manager.choice.lock(), at(2, 1));
+        // Others that were connected to it find out later.
+        manager.leave(at(1, 0));
+        manager.answered(at(1, 0));
+        assert_eq!(*manager.choice.lock(), at(2, 1));
+        // The others did not answer, or take no writes.
+        manager.answered(at(1, 1));
+        assert_eq!(*manager.choice.lock(), at(1, 1));
+        manager.leave(at(2, 1));
+        assert_eq!(*manager.choice.lock(), at(1, 2), "it was not asked first any more");
+    }
 }

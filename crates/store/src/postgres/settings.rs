@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::tx::Tx;
 use super::unit::clean;
 use crate::secret::Keyring;
-use crate::settings::{Document, Kind, SecretChange, check_name, identity, kind_name};
+use crate::settings::{Document, Expected, Kind, SecretChange, check_name, identity, kind_name};
 use crate::verbs::Settings;
 use crate::{Pending, StoreError};
 
@@ -19,6 +19,27 @@ struct Put {
     replace: bool,
     secret: Option<Vec<u8>>,
     now_ms: i64,
+}
+
+impl PostgresStore {
+    fn put_request(
+        &self,
+        kind: Kind,
+        name: String,
+        body: &serde_json::Value,
+        secret: &SecretChange,
+        now_ms: i64,
+    ) -> Result<Put, StoreError> {
+        check_name(kind, &name)?;
+        let (replace, secret) = match secret {
+            SecretChange::Keep => (false, None),
+            SecretChange::Clear => (true, None),
+            SecretChange::Set(secret) => {
+                (true, Some(self.shared.keyring.seal(&identity(kind, &name), secret.expose_secret())?))
+            }
+        };
+        Ok(Put { kind, name, body: body.to_string(), replace, secret, now_ms })
+    }
 }
 
 impl Settings for PostgresStore {
@@ -34,19 +55,25 @@ impl Settings for PostgresStore {
         secret: SecretChange,
         now_ms: i64,
     ) -> Pending<i64> {
-        let request = || -> Result<Put, StoreError> {
-            check_name(kind, &name)?;
-            let (replace, secret) = match &secret {
-                SecretChange::Keep => (false, None),
-                SecretChange::Clear => (true, None),
-                SecretChange::Set(secret) => {
-                    (true, Some(self.shared.keyring.seal(&identity(kind, &name), secret.expose_secret())?))
-                }
-            };
-            Ok(Put { kind, name, body: body.to_string(), replace, secret, now_ms })
-        };
-        match request() {
+        match self.put_request(kind, name, &body, &secret, now_ms) {
             Ok(request) => self.write(request, |tx, request| async move { put(&tx, &request).await }),
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
+    fn put_document_if(
+        &self,
+        kind: Kind,
+        name: String,
+        body: serde_json::Value,
+        secret: SecretChange,
+        expected: Expected,
+        now_ms: i64,
+    ) -> Pending<Option<i64>> {
+        match self.put_request(kind, name, &body, &secret, now_ms) {
+            Ok(request) => {
+                self.write((request, expected), |tx, request| async move { put_if(&tx, &request.0, request.1).await })
+            }
             Err(error) => Pending::ready(Err(error)),
         }
     }
@@ -73,6 +100,27 @@ async fn next_version(tx: &Tx) -> Result<i64, Fault> {
         )
         .await?;
     Ok(row.try_get(0)?)
+}
+
+/// Waits for whoever changes settings now: what is found after this stays until the commit.
+async fn hold(tx: &Tx) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO meta AS m (name, value) VALUES ('settings', 0) ON CONFLICT (name) DO UPDATE SET value = m.value",
+        &[],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn put_if(tx: &Tx, request: &Put, expected: Expected) -> Result<Option<i64>, Fault> {
+    hold(tx).await?;
+    let sql = "SELECT version FROM setting WHERE kind = $1 AND name = $2";
+    let found = tx.query_opt(sql, &[&kind_name(request.kind), &request.name]).await?;
+    let version: Option<i64> = found.map(|row| row.try_get(0)).transpose()?;
+    if version != expected.version() {
+        return Ok(None);
+    }
+    put(tx, request).await.map(Some)
 }
 
 async fn put(tx: &Tx, request: &Put) -> Result<i64, Fault> {

@@ -1,6 +1,7 @@
 //! What the verbs, the collectors and the keeper of a store share.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
@@ -51,8 +52,8 @@ pub(super) struct Shared {
     pub(super) runs: Mutex<Vec<(Incarnation, String)>>,
     /// Transactions whose leases nobody knows of, if they were committed: run and number, and how often they were undone.
     pub(super) orphans: Mutex<Vec<(i64, i64, u32)>>,
-    /// Week up to which parts of the events were dropped.
-    pub(super) dropped: AtomicI64,
+    /// Times before which all parts of the events are dropped, or are not to be tried again yet.
+    pub(super) dropped: Mutex<Range<i64>>,
     /// Why the database cannot be used now.
     away: Mutex<Option<String>>,
     pub(super) closed: AtomicBool,
@@ -86,7 +87,7 @@ impl Shared {
             settles: Group::new(),
             runs: Mutex::default(),
             orphans: Mutex::default(),
-            dropped: AtomicI64::new(i64::MIN),
+            dropped: Mutex::default(),
             away: Mutex::default(),
             closed: AtomicBool::new(false),
             news: AtomicBool::new(false),
@@ -100,7 +101,7 @@ impl Shared {
     pub(super) fn counted(&self, commands: usize, began_us: Option<u64>, fault: Option<&Fault>) {
         match fault {
             None => self.counted.committed(commands, began_us),
-            Some(Fault::Full | Fault::Away(_)) => self.counted.failed(),
+            Some(Fault::Full | Fault::Away(_) | Fault::Unknown(_)) => self.counted.failed(),
             // One that was refused is no failure of the store.
             Some(Fault::Again(_) | Fault::Exists(_) | Fault::Command(_)) => {}
         }
@@ -110,7 +111,7 @@ impl Shared {
     pub(super) fn note(&self, mode: Mode, fault: Option<&Fault>) {
         match fault {
             // A question that got no answer says little: whoever writes will find out.
-            Some(Fault::Away(why)) if mode == Mode::Write => {
+            Some(Fault::Away(why) | Fault::Unknown(why)) if mode == Mode::Write => {
                 // What was seen of a server that is gone may not hold for the next one.
                 self.lanes.lock().clear();
                 self.parts.lock().clear();

@@ -23,9 +23,6 @@ const TRIES: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long a transaction that failed may take to end.
 const ROLLBACK: Duration = Duration::from_secs(2);
-
-/// A server that is frozen keeps no time: so much later than it should have ended a statement itself, it is away.
-const FROZEN: Duration = Duration::from_secs(5);
 /// How long the server may take to give up a commit.
 const CANCEL: Duration = Duration::from_secs(5);
 
@@ -52,6 +49,8 @@ pub(super) struct Tx {
     begun: AtomicBool,
     /// A statement failed: there is nothing left to commit.
     failed: AtomicBool,
+    /// Nothing is to be asked on this connection any more.
+    spoiled: AtomicBool,
     /// Statements may take as long as they need.
     patient: AtomicBool,
     pub(super) unit: Mutex<Unit>,
@@ -66,6 +65,7 @@ impl Tx {
             mode,
             begun: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            spoiled: AtomicBool::new(false),
             patient: AtomicBool::new(false),
             unit: Mutex::default(),
         })
@@ -82,6 +82,14 @@ impl Tx {
             self.failed.store(true, Ordering::Relaxed);
             error.into()
         })
+    }
+
+    /// Gives up this connection, and whatever else is open to its host.
+    fn leave(&self) {
+        self.spoiled.store(true, Ordering::Relaxed);
+        if let Some(connection) = &self.connection {
+            self.shared.pool.manager().leave(connection.choice);
+        }
     }
 
     fn begin(&self) -> Option<&'static str> {
@@ -106,9 +114,12 @@ impl Tx {
         if self.patient.load(Ordering::Relaxed) {
             return asked.await;
         }
-        let limit = Duration::from_millis(self.shared.pool.manager().session.statement_ms.into()) + FROZEN;
-        let answered = tokio::time::timeout(limit, asked).await;
-        self.noted(answered.unwrap_or_else(|_| Err(Fault::Away("the server does not answer".into()))))
+        let patience = self.shared.pool.manager().session.patience();
+        let answered = tokio::time::timeout(patience, asked).await;
+        self.noted(answered.unwrap_or_else(|_| {
+            self.leave();
+            Err(Fault::silent())
+        }))
     }
 
     /// Rows of a statement. The statement is prepared once for each connection.
@@ -182,11 +193,13 @@ impl Tx {
         }
         if self.mode == Mode::Write {
             self.connection()?.take_warning();
-            self.flush_in_time().await?;
+            self.flush_in_time().await.map_err(Fault::of_commit)?;
             if let Some(warning) = self.connection()?.take_warning() {
-                // "canceling wait for synchronous replication": it is on this server's disk and perhaps nowhere else.
+                // "canceling wait for synchronous replication": it is on this server's disk and perhaps nowhere else. Its
+                // standby may be the primary by now.
                 self.begun.store(false, Ordering::Relaxed);
-                return Err(Fault::Away(format!("the commit is not safe: {warning}")));
+                self.leave();
+                return Err(Fault::Unknown(format!("the commit is not safe: {warning}")));
             }
         } else if self.begun.load(Ordering::Relaxed) {
             self.pipeline(&[("COMMIT", &[])]).await?;
@@ -210,14 +223,17 @@ impl Tx {
         tracing::warn!(sent = cancelled.is_ok_and(|sent| sent.is_ok()), "a commit took too long and was cancelled");
         match tokio::time::timeout(CANCEL, &mut flush).await {
             Ok(done) => done,
-            Err(_) => Err(Fault::Away("a commit took too long; nobody knows whether it happened".into())),
+            Err(_) => {
+                self.leave();
+                Err(Fault::Away("a commit took too long; nobody knows whether it happened".into()))
+            }
         }
     }
 
     /// Ends a transaction that failed.
     async fn rollback(&self) {
         let Ok(connection) = self.connection() else { return };
-        if !self.begun.load(Ordering::Relaxed) {
+        if !self.begun.load(Ordering::Relaxed) || self.spoiled.load(Ordering::Relaxed) {
             return;
         }
         let ended = tokio::time::timeout(ROLLBACK, connection.client.batch_execute("ROLLBACK")).await;
@@ -229,8 +245,9 @@ impl Tx {
 
 impl Drop for Tx {
     fn drop(&mut self) {
-        if let (true, Some(connection)) = (self.begun.load(Ordering::Relaxed), self.connection.take()) {
-            // Nobody may find this transaction open.
+        let open = self.begun.load(Ordering::Relaxed) || self.spoiled.load(Ordering::Relaxed);
+        if let (true, Some(connection)) = (open, self.connection.take()) {
+            // Nobody may find this transaction open, or wait for what it was not answered.
             drop(Object::take(connection));
         }
     }

@@ -17,7 +17,7 @@ use super::segment::Place;
 use super::sought::SoughtStep;
 use super::suppress::UnsuppressRequest;
 use crate::model::*;
-use crate::settings::Kind;
+use crate::settings::{Expected, Kind};
 use crate::verbs::Retention;
 use crate::{Pending, StoreError};
 
@@ -196,6 +196,7 @@ pub(super) enum Command {
     Operate(Box<Job<OperateRequest, u64>>),
     Quarantine(Job<(MessageId, i64, String), ()>),
     Put(Box<Job<PutRequest, i64>>),
+    PutIf(Box<Job<(PutRequest, Expected), Option<i64>>>),
     Delete(Job<(Kind, String), ()>),
     Suppress(Box<SuppressJob>),
     Unsuppress(Box<Job<UnsuppressRequest, u64>>),
@@ -225,6 +226,7 @@ macro_rules! each_job {
             Command::Operate($job) => $body,
             Command::Quarantine($job) => $body,
             Command::Put($job) => $body,
+            Command::PutIf($job) => $body,
             Command::Delete($job) => $body,
             Command::Suppress($job) => $body,
             Command::Unsuppress($job) => $body,
@@ -258,7 +260,7 @@ impl Command {
     /// It may be refused when too much is waiting: nothing is lost but time.
     fn can_wait(&self) -> bool {
         matches!(self, Command::Accept(_) | Command::Put(_) | Command::Operate(_) | Command::Suppress(_))
-            || matches!(self, Command::KeepReturned(_))
+            || matches!(self, Command::PutIf(_) | Command::KeepReturned(_))
             || self.brings_rows()
     }
     fn brings_rows(&self) -> bool {
@@ -295,6 +297,7 @@ impl Command {
             Command::Operate(job) => run!(job, work.operate(&job.request)),
             Command::Quarantine(job) => run!(job, work.quarantine(job.request.0, job.request.1, &job.request.2)),
             Command::Put(job) => run!(job, work.put_document(&job.request)),
+            Command::PutIf(job) => run!(job, work.put_document_if(&job.request.0, job.request.1)),
             Command::Delete(job) => run!(job, work.delete_document(job.request.0, &job.request.1)),
             Command::Suppress(job) => {
                 let (list, existing, now_ms) = &job.request;

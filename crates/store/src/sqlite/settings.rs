@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::work::Work;
 use crate::StoreError;
 use crate::secret::Keyring;
-use crate::settings::{Document, Kind, identity, kind_name};
+use crate::settings::{Document, Expected, Kind, identity, kind_name};
 
 impl Work<'_> {
     fn next_settings_version(&mut self) -> Result<i64, Fault> {
@@ -47,14 +47,26 @@ impl Work<'_> {
         Ok(version)
     }
 
-    /// Removes a document.
-    pub(super) fn delete_document(&mut self, kind: Kind, name: &str) -> Result<(), Fault> {
-        let found: Option<i64> = self
+    /// Writes a document if what is there is as expected.
+    pub(super) fn put_document_if(&mut self, request: &PutRequest, expected: Expected) -> Result<Option<i64>, Fault> {
+        if self.version_of(request.kind, &request.name)? != expected.version() {
+            return Ok(None);
+        }
+        self.put_document(request).map(Some)
+    }
+
+    fn version_of(&self, kind: Kind, name: &str) -> Result<Option<i64>, Fault> {
+        let found = self
             .connection
-            .prepare_cached("SELECT 1 FROM setting WHERE kind = ?1 AND name = ?2")?
+            .prepare_cached("SELECT version FROM setting WHERE kind = ?1 AND name = ?2")?
             .query_row(params![kind_name(kind), name], |row| row.get(0))
             .optional()?;
-        if found.is_none() {
+        Ok(found)
+    }
+
+    /// Removes a document.
+    pub(super) fn delete_document(&mut self, kind: Kind, name: &str) -> Result<(), Fault> {
+        if self.version_of(kind, name)?.is_none() {
             return Err(StoreError::NotFound.into());
         }
         self.connection

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::engine::{listed, queued};
 use crate::model::*;
-use crate::settings::{Document, Kind, SecretChange};
+use crate::settings::{Document, Expected, Kind, SecretChange};
 use crate::verbs::{Browse, Intake, Maintain, Queue, Retention, Settings, Streams, Suppressions};
 use crate::{Pending, StoreError};
 
@@ -254,23 +254,23 @@ impl Settings for SqliteStore {
         secret: SecretChange,
         now_ms: i64,
     ) -> Pending<i64> {
-        let request = || -> Result<PutRequest, StoreError> {
-            crate::settings::check_name(kind, &name)?;
-            let secret = match &secret {
-                SecretChange::Keep => SealedChange::Keep,
-                SecretChange::Clear => SealedChange::Clear,
-                SecretChange::Set(secret) => SealedChange::Set(
-                    self.shared.keyring.seal(&crate::settings::identity(kind, &name), secret.expose_secret())?,
-                ),
-            };
-            Ok(PutRequest { kind, name, body: body.to_string(), secret, now_ms })
-        };
-        match request() {
-            Ok(request) => {
-                let (job, pending) = Job::new(request);
-                self.shared.queue.push(Command::Put(Box::new(job)));
-                pending
-            }
+        match self.put_request(kind, name, &body, &secret, now_ms) {
+            Ok(request) => self.order(Ok(()), request, Command::Put),
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
+    fn put_document_if(
+        &self,
+        kind: Kind,
+        name: String,
+        body: serde_json::Value,
+        secret: SecretChange,
+        expected: Expected,
+        now_ms: i64,
+    ) -> Pending<Option<i64>> {
+        match self.put_request(kind, name, &body, &secret, now_ms) {
+            Ok(request) => self.order(Ok(()), (request, expected), Command::PutIf),
             Err(error) => Pending::ready(Err(error)),
         }
     }
@@ -287,6 +287,25 @@ impl Settings for SqliteStore {
 }
 
 impl SqliteStore {
+    fn put_request(
+        &self,
+        kind: Kind,
+        name: String,
+        body: &serde_json::Value,
+        secret: &SecretChange,
+        now_ms: i64,
+    ) -> Result<PutRequest, StoreError> {
+        crate::settings::check_name(kind, &name)?;
+        let secret = match secret {
+            SecretChange::Keep => SealedChange::Keep,
+            SecretChange::Clear => SealedChange::Clear,
+            SecretChange::Set(secret) => SealedChange::Set(
+                self.shared.keyring.seal(&crate::settings::identity(kind, &name), secret.expose_secret())?,
+            ),
+        };
+        Ok(PutRequest { kind, name, body: body.to_string(), secret, now_ms })
+    }
+
     /// Asks the writer, unless the request is refused at once.
     fn order<R, T>(
         &self,

@@ -198,7 +198,8 @@ impl Writer {
     fn process_full(&mut self, work: &mut Work<'_>, batch: Vec<Command>) -> Result<(), String> {
         self.shared.low.store(true, Ordering::SeqCst);
         let (refused, mut rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|command| {
-            matches!(command, Command::Accept(_) | Command::Put(_) | Command::Suppress(_)) || command.bytes() > 0
+            matches!(command, Command::Accept(_) | Command::Put(_) | Command::PutIf(_) | Command::Suppress(_))
+                || command.bytes() > 0
         });
         answer(refused, &Err(StoreError::Full));
         if rest.is_empty() {

@@ -10,8 +10,9 @@ pub trait Nodes: Send + Sync {
     fn say(&self, said: NodeSaid) -> Pending<NodeTold>;
     /// All nodes by name, also those that have been silent for less than a day.
     fn nodes(&self) -> Pending<Vec<Node>>;
-    /// How often leases of this store's runs may have ended by their time, by a clock of this machine that only goes forward:
-    /// what was leased before the last time may be in the hands of others. Always 0 where the store is embedded.
+    /// How often leases of this store's runs may have ended by their time, by a clock of this machine that only goes forward or,
+    /// if that stood still, by the store's: what was leased before the last time may be in the hands of others. Always 0 where
+    /// the store is embedded.
     fn lapses(&self) -> u64;
     /// A run ends in order: another may lead at once, and its node is forgotten.
     fn leave(&self, run: Incarnation) -> Pending<()>;

@@ -1,8 +1,10 @@
 //! The engine passes the suite; what only this engine promises, several nodes on one database, is in the files beside.
 
+mod away;
 mod lists;
 mod mail;
 mod nodes;
+mod parts;
 
 use std::sync::Arc;
 

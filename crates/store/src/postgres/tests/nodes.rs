@@ -17,13 +17,13 @@ use crate::postgres::{Options, PostgresStore};
 use crate::secret::Keyring;
 use crate::verbs::*;
 
-const NOW: i64 = 1_800_000_000_000;
+pub(super) const NOW: i64 = 1_800_000_000_000;
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks; the server needs the processor too.
 const LOOK: Duration = Duration::from_millis(5);
 
-fn open(url: &str, lease_ms: u32, statement_ms: u32) -> Arc<PostgresStore> {
+pub(super) fn open(url: &str, lease_ms: u32, statement_ms: u32) -> Arc<PostgresStore> {
     let options = Options {
         connections: 8,
         lease_ms,
@@ -44,7 +44,7 @@ fn delivered(store: &PostgresStore, by: Incarnation, message: MessageId) -> u32 
 }
 
 /// Asks again until there is an answer.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = ask() {
@@ -89,6 +89,26 @@ fn a_late_settle_of_a_node_that_lost_its_lease_changes_nothing() {
     );
     assert_eq!(scene.settle(next, 0, Outcome::Delivered), 1);
     scene.sound();
+}
+
+#[test]
+fn a_node_whose_time_was_over_by_the_databases_clock_alone_is_told_so() {
+    let database = Database::new();
+    // It has no clock of its own: as if its machine had been suspended.
+    let store = open(&database.url, 30_000, 30_000);
+    let (run, _) = store.start_run("node", NOW).wait().unwrap();
+    let row = |sql: &str| database.sql(&format!("{sql} WHERE incarnation = {}", run.0));
+    let first = row("SELECT alive_until FROM node");
+    until("it says that it is alive", || (row("SELECT alive_until FROM node") != first).then_some(()));
+    assert_eq!(store.lapses(), 0);
+    row("UPDATE node SET alive_until = now() - INTERVAL '1 second'");
+    until("it is told of what it had leased before, and until now", || (store.lapses() == 2).then_some(()));
+    // Its leases were taken.
+    row("DELETE FROM node");
+    until("it is told that it is not known any more", || (store.lapses() == 4).then_some(()));
+    let back = row("SELECT alive_until FROM node");
+    until("it says that it is alive", || (row("SELECT alive_until FROM node") != back).then_some(()));
+    assert_eq!(store.lapses(), 4);
 }
 
 #[test]
@@ -282,18 +302,13 @@ fn a_commit_that_its_standby_did_not_take_is_no_success() {
     let scene = database.scene(&store, run);
     scene.waiting(&["before@example.net"]);
     assert_eq!(claim(&store, run).len(), 1);
-    database.server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-    database.server.sql("postgres", "SELECT pg_reload_conf()");
-    until("the server waits for a standby", || {
-        (database.server.sql("postgres", "SHOW synchronous_standby_names") == "nobody").then_some(())
-    });
+    database.lose_standby();
     let new = scene.message(&["b@example.net"], Start::Leased);
     let id = new.message.id;
     let answer = store.accept(new).wait();
     assert!(matches!(&answer, Err(StoreError::Away(why)) if why.contains("synchronous replication")), "{answer:?}");
     assert!(matches!(store.ready(), Err(StoreError::Away(_))), "the next one is refused at MAIL");
-    database.server.sql("postgres", "SET synchronous_commit TO local; ALTER SYSTEM RESET synchronous_standby_names");
-    database.server.sql("postgres", "SELECT pg_reload_conf()");
+    database.need_no_standby();
     until("the store takes mail again", || store.ready().ok());
     // It is on this server all the same, and the client may have sent it again: nobody holds it, so it is delivered.
     let claims = until("the lease that nobody knows of is undone", || {
@@ -358,13 +373,27 @@ fn a_server_that_crashes_under_load_loses_nothing_that_was_answered_for() {
 }
 
 /// A store on a server of its own.
-struct OneServer {
-    server: Postgres,
-    url: String,
+pub(super) struct OneServer {
+    pub(super) server: Postgres,
+    pub(super) url: String,
 }
 
 impl OneServer {
-    fn scene(&self, store: &Arc<PostgresStore>, run: Incarnation) -> Scene {
+    pub(super) fn scene(&self, store: &Arc<PostgresStore>, run: Incarnation) -> Scene {
         Scene { engine: Box::new(Database { url: self.url.clone() }), store: store.clone(), run, now: NOW }
+    }
+
+    /// From now on a commit waits for a standby that is not there.
+    pub(super) fn lose_standby(&self) {
+        self.server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+        self.server.sql("postgres", "SELECT pg_reload_conf()");
+        until("the server waits for a standby", || {
+            (self.server.sql("postgres", "SHOW synchronous_standby_names") == "nobody").then_some(())
+        });
+    }
+
+    pub(super) fn need_no_standby(&self) {
+        self.server.sql("postgres", "SET synchronous_commit TO local; ALTER SYSTEM RESET synchronous_standby_names");
+        self.server.sql("postgres", "SELECT pg_reload_conf()");
     }
 }
