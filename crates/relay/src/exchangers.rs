@@ -73,6 +73,12 @@ impl Exchangers {
         known.get(&(domain.clone(), wanted)).filter(|(until, _)| *until > now_ms).map(|(_, exchange)| exchange.clone())
     }
 
+    /// The same, whatever was wanted of it.
+    pub(crate) fn all_known(&self, domain: &Arc<str>) -> Vec<Exchange> {
+        let wanted = [(false, false), (true, false), (false, true), (true, true)];
+        wanted.into_iter().filter_map(|(dane, sts)| self.known(domain, Wanted { dane, sts })).collect()
+    }
+
     /// Asks the DNS, and the domain's policy host where there is one.
     pub(crate) async fn find(&self, domain: &Arc<str>, wanted: Wanted) -> Result<Exchange, Failure> {
         if let Some(exchange) = self.known(domain, wanted) {

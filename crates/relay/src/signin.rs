@@ -5,7 +5,7 @@ use std::sync::Arc;
 use net::client::{ClientAuth, ConnectError, Delivery};
 use proto::transcript::{Failure, Stage, Transcript};
 use secrecy::SecretString;
-use store::settings::{Kind, SecretChange};
+use store::settings::{Expected, Kind, SecretChange};
 use store::{Attempt, Outcome};
 
 use crate::brake::auth::{Hold, Leave, is_rejection};
@@ -256,8 +256,11 @@ fn forget_previous(shared: &Shared, route: &Route) {
         let same = documents.into_iter().find(|document| *document.name == *name && document.version == version);
         let (Some(document), Some(secret)) = (same, secrets.store()) else { return };
         let change = SecretChange::Set(secret);
-        match store.put_document(Kind::Route, document.name, document.body, change, now_ms).await {
-            Ok(_) => tracing::info!(route = %name, "the credential before the rotation is forgotten"),
+        let expected = Expected::Version(version);
+        match store.put_document_if(Kind::Route, document.name, document.body, change, expected, now_ms).await {
+            Ok(Some(_)) => tracing::info!(route = %name, "the credential before the rotation is forgotten"),
+            // Another node did it, or somebody changed the route.
+            Ok(None) => {}
             Err(error) => {
                 tracing::warn!(route = %name, %error, "the credential before the rotation is not forgotten yet")
             }

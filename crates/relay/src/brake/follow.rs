@@ -14,7 +14,6 @@ use super::news::BrakeNews;
 use super::others::{self, Seen};
 use super::scope::BrakeScope;
 use crate::dispatch::{destination_of, route_of};
-use crate::exchangers::Wanted;
 use crate::node::Word;
 use crate::route::{Route, RouteKind};
 use crate::run;
@@ -257,10 +256,9 @@ async fn hold_destination(shared: &Arc<Shared>, name: &str, why: &str) -> Result
     for domain in domains.into_iter().filter(|count| count.pending > 0).map(|count| count.group) {
         let of_domain: Arc<str> = domain.as_str().into();
         for route in routes.iter().filter(|route| route.record.fallback.is_empty()) {
-            let there = [(false, false), (true, false), (false, true), (true, true)].into_iter().any(|(dane, sts)| {
-                let known = shared.exchangers.known(&of_domain, Wanted { dane, sts });
-                known.is_some_and(|exchange| *exchange.group == *name || *destination_of(route, &exchange) == *name)
-            });
+            let known = shared.exchangers.all_known(&of_domain);
+            let there =
+                known.iter().any(|exchange| *exchange.group == *name || *destination_of(route, exchange) == *name);
             if there {
                 let (domain, route) = (Some(domain.clone()), Some(route.name.to_string()));
                 hold_all(shared, Selector { domain, route, ..Selector::default() }, why).await?;

@@ -3,6 +3,7 @@
 
 pub mod evidence;
 pub mod intake;
+pub mod over;
 pub mod sample;
 pub mod scope;
 pub mod signins;
@@ -10,6 +11,7 @@ pub mod volume;
 pub(crate) mod watch;
 
 pub use evidence::{Followed, Opening, Suspicion, Tally};
+pub use over::Over;
 pub use sample::Sample;
 pub use scope::{ScopeFound, find};
 

@@ -18,14 +18,33 @@ impl Relay {
             let failover = shared.failover.lock();
             (failover.overview(), failover.delivered)
         };
-        let brakes = shared.brakes.lock().overview();
+        let brakes = self.brakes();
         let mut braked = Figure::new(
             Kind::Gauge,
             "pillarbox_credential_brake",
-            "Rejections in a row of a route's credential; nothing is sent by the route meanwhile.",
+            "Rejections in a row of a route's credential, at least 1; nothing is sent by the route meanwhile.",
         );
-        for brake in brakes.iter().take(MOST) {
-            braked = braked.with(vec![("route", brake.route.clone())], Value::Level(f64::from(brake.rejections)));
+        let of_credentials = brakes.iter().filter(|brake| brake.scope.starts_with("credential:"));
+        for brake in of_credentials.filter(|brake| brake.released.is_none()).take(MOST) {
+            let rejections = f64::from(brake.rejections.max(1));
+            braked = braked.with(vec![("route", brake.route.clone())], Value::Level(rejections));
+        }
+        let mut kinds = std::collections::BTreeMap::<String, (u64, u64)>::new();
+        let mut known = std::collections::HashSet::new();
+        for brake in &brakes {
+            let kind = brake.scope.split(':').next().unwrap_or_default();
+            let (count, waiting) = kinds.entry(kind.to_owned()).or_default();
+            *count += 1;
+            // All brakes of an incident hold the same mail.
+            if brake.incident.as_ref().is_none_or(|incident| known.insert(incident.clone())) {
+                *waiting += brake.waiting;
+            }
+        }
+        let mut on = Figure::new(Kind::Gauge, "pillarbox_brakes", "Brakes that are on, or let their mail go.");
+        let mut held = Figure::new(Kind::Gauge, "pillarbox_braked_recipients", "Recipients held by brakes.");
+        for (kind, (count, waiting)) in kinds {
+            on = on.with(vec![("kind", kind.clone())], Value::Level(count as f64));
+            held = held.with(vec![("kind", kind)], Value::Level(waiting as f64));
         }
         let mut down = std::collections::BTreeMap::<String, u64>::new();
         for one in &out {
@@ -59,6 +78,8 @@ impl Relay {
             ),
             Figure::count("pillarbox_by_fallback", "Messages that fallback routes took.", by_fallback),
             braked,
+            on,
+            held,
             failing,
         ]
     }

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use store::settings::{Kind, SecretChange};
+use store::settings::{Expected, Kind, SecretChange};
 use store::{GroupBy, Operation, Selector, State, Store, StoreError};
 
 use super::{OFF, PAUSED, Paused, StreamRecord};
@@ -55,25 +55,34 @@ const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Writes down that a stream is paused, or not any more; gives whether that is news. A stream that nobody set up has a
 /// document only while it is paused.
 pub async fn set(store: &dyn Store, name: &str, paused: Option<Paused>, now_ms: i64) -> Result<bool, StoreError> {
-    let documents = store.documents(Kind::Stream).await?;
-    let known = documents.into_iter().find(|document| document.name == name).map(|document| document.body);
-    let mut record: StreamRecord = match known.clone() {
-        Some(body) => serde_json::from_value(body).map_err(|error| StoreError::Invalid(error.to_string()))?,
-        None => StreamRecord::default(),
-    };
-    if record.paused.is_some() == paused.is_some() {
-        return Ok(false);
+    loop {
+        let documents = store.documents(Kind::Stream).await?;
+        let known = documents.into_iter().find(|document| document.name == name);
+        let expected = Expected::of(known.as_ref());
+        let only = known.is_none();
+        let mut record: StreamRecord = match known {
+            Some(document) => {
+                serde_json::from_value(document.body).map_err(|error| StoreError::Invalid(error.to_string()))?
+            }
+            None => StreamRecord::default(),
+        };
+        if record.paused.is_some() == paused.is_some() {
+            return Ok(false);
+        }
+        let was_only = record.paused.as_ref().is_some_and(|paused| paused.only);
+        record.paused = paused.clone().map(|paused| Paused { only, ..paused });
+        if was_only && record == StreamRecord::default() {
+            store.delete_document(Kind::Stream, name.to_owned()).await?;
+            return Ok(true);
+        }
+        let body = serde_json::to_value(&record).map_err(|error| StoreError::Internal(error.to_string()))?;
+        let written =
+            store.put_document_if(Kind::Stream, name.to_owned(), body, SecretChange::Keep, expected, now_ms).await?;
+        // Else somebody changed the stream since it was read, perhaps on another node: that change stays.
+        if written.is_some() {
+            return Ok(true);
+        }
     }
-    let only = known.is_none();
-    let was_only = record.paused.as_ref().is_some_and(|paused| paused.only);
-    record.paused = paused.map(|paused| Paused { only, ..paused });
-    if was_only && record == StreamRecord::default() {
-        store.delete_document(Kind::Stream, name.to_owned()).await?;
-        return Ok(true);
-    }
-    let body = serde_json::to_value(&record).map_err(|error| StoreError::Internal(error.to_string()))?;
-    store.put_document(Kind::Stream, name.to_owned(), body, SecretChange::Keep, now_ms).await?;
-    Ok(true)
 }
 
 /// Keeps the queue as the documents say until the relay stops.

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proto::Address;
 use secrecy::{ExposeSecret, SecretString};
-use store::settings::{Kind, SecretChange};
+use store::settings::{Document, Expected, Kind, SecretChange};
 use store::{Store, StoreError};
 use subtle::ConstantTimeEq;
 
@@ -43,17 +43,7 @@ impl Links {
     /// With the store's key, which is made where there is none. `base`: where the public finds this server, as
     /// `https://mail.example.com`; without it no links are made, but those of before are read.
     pub async fn open(store: &dyn Store, base: Option<&str>, now_ms: i64) -> Result<Self, StoreError> {
-        let known = store.documents(Kind::Key).await?.into_iter().find(|document| document.name == KEY);
-        let text = match known.and_then(|document| document.secret) {
-            Some(secret) => secret,
-            None => {
-                let made: [u8; 32] = rand::random();
-                let secret = SecretString::from(URL_SAFE_NO_PAD.encode(made));
-                let change = SecretChange::Set(secret.clone());
-                store.put_document(Kind::Key, KEY.into(), serde_json::json!({}), change, now_ms).await?;
-                secret
-            }
-        };
+        let text = key(store, now_ms).await?;
         // Whatever the text is, the key is made of all of it.
         let key = blake3::derive_key("pillarbox 2026 unsubscribe links", text.expose_secret().as_bytes());
         Ok(Self { key, base: base.map(|base| base.trim_end_matches('/').to_owned()) })
@@ -108,6 +98,26 @@ impl Links {
         let _ = write!(fields, "{POST_FIELD}: List-Unsubscribe=One-Click\r\n");
         Some(fields)
     }
+}
+
+/// The store's key. Of nodes that start at once each may make one: the first that is stored is everybody's.
+async fn key(store: &dyn Store, now_ms: i64) -> Result<SecretString, StoreError> {
+    let known = stored(store).await?;
+    if let Some(secret) = known.as_ref().and_then(|document| document.secret.clone()) {
+        return Ok(secret);
+    }
+    let made: [u8; 32] = rand::random();
+    let secret = SecretString::from(URL_SAFE_NO_PAD.encode(made));
+    let (body, change) = (serde_json::json!({}), SecretChange::Set(secret.clone()));
+    let expected = Expected::of(known.as_ref());
+    match store.put_document_if(Kind::Key, KEY.into(), body, change, expected, now_ms).await? {
+        Some(_) => Ok(secret),
+        None => stored(store).await?.and_then(|document| document.secret).ok_or(StoreError::NotFound),
+    }
+}
+
+async fn stored(store: &dyn Store) -> Result<Option<Document>, StoreError> {
+    Ok(store.documents(Kind::Key).await?.into_iter().find(|document| document.name == KEY))
 }
 
 #[cfg(test)]

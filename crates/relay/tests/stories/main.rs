@@ -18,6 +18,7 @@ mod exchangers;
 mod failover;
 mod faults;
 mod graph;
+mod incidents_over;
 mod intake;
 mod limits;
 mod notices;
