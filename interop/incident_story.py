@@ -1,6 +1,7 @@
 """What stories of incidents share: a relay, mail that is counted, and incidents as the command line shows them."""
 
 import collections
+import datetime
 import http.server
 import json
 import pathlib
@@ -27,7 +28,7 @@ class Told:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                told.alerts += body["data"]["alerts"]
+                told.alerts += [alert | {"heard": time.time()} for alert in body["data"]["alerts"]]
                 self.send_response(204)
                 self.end_headers()
 
@@ -37,6 +38,10 @@ class Told:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def about(self, name):
+        """What was told of an incident."""
+        return [one for one in self.alerts if ["incident", name] in [list(fact) for fact in one["about"]]]
 
     def of(self, word):
         return [(one["state"], one["severity"]) for one in self.alerts if word in one["key"]]
@@ -58,6 +63,25 @@ class Story(unittest.TestCase):
         relay = Pillarbox(self.place, *route, **more)
         self.addCleanup(relay.stop)
         return relay
+
+    def listen(self, relay):
+        """A channel that does not need the route."""
+        self.told = Told()
+        self.addCleanup(self.told.stop)
+        relay.cli("alert", "channel", "add", "ops", "webhook", "--url", self.told.url, "--network", "127.0.0.0/8", "--allow-http", "--group", "0")
+
+    def one_alert(self, relay, name):
+        """It was told once, within 10 s after it had opened."""
+        self.until("an alert", relay, lambda: self.told.about(name))
+        opened = datetime.datetime.fromisoformat(self.shown(relay, name)["incident"]["opened"]).timestamp()
+        raised = [one["heard"] for one in self.told.about(name) if one["state"] != "resolved"]
+        self.assertEqual(len(raised), 1, self.told.alerts)
+        self.assertLess(raised[0] - opened, 10)
+
+    def first_fix(self, shown, *words):
+        """What is to be done first speaks of this."""
+        text = shown["fixes"][0]["text"].lower()
+        self.assertTrue(any(word in text for word in words), shown["fixes"])
 
     def send(self, relay, count, sender="app@shop.test", to="dest.test"):
         with smtplib.SMTP("127.0.0.1", relay.port, timeout=60) as client:

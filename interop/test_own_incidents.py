@@ -16,16 +16,14 @@ import unittest.mock
 
 from cluster import KEY, Postgres
 from common import run
-from incident_story import FAKETIME, Story, Told
+from incident_story import FAKETIME, Story
 from test_monitor import issue
 
 
 class Own(Story):
     def relay(self, *route, **more):
         relay = super().relay(*route, **more)
-        self.told = Told()
-        self.addCleanup(self.told.stop)
-        relay.cli("alert", "channel", "add", "ops", "webhook", "--url", self.told.url, "--network", "127.0.0.0/8", "--allow-http", "--group", "0")
+        self.listen(relay)
         return relay
 
     def direct(self, **more):

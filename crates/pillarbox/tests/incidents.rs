@@ -38,6 +38,13 @@ fn events(one: &Value) -> Vec<&str> {
     one["history"].as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect()
 }
 
+/// What is told of an incident.
+async fn alert_of(server: &Server, id: &str) -> Option<Value> {
+    let page = server.get("/api/v1/alerts?all=true").await.1;
+    let key = format!("incident:{id}");
+    page["items"].as_array().unwrap().iter().find(|one| one["key"] == key.as_str()).cloned()
+}
+
 /// Runs a command; gives its exit code and what it printed.
 fn code(server: &Server, args: &[&str]) -> (i32, String) {
     let output = server.command(args).output().unwrap();
@@ -104,7 +111,10 @@ async fn people_acknowledge_snooze_note_and_close() {
     let (found, text) = code(&server, &["incident", "show", &id]);
     assert!(found == 1 && text.contains("What to do") && text.contains("History"), "{text}");
     assert!(code(&server, &["incident", "probe", &id]).1.contains("still fails"));
+    server.until("its alert", async || alert_of(&server, &id).await).await;
     assert!(server.run(&["incident", "ack", &id, "--note", "on it"]).contains("acknowledged"));
+    let alert = alert_of(&server, &id).await.expect("its alert");
+    assert_eq!((&alert["state"], &alert["note"]), (&json!("acknowledged"), &json!("on it")), "nobody else is told");
     for (until, why) in
         [("tomorrow", "RFC 3339"), ("2001-01-01T00:00:00Z", "30 days"), ("2099-01-01T00:00:00Z", "30 days")]
     {
@@ -134,4 +144,17 @@ async fn people_acknowledge_snooze_note_and_close() {
         "{found:#?}"
     );
     assert_eq!(server.get("/api/v1/incidents?scope=route:other").await.1["items"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_closed_while_the_server_stands_is_over_when_it_starts() {
+    let (mut server, id) = broken().await;
+    server.until("its alert", async || alert_of(&server, &id).await.filter(|alert| alert["state"] == "raised")).await;
+    server.terminate();
+    server.run(&["incident", "close", &id, "--note", "the other side is repaired"]);
+    server.restart();
+    let alert = server
+        .until("its end", async || alert_of(&server, &id).await.filter(|alert| alert["state"] == "resolved"))
+        .await;
+    assert_eq!(alert["resolution"], "the other side is repaired", "{alert:#}");
 }

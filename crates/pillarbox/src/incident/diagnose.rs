@@ -135,7 +135,8 @@ async fn audit(app: &Shared, domain: &str) -> Option<Checked> {
         reason: problem.map_or_else(|| "accepted".into(), |found| found.explanation.reason.to_string()),
         report: bounded(serde_json::to_value(&audit).ok()),
     };
-    Some(Checked { diagnosis, works: None })
+    let works = Some(diagnosis.healthy);
+    Some(Checked { diagnosis, works })
 }
 
 #[cfg(test)]

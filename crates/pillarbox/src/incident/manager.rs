@@ -40,12 +40,18 @@ const WRITE_EVERY_MS: i64 = 5_000;
 const DELIVERED: (u32, i64) = (3, 10_000);
 /// Fewer do after so long, milliseconds.
 const SETTLED_MS: i64 = 60_000;
+/// Both become longer each time that an incident comes back, up to this, milliseconds.
+const LONGEST_STEADY_MS: i64 = 600_000;
+/// What comes back so soon after it ended by itself is the same incident, milliseconds.
+const REOPENS_MS: i64 = 600_000;
 /// A check that passes shows nothing while mail still fails: so long it must not have, milliseconds.
 const STILL_MS: i64 = 5_000;
 /// What was not seen for so long is over, milliseconds.
 const QUIET_MS: i64 = 86_400_000;
 /// Incidents that wait for the store.
 const MOST_UNKEPT: usize = 100;
+/// Closed incidents that are looked at when this begins to keep them.
+const MOST_CLOSED: u32 = 100;
 /// Closed incidents named as similar.
 const SIMILAR: usize = 5;
 /// What is wrong with the program or the machine is over when it was not seen for so long, milliseconds.
@@ -112,6 +118,8 @@ struct Live {
     seen_ms: Option<i64>,
     /// Its alert is raised.
     told: bool,
+    /// It is over, how and by what, and the store could not write that down yet.
+    unclosed: Option<(How, String)>,
 }
 
 impl Live {
@@ -125,6 +133,7 @@ impl Live {
             changed: false,
             seen_ms: None,
             told: false,
+            unclosed: None,
         }
     }
 }
@@ -187,6 +196,7 @@ impl Manager {
         for (id, live) in self.open.lock().iter() {
             bodies.push((*id, live.body.clone()));
         }
+        self.end_what_was_closed().await;
         for (id, body) in bodies {
             // A defect ended with the process that had it.
             if body.reason == own::WORKER_DIED && !own::had_defects() {
@@ -196,6 +206,24 @@ impl Manager {
             braking::put_on(&self.relay, id, &body).await;
         }
         self.tell().await;
+    }
+
+    /// What was closed while nobody kept incidents, or just before: its brake comes off, and its alert is over.
+    async fn end_what_was_closed(&self) {
+        let query = RecordQuery { open: Some(false), limit: MOST_CLOSED, ..RecordQuery::open(RecordKind::Incident) };
+        let closed = match book::list(&*self.app.store, query).await {
+            Ok(closed) => closed,
+            Err(error) => return tracing::warn!(%error, "closed incidents cannot be read"),
+        };
+        let brakes = self.relay.brakes().into_iter().filter(|brake| brake.released.is_none());
+        let braked: BTreeSet<String> = brakes.filter_map(|brake| brake.incident).collect();
+        for Incident { id, body } in closed {
+            let key = opening::alert_key(Some(id), &body);
+            let told = !body.is_own() && self.app.alerts.is_raised(&key).await;
+            if told || braked.contains(&name(id)) {
+                self.let_go(id, &body).await;
+            }
+        }
     }
 
     /// Raises alerts of what is open, unless it is snoozed.
@@ -237,7 +265,6 @@ impl Manager {
                 }
             }
             let gone = open.keys().copied().filter(|id| !ids.contains(id)).collect();
-            open.retain(|id, _| ids.contains(id));
             for id in asked {
                 if let Some(live) = open.get_mut(&id) {
                     live.probing.hasten(now_ms);
@@ -245,16 +272,24 @@ impl Manager {
             }
             gone
         };
+        // Somebody closed them. Those of which that cannot be read now are looked at with the next round.
+        let mut over = Vec::new();
+        for id in gone {
+            match book::find(&*self.app.store, id).await {
+                Ok(found) => {
+                    self.open.lock().remove(&id);
+                    over.extend(found);
+                }
+                Err(error) => tracing::warn!(incident = %name(id), %error, "an incident cannot be read"),
+            }
+        }
         self.follow();
         self.tell().await;
-        // Somebody closed them.
-        for id in gone {
-            if let Ok(Some(Incident { body, .. })) = book::find(&*self.app.store, id).await {
-                if body.is_own() {
-                    self.dismissed.lock().insert(body.key());
-                }
-                self.let_go(id, &body).await;
+        for Incident { id, body } in over {
+            if body.is_own() {
+                self.dismissed.lock().insert(body.key());
             }
+            self.let_go(id, &body).await;
         }
     }
 
@@ -304,6 +339,9 @@ impl Manager {
             // What was fine before the failure shows nothing.
             let after = tally.fine_ms.is_some_and(|fine_ms| fine_ms > last_ms);
             live.fine = if after { tally.fine.min(1) } else { 0 };
+            if live.body.brake.is_none() && live.unclosed.take().is_some() {
+                live.probing.failed(last_ms);
+            }
         } else {
             live.fine = live.fine.saturating_add(tally.fine);
         }
@@ -313,6 +351,12 @@ impl Manager {
     async fn open(&self, mut body: Body) {
         let key = body.key();
         body.similar = self.similar(&key).await;
+        if let Some(latest) = body.similar.first()
+            && self.reopen(*latest, &body).await
+        {
+            self.app.incidents.unkept.lock().remove(&key);
+            return;
+        }
         body.changes_before = changes::before(&self.app, &body).await;
         let opened = Happened::new(EventKind::Opened, opening::summary(&body));
         match book::add(&*self.app.store, &body, &opened).await {

@@ -203,6 +203,9 @@ pub struct Body {
     /// Closed incidents of the same scope and reason, newest first.
     #[serde(default)]
     pub similar: Vec<i64>,
+    /// How often it came back soon after it had ended by itself.
+    #[serde(default)]
+    pub reopened: u32,
 }
 
 impl Body {

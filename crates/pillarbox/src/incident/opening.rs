@@ -72,6 +72,7 @@ pub fn body(seen: &Suspicion, route_version: Option<i64>, now_ms: i64) -> Body {
         diagnosis: None,
         changes_before: Vec::new(),
         similar: Vec::new(),
+        reopened: 0,
     }
 }
 
@@ -99,6 +100,7 @@ pub fn own(part: &str, reason: &str, severity: Severity, detail: String, now_ms:
         diagnosis: None,
         changes_before: Vec::new(),
         similar: Vec::new(),
+        reopened: 0,
     }
 }
 

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use net::ServerTls;
 use net::tls::days_left;
 use relay::Relay;
-use store::{GroupBy, Store, StoreError};
+use relay::node::Load;
+use store::{GroupBy, Node, Store, StoreError};
 
 use crate::alert::Severity;
 use crate::monitor::by_certificate;
@@ -133,7 +134,12 @@ impl Look {
         let mut all: Vec<Wrong> = self.leapt(steady_ms).into_iter().collect();
         let unwell = store_state(store.ready());
         if unwell.is_none() {
-            let due = due(store, relay).await;
+            let mut due = due(store, relay).await.filter(|due_ms| now_ms - due_ms >= STALLED_MS);
+            if due.is_some() && relay.has_company() {
+                let nodes = store.nodes().await.unwrap_or_default();
+                // It stands still when no node finishes anything.
+                due = due.filter(|_| !others_work(&nodes, relay.node()));
+            }
             all.extend(self.stalled(due, relay.settled(), now_ms, steady_ms));
         }
         all.extend(unwell);
@@ -174,6 +180,15 @@ async fn due(store: &dyn Store, relay: &Relay) -> Option<i64> {
     let kept_back = relay.kept_back();
     let free = counts.iter().filter(|count| count.pending > 0 && !kept_back.contains(&count.group));
     free.filter_map(|count| count.next_due_ms).min()
+}
+
+/// Whether a node beside this one has finished an attempt within the last minute, as it says every few seconds.
+fn others_work(nodes: &[Node], own: &str) -> bool {
+    let works = |node: &Node| {
+        let load: Load = serde_json::from_value(node.load.clone()).unwrap_or_default();
+        load.attempts_per_minute > 0
+    };
+    nodes.iter().any(|node| node.alive && node.name != own && works(node))
 }
 
 pub fn store_state(ready: Result<(), StoreError>) -> Option<Wrong> {
@@ -245,6 +260,8 @@ fn defects() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use store::Incarnation;
+
     use super::*;
 
     #[test]
@@ -273,6 +290,27 @@ mod tests {
         assert!(told.detail.contains("since 1970-01-01"), "{told:?}");
         assert!(look.stalled(due, 8, 2 * STALLED_MS, STALLED_MS + 1).is_none(), "something was finished");
         assert!(look.stalled(None, 8, 9 * STALLED_MS, 9 * STALLED_MS).is_none(), "nothing is due");
+    }
+
+    #[test]
+    fn what_another_node_delivers_is_progress_and_what_a_dead_one_did_is_none() {
+        let node = |name: &str, alive: bool, attempts: u64| Node {
+            name: name.into(),
+            run: Incarnation(1),
+            version: String::new(),
+            address: String::new(),
+            started_ms: 0,
+            silent_ms: 0,
+            alive,
+            leads: false,
+            leases: 100,
+            load: serde_json::to_value(Load { attempts_per_minute: attempts, ..Load::default() }).unwrap(),
+        };
+        // What this one does is counted by itself.
+        assert!(!others_work(&[node("n1", true, 9), node("n2", true, 0), node("n3", false, 9)], "n1"));
+        assert!(others_work(&[node("n1", true, 0), node("n2", true, 1)], "n1"));
+        let silent = Node { load: serde_json::Value::Null, ..node("n2", true, 1) };
+        assert!(!others_work(&[silent], "n1"), "it does not say");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! How incidents end: probes, mail that is delivered again, and what is let go then.
 
-use relay::brake::{BrakeScope, ProbeOutcome};
-use store::{IncidentScope, Operation, Selector, State as RecipientState};
+use relay::brake::{BrakeScope, ProbeOutcome, Ramp};
+use relay::incident::Over;
 
 use super::super::book::{self, Incident};
 use super::super::model::{Body, Closed, EventKind, Happened, How, State, name};
 use super::super::{braking, diagnose, opening};
-use super::{DELIVERED, Live, Manager, QUIET_MS, SETTLED_MS, STILL_MS};
+use super::{DELIVERED, LONGEST_STEADY_MS, Live, Manager, QUIET_MS, REOPENS_MS, SETTLED_MS, STILL_MS};
 use crate::cluster;
 use crate::http::Shared;
 use crate::http::api::incidents::ProbeOut;
@@ -16,9 +16,14 @@ impl Manager {
     pub(super) async fn close_what_works(&self, now_ms: i64) {
         let verdict = |live: &Live| {
             let since = now_ms - live.body.last_ms;
-            if live.body.is_own() || live.body.brake.is_some() {
+            let (some, quiet_ms) = (DELIVERED.0, steady(DELIVERED.1, live.body.reopened));
+            if live.unclosed.is_some() {
+                live.unclosed.clone()
+            } else if live.body.is_own() || live.body.brake.is_some() {
                 None
-            } else if (live.fine >= DELIVERED.0 && since >= DELIVERED.1) || (live.fine > 0 && since >= SETTLED_MS) {
+            } else if (live.fine >= some && since >= quiet_ms)
+                || (live.fine > 0 && since >= steady(SETTLED_MS, live.body.reopened))
+            {
                 Some((
                     How::Delivered,
                     format!("Mail is delivered again: {} recipients since the last failure.", live.fine),
@@ -58,7 +63,12 @@ impl Manager {
             Ok(None) => {
                 self.open.lock().remove(&id);
             }
-            Err(error) => tracing::warn!(incident = %name(id), %error, "an incident is not closed yet"),
+            Err(error) => {
+                tracing::warn!(incident = %name(id), %error, "an incident is not closed yet");
+                if let Some(live) = self.open.lock().get_mut(&id) {
+                    live.unclosed = Some((how, what.to_owned()));
+                }
+            }
         }
     }
 
@@ -71,17 +81,15 @@ impl Manager {
         if braking::take_off(&self.relay, id).await {
             return;
         }
-        if let Some(selector) = waiting(body) {
-            let retried = self.relay.operate(selector, Operation::Retry, format!("incident {}", name(id))).await;
-            match retried {
-                Ok(0) => {}
-                Ok(count) => {
-                    let text = format!("{count} recipients that waited are due.");
-                    let noted = Happened::new(EventKind::Released, text);
-                    let _ = book::note(&*self.app.store, id, &noted, self.now_ms()).await;
-                }
-                Err(error) => tracing::warn!(incident = %name(id), %error, "mail waits until it would have been due"),
+        let Some(over) = over(body) else { return };
+        match self.relay.let_go_of(&over, &format!("incident {}", name(id))).await {
+            Ok(0) => {}
+            Ok(count) => {
+                let text = format!("{count} recipients that waited are due.");
+                let noted = Happened::new(EventKind::Released, text);
+                let _ = book::note(&*self.app.store, id, &noted, self.now_ms()).await;
             }
+            Err(error) => tracing::warn!(incident = %name(id), %error, "mail waits until it would have been due"),
         }
     }
 
@@ -123,7 +131,7 @@ impl Manager {
         }
         if works == Some(true) && reproduced {
             let route = body.aim.route.as_deref().unwrap_or_default();
-            return match changed {
+            return match changed && !route.is_empty() {
                 true => {
                     self.close(id, How::Setting, &format!("Route {route} was changed, and its check passes.")).await
                 }
@@ -193,6 +201,37 @@ impl Manager {
         }
     }
 
+    /// It came back soon after it had ended by itself: the same incident goes on. Gives whether there was one.
+    pub(super) async fn reopen(&self, id: i64, seen: &Body) -> bool {
+        let now_ms = self.now_ms();
+        let text = format!("It is back: {}.", opening::summary(seen).trim_end_matches('.'));
+        let opened = book::update(&*self.app.store, id, now_ms, |body| {
+            if !came_back(body, now_ms) {
+                return None;
+            }
+            (body.state, body.closed) = (State::Open, None);
+            body.reopened = body.reopened.saturating_add(1);
+            body.last_ms = body.last_ms.max(seen.last_ms);
+            body.severity = body.severity.max(seen.severity);
+            body.counts.attempts += seen.counts.attempts;
+            body.counts.recipients += seen.counts.recipients;
+            body.counts.messages += seen.counts.messages;
+            (body.cause, body.diagnosis) = (seen.cause.clone(), None);
+            Some(vec![Happened::new(EventKind::Opened, text.as_str())])
+        });
+        match opened.await {
+            Ok(Some(body)) if body.state == State::Open => {
+                tracing::warn!(incident = %name(id), scope = %body.scope, reason = %body.reason, "incident: {text}");
+                self.open.lock().insert(id, Live::new(body.clone(), now_ms));
+                self.follow();
+                self.opened(id, body).await;
+                true
+            }
+            // A new one is opened, or it waits for the store.
+            Ok(_) | Err(_) => false,
+        }
+    }
+
     pub(super) async fn probe_succeeded(&self, scope: &relay::brake::BrakeScope, incident: Option<i64>) {
         let of_scope = |(id, live): (&i64, &Live)| {
             let braked = live.body.brake.as_ref().is_some_and(|brake| brake.scope == scope.to_string());
@@ -212,23 +251,30 @@ impl Manager {
     }
 }
 
-/// The mail that waits for what an incident is about.
-fn waiting(body: &Body) -> Option<Selector> {
-    let mut selector = Selector {
-        state: Some(RecipientState::Waiting),
-        cause: Some(body.rule.clone()?),
+/// Whether an incident ended by itself so lately that the same failure is still it. What stood still for it ends by its brake,
+/// and what a person closed is over.
+pub(super) fn came_back(body: &Body, now_ms: i64) -> bool {
+    let lately = body
+        .closed
+        .as_ref()
+        .is_some_and(|closed| closed.how != How::Manual && (0..REOPENS_MS).contains(&(now_ms - closed.at_ms)));
+    body.state == State::Closed && lately && body.brake.is_none() && !body.is_own()
+}
+
+/// What an incident's end means to its mail. What flows already is not slowed down.
+fn over(body: &Body) -> Option<Over> {
+    let how = body.closed.as_ref().map(|closed| closed.how);
+    Some(Over {
+        scope: body.scope.clone(),
+        rule: body.rule.clone()?,
         route: body.aim.route.clone(),
-        ..Selector::default()
-    };
-    match &body.scope {
-        IncidentScope::Domain(domain) => selector.domain = Some(domain.clone()),
-        IncidentScope::Stream(stream) => selector.stream = Some(stream.clone()),
-        IncidentScope::Sender(sender) => selector.sender = Some(sender.clone()),
-        IncidentScope::Route(_) | IncidentScope::Credential(_) => {}
-        // Other routes may have met it too.
-        _ => selector.route = None,
-    }
-    Some(selector)
+        ramp: (how != Some(How::Delivered)).then(Ramp::default),
+    })
+}
+
+/// How long it must have been still: the oftener it came back, the longer; milliseconds.
+fn steady(ms: i64, reopened: u32) -> i64 {
+    ms.saturating_mul(1 << reopened.min(10)).min(LONGEST_STEADY_MS.max(ms))
 }
 
 /// A probe that somebody asks for: of the brake, or the check that fits. One that shows that it works closes the incident.
@@ -260,5 +306,35 @@ pub async fn probe_now(app: &Shared, one: &Incident) -> ProbeOut {
         }
         ProbeOutcome::NothingToTry => told(None, "Only mail could show it, and none is held.".into()),
         ProbeOutcome::NotNow => told(None, "A probe is under way, or the brake has come off.".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Severity;
+
+    #[test]
+    fn what_comes_back_often_has_to_be_still_for_longer() {
+        assert_eq!([0, 1, 3, 6, 60].map(|times| steady(10_000, times)), [10_000, 20_000, 80_000, 600_000, 600_000]);
+        assert_eq!(steady(60_000, 4), 600_000);
+    }
+
+    #[test]
+    fn only_what_ended_by_itself_a_moment_ago_is_the_same() {
+        let closed = |how, at_ms| {
+            let mut body = opening::own("x", "greylisted", Severity::Problem, String::new(), 1);
+            (body.scope, body.state) = (store::IncidentScope::Route("out".into()), State::Closed);
+            body.closed = Some(Closed { at_ms, how, what: "x".into(), by: None });
+            body
+        };
+        assert!(came_back(&closed(How::Delivered, 1_000), 1_000 + REOPENS_MS - 1));
+        assert!(!came_back(&closed(How::Delivered, 1_000), 1_000 + REOPENS_MS));
+        assert!(!came_back(&closed(How::Manual, 1_000), 2_000), "a person said that it is over");
+        let open = Body { state: State::Open, ..closed(How::Delivered, 1_000) };
+        assert!(!came_back(&open, 2_000));
+        let note = crate::incident::model::BrakeNote { scope: "route:out".into(), next_ms: None };
+        let braked = Body { brake: Some(note), ..closed(How::Delivered, 1_000) };
+        assert!(!came_back(&braked, 2_000), "its brake says when it ends");
     }
 }
