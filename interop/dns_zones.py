@@ -54,16 +54,16 @@ def records_of(entries):
 
 
 class Zones:
-    def __init__(self, zone, port=0):
+    def __init__(self, zone, port=0, host="127.0.0.1"):
         self.zone = {name.lower(): records_of(entries) for name, entries in zone.items()}
         self.queries = []
         self.tcp_queries = 0
         for _ in range(50):
-            self.udp = socketserver.ThreadingUDPServer(("127.0.0.1", port or free_port()), self.handler(False))
+            self.udp = socketserver.ThreadingUDPServer((host, port or free_port()), self.handler(False))
             self.port = self.udp.server_address[1]
             try:
                 socketserver.ThreadingTCPServer.allow_reuse_address = True
-                self.tcp = socketserver.ThreadingTCPServer(("127.0.0.1", self.port), self.handler(True))
+                self.tcp = socketserver.ThreadingTCPServer((host, self.port), self.handler(True))
                 break
             except OSError:
                 self.udp.server_close()

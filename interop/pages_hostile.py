@@ -12,11 +12,13 @@ import urllib.parse
 
 from check_scripts import EXTENSIONS, Script, Server
 from common import KEY, run
+from dns_zones import Zones
 from pages_world import CLOSED, PASSWORD, ZONE, World
 from web import Web
 
 EVIL = CLOSED.rsplit(".", 1)[0] + ".9"
 CERT = CLOSED.rsplit(".", 1)[0] + ".10"
+NAMES = CLOSED.rsplit(".", 1)[0] + ".11"
 
 
 def long(word):
@@ -38,6 +40,12 @@ def reply(word):
     return f"hx-{word} \"'><pwned-x pwned=1><script>window.__pwned='{word}'</script><img src=//evil.test/{word} onerror=window.__pwned=1>"
 
 
+def hello(*words):
+    """What EHLO is answered with: a name, and extensions."""
+    *lines, last = (reply("hello"), *words)
+    return "".join(f"250-{line}\r\n" for line in lines) + f"250 {last}"
+
+
 def refusal(text):
     return "451 4.7.1 " + reply("deferred") if "later" in text else "550 5.7.1 " + reply("refused")
 
@@ -49,12 +57,15 @@ class Hostile(World):
         zone = dict(ZONE)
         zone["smtp.evil.test"] = [{"A": EVIL}]
         zone["tls.evil.test"] = [{"A": CERT}]
-        zone["evil.test"] = [{"A": "192.0.2.66"}, {"MX": [10, "smtp.evil.test"]}, {"TXT": "v=spf1 include:" + reply("spf").replace(" ", "") + " -all"},
-                             {"TXT": reply("txt")}]
+        zone["ns.evil.test"] = [{"A": NAMES}]
+        zone["mx.evil.test"] = [{"MX": [10, "hx-mx<pwned-x>.evil.test"]}]
+        zone["evil.test"] = [{"A": "192.0.2.66"}, {"NS": "ns.evil.test"}, {"MX": [10, "smtp.evil.test"]},
+                             {"TXT": "v=spf1 include:" + reply("spf").replace(" ", "") + " -all"}, {"TXT": reply("txt")}]
         zone["_dmarc.evil.test"] = [{"TXT": "v=DMARC1; p=" + reply("dmarc")}]
         zone["_smtp._tls.evil.test"] = [{"TXT": "v=TLSRPTv1; rua=mailto:" + reply("tlsrpt").replace(" ", "")}]
         zone["_mta-sts.evil.test"] = [{"TXT": "v=STSv1; id=" + reply("sts")}]
         zone["default._bimi.evil.test"] = [{"TXT": "v=BIMI1; l=https://evil.test/" + reply("bimi")}]
+        self.strange = zone
         super().__init__("hostile", zone=zone)
 
     def furnish(self):
@@ -64,16 +75,25 @@ class Hostile(World):
         self.letters()
         self.outcomes()
 
+    def journal(self):
+        """It asks the name server of a domain itself, where the DNS says that it is."""
+        self.ends.append(Zones(self.strange, 53, NAMES).close)
+        self.ask("POST", "/domains", {"domain": "evil.test", "algorithm": "ed25519", "selector": "s1"})
+        super().journal("shop.test", "evil.test")
+
     def servers(self):
-        evil = Server(EVIL, 25, Script(banner="220 " + reply("banner"), clear=(*EXTENSIONS, "X-" + reply("extension")), on={"RCPT": refusal}))
+        evil = Server(EVIL, 25, Script(banner="220 " + reply("banner"), on={"RCPT": refusal, "EHLO": hello(*EXTENSIONS, "X-" + reply("extension"))}))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         p = self.place.path
         (p / "evil.cnf").write_text(
-            "[req]\ndistinguished_name=d\nx509_extensions=e\nprompt=no\nutf8=yes\n[d]\n"
+            "[req]\ndistinguished_name=d\nprompt=no\nutf8=yes\n[d]\n"
             f"CN={short('cn')[:64]}\nO=hx-organization<pwned-x>\n[e]\nsubjectAltName=DNS:hx-san<pwned-x>.test\n")
-        run("openssl", "req", "-x509", "-newkey", *KEY, "-nodes", "-days", "30", "-config", p / "evil.cnf", "-keyout", p / "evil.key", "-out", p / "evil.pem")
+        # of an authority that is trusted: what is wrong with it is the name, so its names are told
+        run("openssl", "req", "-new", "-newkey", *KEY, "-nodes", "-config", p / "evil.cnf", "-keyout", p / "evil.key", "-out", p / "evil.csr")
+        run("openssl", "x509", "-req", "-in", p / "evil.csr", "-CA", self.place.ca, "-CAkey", p / "ca.key", "-CAcreateserial", "-days", "30",
+            "-extfile", p / "evil.cnf", "-extensions", "e", "-out", p / "evil.pem")
         context.load_cert_chain(p / "evil.pem", p / "evil.key")
-        cert = Server(CERT, 25, Script(tls=context))
+        cert = Server(CERT, 25, Script(tls=context, on={"EHLO": hello(*EXTENSIONS, "STARTTLS")}, after={}))
         self.ends += [evil.close, cert.close]
         for name, host, tls in (("evil", "smtp.evil.test", "none"), ("evil-tls", "tls.evil.test", "required")):
             self.ask("POST", "/routes", {"name": name, "kind": "smarthost", "host": host, "port": 25, "tls": tls, "retry_s": [3600]})
@@ -102,7 +122,6 @@ class Hostile(World):
         self.cli("alert", "channel", "add", "evil", "webhook", "--url", self.hostile_web.base + "/alerts", "--allow-http=true", "--network", "127.0.0.0/8")
         self.maybe("POST", "/alert-channels/evil/test")
         self.maybe("POST", "/webhooks/evil/test")
-        self.maybe("POST", "/domains", {"domain": "evil.test", "algorithm": "ed25519", "selector": "s1"})
 
     def letters(self):
         """By the API, by SMTP as it is, and as a batch."""
@@ -151,7 +170,8 @@ class Hostile(World):
     def outcomes(self):
         self.ask("POST", "/domains/evil.test/check")
         for route in ("evil", "evil-tls"):
-            self.maybe("POST", "/checks", {"route": route, "to": ["later@evil.test"], "from": "shop@shop.test"})
+            self.tested({"route": route, "to": ["later@evil.test"], "from": "shop@shop.test"})
+        self.tested({"target": "mx.evil.test"})
         subprocess.run([str(one) for one in (self.binary(), "route", "check", "evil", "--config", self.config)], stdout=subprocess.DEVNULL, timeout=60)
         self.ask("POST", "/queue/hold", {"selector": {"recipient": "later2@evil.test"}, "reason": header("hold")})
         failed = lambda: [one for one in self.ask("GET", "/messages?state=failed")["items"]]
@@ -159,6 +179,11 @@ class Hostile(World):
         evil = lambda: self.ask("GET", "/queue?domain=evil.test")["items"]
         self.until("deferrals", lambda: sum(bool(one["reason"]) for one in evil()) > 1)
         self.until("its refusal", lambda: any(to["address"] == "no@evil.test" for one in failed() for to in one["recipients"]))
+
+    def tested(self, asked):
+        """A test of a server, to its end: its page then has all that was said."""
+        test = self.ask("POST", "/smtp-tests", asked)["id"]
+        self.until("the test is over", lambda: self.ask("GET", f"/smtp-tests/{test}")["test"]["state"] != "running")
 
     @staticmethod
     def binary():

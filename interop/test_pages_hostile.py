@@ -12,7 +12,11 @@ from test_pages import ASKED, places
 
 # Words that have to be seen on some page: a test that shows nothing proves nothing.
 SHOWN = {"subject", "from", "header", "html", "text", "file", "rawsubject", "rawfrom", "rawvalue", "rawbody", "rawfile", "rcpt", "deferred", "refused",
-         "stream", "note", "suppressed", "incident", "hold", "batch"}
+         "stream", "note", "suppressed", "incident", "hold", "batch",
+         # what servers say of themselves, their certificates, and the DNS
+         "banner", "hello", "extension", "cn", "organization", "san", "mx", "spf", "dmarc", "tlsrpt", "sts"}
+# Of these on the pages of tests of servers: messages that failed tell much of it too.
+TESTED = {"banner", "hello", "extension", "cn", "organization", "san", "mx"}
 ELEMENTS = set("""del ins symbol a abbr article aside b bdi body br button caption circle code col colgroup datalist dd defs desc details div dl dt em fieldset
  figcaption figure footer form g h1 h2 h3 h4 head header hr html i input kbd label legend li line linearGradient link main meta meter nav
  noscript ol optgroup option output p path polygon polyline pre progress rect script section select small span stop strong sub summary sup svg
@@ -59,6 +63,8 @@ class HostilePages(unittest.TestCase):
             "/admin/suppressions/{address}": [one["address"] for one in ask("/suppressions")],
             "/admin/incidents/{id}": [one["id"] for one in ask("/incidents")],
             "/admin/alerts/{id}": [one["id"] for one in ask("/alerts")],
+            "/admin/smtp-test/{id}": [one["id"] for one in ask("/smtp-tests")],
+            "/admin/checks/dns-journal/{domain}": ["evil.test"],
         }
         for parts, names in (("streams", "name"), ("routes", "name"), ("senders", "name"), ("webhooks", "name"), ("keys", "name"), ("users", "name")):
             more[f"/admin/{parts}/{{name}}"] = [one[names] for one in ask(f"/{parts}")]
@@ -87,15 +93,19 @@ class HostilePages(unittest.TestCase):
                 self.assertIn(words, found)
 
     def test_nothing_of_it_runs_or_becomes_part_of_a_page(self):
-        seen = set()
+        seen, tests = set(), set()
 
         def look(_browser, page, path):
             found = self.shown(page, path)
-            seen.update(re.findall(r"hx-([a-z0-9]+)", page.evaluate("document.body.textContent")))
+            words = re.findall(r"hx-([a-z0-9]+)", page.evaluate("document.body.textContent"))
+            seen.update(words)
+            if path.startswith("/admin/smtp-test/"):
+                tests.update(words)
             return found
 
         self.walk(list(self.paths()), look)
         self.assertFalse(SHOWN - seen, f"not shown anywhere; refused were {self.world.refused}; seen {sorted(seen)}")
+        self.assertFalse(TESTED - tests, f"not shown by tests of servers; seen {sorted(tests)}")
 
     def test_what_is_asked_for_comes_back_as_text(self):
         """All parameters at once on each page, and each alone where a page is known to look different by it."""

@@ -138,6 +138,21 @@ async fn the_first_token_makes_the_first_administrator_and_no_second_one() {
 }
 
 #[tokio::test]
+async fn the_token_of_the_start_ends_with_the_first_user_and_a_later_one_after_ten_minutes() {
+    let mut server = Server::start();
+    let token = first_token(&server);
+    assert!(!server.output().contains("ten minutes"), "good until there is a user");
+    user(&server, "ann", "administrator");
+    let late = form(&server, "/login", "", format!("token={token}")).await;
+    assert_eq!(late.status(), 401, "there is a user");
+    server.terminate();
+    server.restart();
+    assert!(server.output().contains("with this token, once, within ten minutes:"), "{}", server.output());
+    let opened = form(&server, "/login", "", format!("token={}", first_token(&server))).await;
+    assert_eq!((opened.status().as_u16(), opened.headers()["location"].to_str().unwrap()), (303, "/"));
+}
+
+#[tokio::test]
 async fn sessions_survive_a_restart_and_end_at_logout_password_disabling_and_revocation() {
     let mut server = Server::start();
     user(&server, "ann", "administrator");
@@ -230,6 +245,90 @@ async fn a_code_is_asked_for_and_is_good_once_as_is_a_recovery_code() {
     server.run(&["user", "totp", "ann", "--remove"]);
     let listed = server.run(&["user", "list", "--json"]);
     assert!(listed.contains("\"has_second_factor\": false") && !listed.contains(factor["secret"].as_str().unwrap()));
+}
+
+/// Guesses until one has to wait. On a slow machine a short pause is over before the next one; each is twice as long as the
+/// one before.
+async fn until_it_waits(guess: impl AsyncFn() -> Response) -> u32 {
+    for _ in 0..10 {
+        let response = guess().await;
+        if response.status() == 429 {
+            return response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        }
+        assert_eq!(response.status(), 422);
+    }
+    panic!("ten wrong ones without a pause")
+}
+
+#[tokio::test]
+async fn codes_are_not_guessed_with_an_open_session_and_the_password() {
+    let server = Server::start();
+    let ask = async |method: Method, path: &str, cookie: &str, body: Value| {
+        let request = server.request(method, path).header("Cookie", cookie).header("Origin", server.url(""));
+        request.json(&body).send().await.unwrap()
+    };
+    let confirmed = |name: &str| {
+        let factor = server.run_json(&["user", "totp", name]);
+        let code = testkit_code(factor["secret"].as_str().unwrap());
+        server.run_json(&["user", "totp", name, "--confirm", &code])["recovery_codes"][0].as_str().unwrap().to_owned()
+    };
+    for name in ["ann", "bob", "eve"] {
+        user(&server, name, "viewer");
+    }
+    let (ann, bob, eve) = (login(&server, "ann").await, login(&server, "bob").await, login(&server, "eve").await);
+
+    let recovery = confirmed("eve");
+    let leave = |current: &str| json!({ "current": current, "code": recovery });
+    let wrong = ask(Method::DELETE, "/api/v1/me/totp", &eve, leave("wrong password")).await;
+    assert_eq!(wrong.status(), 422);
+    assert_eq!(ask(Method::DELETE, "/api/v1/me/totp", &eve, leave(PASSWORD)).await.status(), 204);
+    assert_eq!(try_login(&server, "eve", PASSWORD, "").await.status(), 303, "the password is enough again");
+
+    let begun = ask(Method::POST, "/api/v1/me/totp", &ann, json!({ "current": PASSWORD })).await;
+    assert_eq!(begun.status(), 200);
+    let confirm = async || ask(Method::PUT, "/api/v1/me/totp", &ann, json!({ "code": "000000" })).await;
+    assert!(until_it_waits(confirm).await >= 1);
+
+    confirmed("bob");
+    let remove = async || {
+        // The password is right each time, which forgives no wrong code.
+        let short = json!({ "current": PASSWORD, "password": "short" });
+        assert_eq!(ask(Method::PUT, "/api/v1/me/password", &bob, short).await.status(), 422);
+        ask(Method::DELETE, "/api/v1/me/totp", &bob, json!({ "current": PASSWORD, "code": "000000" })).await
+    };
+    assert!(until_it_waits(remove).await >= 1);
+    assert_eq!(page(&server, Method::GET, "/api/v1/me", &bob, None).await.1["has_second_factor"], true);
+}
+
+#[tokio::test]
+async fn nobody_replaces_their_own_password_or_second_factor_without_the_password() {
+    let server = Server::start();
+    user(&server, "ann", "administrator");
+    user(&server, "bob", "administrator");
+    let ann = login(&server, "ann").await;
+    let (password, totp) = ("/api/v1/users/ann/password", "/api/v1/users/ann/totp");
+    let new = json!({ "password": "another password" });
+    for (method, path, body, place) in [
+        (Method::PUT, password, Some(&new), "/me/password"),
+        (Method::POST, totp, None, "/me/totp"),
+        (Method::PUT, totp, Some(&json!({ "code": "000000" })), "/me/totp"),
+        (Method::DELETE, totp, None, "/me/totp"),
+    ] {
+        let (status, problem) = page(&server, method.clone(), path, &ann, body).await;
+        assert_eq!(status, 409, "{method} {path}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(place), "{problem}");
+    }
+    assert_eq!(page(&server, Method::GET, "/api/v1/me", &ann, None).await.0, 200, "nothing was done");
+
+    let others = "/api/v1/users/bob";
+    assert_eq!(page(&server, Method::POST, &format!("{others}/totp"), &ann, None).await.0, 200);
+    assert_eq!(page(&server, Method::DELETE, &format!("{others}/totp"), &ann, None).await.0, 204);
+    assert_eq!(page(&server, Method::PUT, &format!("{others}/password"), &ann, Some(&new)).await.0, 200);
+    let made = server.run_json(&["key", "add", "deploy", "--role", "administrator"]);
+    let by_key = server.request(Method::PUT, password).bearer_auth(made["key"].as_str().unwrap()).json(&new);
+    assert_eq!(by_key.send().await.unwrap().status(), 200, "a key is nobody's own");
+    assert_eq!(try_login(&server, "ann", "another password", "").await.status(), 303);
+    assert!(server.run_json(&["user", "passwd", "ann"])["new_password"].is_string());
 }
 
 /// The code of now, by the same algorithm as an app's (RFC 6238).

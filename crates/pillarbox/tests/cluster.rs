@@ -279,6 +279,52 @@ async fn webhooks_are_told_once_and_by_another_node_when_the_leader_is_killed() 
     assert_eq!(items(&list).len(), 3, "one that died is still listed");
 }
 
+/// A collector of traces: what each span it was sent is called.
+async fn collector() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let spans: Arc<Mutex<Vec<String>>> = Arc::default();
+    let take = async |State(spans): State<Arc<Mutex<Vec<String>>>>, body: String| {
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let all = body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().cloned().unwrap_or_default();
+        spans.lock().extend(all.iter().map(|one| format!("{} {}", one["traceId"], one["spanId"])));
+        StatusCode::OK
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().fallback(take).with_state(spans.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (address, spans)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_span_is_sent_once_whichever_node_leads() {
+    let (address, spans) = collector().await;
+    let nodes = Nodes::start(2, &format!("[otlp]\nendpoint = \"http://{address}\"\n"));
+    let (first, second) = (&nodes.all[0], &nodes.all[1]);
+    let told = async || {
+        let waiting = nodes.sql("SELECT count(*) FROM recipient WHERE state IN (0, 1)");
+        let at = "(SELECT value FROM meta WHERE name = 'cursor.otlp')";
+        let all = nodes.sql(&format!("SELECT value = {at} FROM event_number WHERE one = 1"));
+        (waiting == "0" && all == "t").then_some(())
+    };
+    for leader in [0, 1] {
+        if leader == 1 {
+            first.run(&["node", "drain", "n1"]);
+            second.until("another leader", async || (nodes.leader() == Some(1)).then_some(())).await;
+        }
+        let before = spans.lock().len();
+        for n in 0..10 {
+            assert_eq!(send(second, &format!("r{leader}{n}@one.test")).await, 202);
+        }
+        second.until("all is told", async || told().await).await;
+        assert!(spans.lock().len() >= before + 10, "node {leader}: {:?}", spans.lock());
+    }
+    let mut all = spans.lock().clone();
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), count, "each once");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_sessions_and_suppressions_of_one_node_are_those_of_the_others() {
     let nodes = Nodes::start(2, "");

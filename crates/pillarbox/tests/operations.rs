@@ -77,6 +77,45 @@ async fn recipients_are_picked_one_by_one_and_the_queue_says_why_they_wait() {
 }
 
 #[tokio::test]
+async fn the_queue_by_destination_says_how_many_there_are_and_shows_more_to_who_asks() {
+    let mut server = Server::start();
+    let login = format!("token={}", server.run(&["login"]).trim());
+    let opened = server
+        .request(reqwest::Method::POST, "/login")
+        .header("Origin", server.url(""))
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .body(login)
+        .send()
+        .await
+        .unwrap();
+    let cookie = opened.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    server.run(&["stream", "pause", "default", "--why", "wrong template"]);
+    let to: Vec<String> = (0..120).map(|n| format!("a@d{n}.test")).collect();
+    let message = json!({"from": "app@shop.test", "to": to, "text": "t"});
+    assert_eq!(server.post("/api/v1/messages", &message, None).await.0, 202);
+    operate(&mut server);
+    server
+        .until("all are held", async || {
+            let (_, counts) = server.get("/api/v1/queue/counts?by=domain&limit=1000").await;
+            (counts["items"].as_array()?.len() == 120).then_some(())
+        })
+        .await;
+    for (query, caption, rows, link, blank) in [
+        ("by=domain", "The first 100 of 120, most waiting first", 100, true, true),
+        ("by=domain&limit=1000", "All 120, most waiting first", 120, false, true),
+        ("by=domain&limit=20", "The first 20 of 120, most waiting first", 20, true, false),
+    ] {
+        let path = format!("/admin/processing-center?{query}");
+        let page = server.request(reqwest::Method::GET, &path).header("Cookie", &cookie).send().await.unwrap();
+        let html = page.text().await.unwrap();
+        assert!(html.contains(caption), "{query}: {html}");
+        assert_eq!(html.matches("by=recipients&amp;domain=").count(), rows, "{query}");
+        assert_eq!(html.contains("by=domain&amp;limit=1000\">Show all 120"), link, "{query}: {html}");
+        assert_eq!(html.contains("not looked up"), blank, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn what_became_of_mail_is_counted_and_outlives_a_restart() {
     let mut server = Server::start();
     let refuse = Rule::at(Stage::Rcpt, Act::Reply("550 5.1.1 no such user".into())).with_text("gone@one.test");

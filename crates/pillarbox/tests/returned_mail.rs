@@ -187,33 +187,69 @@ async fn what_was_taken_survives_a_kill_and_what_fits_nothing_is_kept_to_be_look
     assert_eq!(server.run(&["bounce", "ls", "--unmatched"]), "Nothing is kept in this list.\n");
 }
 
-#[tokio::test]
-async fn reports_of_dmarc_that_come_in_are_read_together() {
-    let server = Server::with(BOUNCE);
+/// An aggregate report of DMARC about our domain.
+fn dmarc_report() -> String {
     let xml = "<feedback><report_metadata><org_name>receiver.test</org_name><report_id>7</report_id></report_metadata>\
         <policy_published><domain>shop.test</domain><p>none</p></policy_published><record><row><source_ip>192.0.2.1</source_ip>\
         <count>3</count><policy_evaluated><disposition>none</disposition><dkim>fail</dkim><spf>fail</spf></policy_evaluated></row>\
         <identifiers><header_from>shop.test</header_from></identifiers><auth_results><dkim><domain>service.test</domain>\
         <result>pass</result></dkim></auth_results></record></feedback>";
-    let mail = format!(
+    format!(
         "From: dmarc@receiver.test\nTo: dmarc@shop.test\nSubject: Report Domain: shop.test\nMIME-Version: 1.0\n\
          Content-Type: text/xml; name=\"report.xml\"\n\n{xml}\n"
-    );
-    for _ in 0..2 {
-        come_back(&server, "dmarc@shop.test", &mail).await;
-    }
+    )
+}
+
+/// The mails with reports, when there are so many.
+async fn with_reports(server: &Server, count: usize) -> Vec<Value> {
     server
         .until("they are read", async || {
-            let kept = server.run_json(&["bounce", "ls", "--reports"]);
-            (kept["items"].as_array().unwrap().len() == 2).then_some(())
+            let kept = server.run_json(&["bounce", "ls", "--reports"])["items"].as_array().unwrap().clone();
+            (kept.len() == count).then_some(kept)
         })
-        .await;
+        .await
+}
+
+#[tokio::test]
+async fn reports_of_dmarc_that_come_in_are_read_together() {
+    let server = Server::with(BOUNCE);
+    for _ in 0..2 {
+        come_back(&server, "dmarc@shop.test", &dmarc_report()).await;
+    }
+    with_reports(&server, 2).await;
     let output = server.command(&["report", "--received", "--json"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((summary["reports"].as_u64(), summary["repeated"].as_u64()), (Some(1), Some(1)));
     assert_eq!(summary["findings"][0]["sign"], "aggregate_unaligned");
     assert_eq!(summary["findings"][0]["explanation"]["owner"], "you");
+}
+
+#[tokio::test]
+async fn what_came_back_is_read_by_an_operator_and_not_by_a_viewer() {
+    const PASSWORD: &str = "correct-horse-battery";
+    let server = Server::with(BOUNCE);
+    come_back(&server, "dmarc@shop.test", &dmarc_report()).await;
+    let kept = with_reports(&server, 1).await;
+    let raw = format!("/api/v1/bounces/{}/raw", kept[0]["id"].as_str().unwrap());
+    for (role, status) in [("viewer", 403), ("operator", 200)] {
+        let mut command = server.command(&["user", "add", role, "--role", role, "--password-from", "env:NEW"]);
+        assert!(command.env("NEW", PASSWORD).status().unwrap().success());
+        let login = server
+            .request(reqwest::Method::POST, "/login")
+            .header("Origin", server.url(""))
+            .header("Content-Type", "application/x-www-form-urlencoded");
+        let opened = login.body(format!("user={role}&password={PASSWORD}")).send().await.unwrap();
+        let cookie = opened.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let get = async |path: &str| {
+            let response = server.request(reqwest::Method::GET, path).header("Cookie", &cookie).send().await.unwrap();
+            (response.status().as_u16(), response.text().await.unwrap())
+        };
+        assert_eq!(get(&raw).await.0, status, "{role}");
+        let (shown, list) = get("/admin/returned?list=reports").await;
+        assert!(shown == 200 && list.contains("dmarc@shop.test"), "{role}: {list}");
+        assert_eq!(list.contains(&raw), status == 200, "{role}: {list}");
+    }
 }
 
 #[tokio::test]

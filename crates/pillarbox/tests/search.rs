@@ -178,6 +178,23 @@ async fn why_it_did_not_arrive_is_told_for_each_fate() {
 }
 
 #[tokio::test]
+async fn what_would_stop_the_next_mail_is_told_though_the_latest_was_accepted() {
+    let (server, _sink, _) = two_fates().await;
+    server.run(&["suppression", "add", "ann@one.test", "--reason", "complaint"]);
+    server.run(&["stream", "pause", "default", "--why", "wrong template"]);
+    let told = server.run_json(&["why", "ann@one.test"]);
+    assert_eq!(told["state"], "accepted", "{told:#}");
+    let meaning = told["meaning"].as_str().unwrap();
+    for words in ["A next mail would be stopped", "suppressed: complaint since", "wrong template"] {
+        assert!(meaning.contains(words), "{words}: {meaning}");
+    }
+    let next = told["next"].as_array().unwrap();
+    assert_eq!(next[0]["run"], "pillarbox suppression show ann@one.test", "{next:#?}");
+    let text = told["next"].to_string();
+    assert!(text.contains("stream resume default") && !text.contains("has not opted out"), "{next:#?}");
+}
+
+#[tokio::test]
 async fn the_pages_of_messages_work_without_script() {
     let (server, _sink, id) = two_fates().await;
     let token = server.run(&["login"]);

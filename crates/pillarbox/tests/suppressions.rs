@@ -125,6 +125,36 @@ async fn the_api_adds_shows_and_removes_and_points_at_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn an_address_with_a_slash_is_freed_by_its_page() {
+    let server = Server::start();
+    let origin = server.url("");
+    let post = async |path: &str, cookie: &str, fields: &[(&str, &str)]| {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = server.request(Method::POST, path).header("Origin", &origin).header("Cookie", cookie);
+        let kind = "application/x-www-form-urlencoded";
+        request.header("Content-Type", kind).body(body).send().await.unwrap()
+    };
+    let token = server.run(&["login"]);
+    let opened = post("/login", "", &[("token", token.trim())]).await;
+    let cookie = opened.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    server.run(&["suppression", "add", "a/b@x.test"]);
+    let back = "/admin/suppressions/a%2Fb@x.test";
+    let page = server.request(Method::GET, back).header("Cookie", &cookie).send().await.unwrap();
+    let html = page.text().await.unwrap();
+    assert!(html.contains("/admin/do/suppressions/a%2Fb@x.test"), "{html}");
+
+    let remove = [("_method", "DELETE"), ("_back", back), ("?scope", "*"), ("?why", "it was a mistake")];
+    let removed = post("/admin/do/suppressions/a%2Fb@x.test", &cookie, &remove).await;
+    assert_eq!(removed.status(), 303);
+    assert_eq!(removed.headers()["location"], back);
+    server.run(&["suppression", "check", "a/b@x.test"]);
+    let wish = [("_method", "PATCH"), ("_back", back), ("all", "out")];
+    let wished = post("/admin/do/preferences/a%2Fb%40x.test", &cookie, &wish).await;
+    assert_eq!(wished.status(), 303);
+    assert!(server.run(&["suppression", "ls", "--reason", "opt-out"]).contains("a/b@x.test"));
+}
+
+#[tokio::test]
 async fn a_list_comes_in_as_csv_with_its_wrong_rows_named_and_goes_out_and_in_again_as_it_was() {
     let server = managed();
     let rows: String = (0..20_000).map(|n| format!("r{n}@x.test,complaint,\"said \"\"no\"\", {n}\",blue\n")).collect();

@@ -258,6 +258,30 @@ fn no_machine_of_ours_shows() {
     assert_none("paths of a machine", &problems);
 }
 
+#[test]
+fn links_of_documents_lead_somewhere() {
+    let root = root();
+    let mut problems = Vec::new();
+    for source in files(&[".md"]) {
+        let here = root.join(&source.path);
+        let beside = here.parent().expect("a directory");
+        let mut quoted = false;
+        for (n, line) in source.text.lines().enumerate() {
+            quoted ^= line.starts_with("```");
+            if quoted {
+                continue;
+            }
+            let plain: String = line.split('`').step_by(2).collect();
+            for link in plain.split("](").skip(1).filter_map(|rest| rest.split([')', ' ', '#']).next()) {
+                if !link.is_empty() && !link.contains(':') && !beside.join(link).exists() {
+                    problems.push(format!("{}:{}: {link}", source.path, n + 1));
+                }
+            }
+        }
+    }
+    assert_none("links that lead nowhere", &problems);
+}
+
 /// Numbers cited as `RFC nnnn`, and places that cite in another form.
 fn citations(text: &str) -> (BTreeSet<u32>, usize) {
     let (mut numbers, mut odd) = (BTreeSet::new(), 0);

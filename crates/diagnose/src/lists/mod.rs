@@ -193,13 +193,15 @@ impl Said {
             self.unknown.get_or_insert_with(|| reason.clone());
         }
         for code in addresses(answer).take(MAX_CODES) {
-            match list.read(code) {
-                ListAnswer::Listed(part, meaning, kind) => {
-                    self.listings.push(Listing { part, meaning, kind, code });
-                }
-                ListAnswer::Refused(meaning) => drop(self.refused.get_or_insert((code, meaning))),
-                ListAnswer::Nonsense => self.nonsense.push(code),
-            }
+            self.code(list, code);
+        }
+    }
+
+    fn code(&mut self, list: &Blocklist, code: Ipv4Addr) {
+        match list.read(code) {
+            ListAnswer::Listed(part, meaning, kind) => self.listings.push(Listing { part, meaning, kind, code }),
+            ListAnswer::Refused(meaning) => drop(self.refused.get_or_insert((code, meaning))),
+            ListAnswer::Nonsense => self.nonsense.push(code),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! an entry about neighbours only 1. 10 points are a problem, 2 a warning.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use explain::lists::{Blocklist, ListFor, ListingKind, Weight};
 use serde::{Deserialize, Serialize};
@@ -164,15 +165,32 @@ fn row(subject: &Subject, asked: &[Asked<'_>]) -> SubjectRow {
             Trust::Refused(_, why) | Trust::Unusable(why) => drop(row.unknown.insert(one.list.id.clone(), why.clone())),
         }
     }
-    row.listings.sort_by_key(|listing| std::cmp::Reverse(listing.points));
-    row.points = row.listings.iter().map(|listing| listing.points).sum();
-    row.rank = match row.points {
-        0 => Rank::Clean,
-        PROBLEM.. => Rank::Problem,
-        WARNING.. => Rank::Warning,
-        _ => Rank::Note,
-    };
+    row.weigh();
     row
+}
+
+impl SubjectRow {
+    /// Adds what a list said when it answered last, as the addresses of its answer: that it is silent now removes nobody. It
+    /// stays among the lists that did not answer.
+    pub fn recall(&mut self, list: &Blocklist, codes: &[String]) {
+        let mut said = Said::default();
+        for code in codes.iter().filter_map(|code| code.parse::<Ipv4Addr>().ok()) {
+            said.code(list, code);
+        }
+        enter(self, list, &said);
+        self.weigh();
+    }
+
+    fn weigh(&mut self) {
+        self.listings.sort_by_key(|listing| std::cmp::Reverse(listing.points));
+        self.points = self.listings.iter().map(|listing| listing.points).sum();
+        self.rank = match self.points {
+            0 => Rank::Clean,
+            PROBLEM.. => Rank::Problem,
+            WARNING.. => Rank::Warning,
+            _ => Rank::Note,
+        };
+    }
 }
 
 fn take(row: &mut SubjectRow, list: &Blocklist, said: &Said) {
@@ -186,6 +204,10 @@ fn take(row: &mut SubjectRow, list: &Blocklist, said: &Said) {
         return;
     }
     row.answered += 1;
+    enter(row, list, said);
+}
+
+fn enter(row: &mut SubjectRow, list: &Blocklist, said: &Said) {
     // A list counts once, with what weighs most: parts of one list are no second opinion.
     let weightiest = said.listings.iter().max_by_key(|listing| points(list, listing.kind));
     for listing in &said.listings {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use secrecy::{ExposeSecret, SecretString};
 use store::StoreError;
-use store::settings::{Kind, SecretChange};
+use store::settings::{Expected, Kind, SecretChange};
 
 use super::Access;
 use super::session::{Proof, Session};
@@ -40,6 +40,19 @@ pub enum Refused {
     Store(StoreError),
 }
 
+/// What became of password and code that were asked for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Both are right.
+    Right,
+    /// It is not the password.
+    WrongPassword,
+    /// It is neither a code nor a recovery code.
+    WrongCode,
+    /// Too many wrong ones: seconds to wait.
+    Wait(u32),
+}
+
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
@@ -49,12 +62,7 @@ impl From<StoreError> for Refused {
 impl Access {
     /// Logs in; gives the user and what the browser has to show from now on.
     pub async fn log_in(&self, tried: Tried) -> Result<(User, String), Refused> {
-        let now_ms = self.clock.now_ms();
-        let wait = self.guesses.pause(tried.address, &tried.name, now_ms);
-        if wait > 0 {
-            return Err(Refused::Wait(wait));
-        }
-        self.guesses.wrong(tried.address, &tried.name, now_ms);
+        self.count(&tried.name, tried.address).map_err(Refused::Wait)?;
         let user = self.user(tried.name.trim()).await?;
         let hash =
             user.as_ref().filter(|user| !user.record.disabled).and_then(|user| user.record.password_hash.clone());
@@ -86,18 +94,61 @@ impl Access {
         password: &SecretString,
         from: IpAddr,
     ) -> Result<Result<bool, u32>, StoreError> {
-        let now_ms = self.clock.now_ms();
-        let wait = self.guesses.pause(from, name, now_ms);
-        if wait > 0 {
+        if let Err(wait) = self.count(name, from) {
             return Ok(Err(wait));
         }
-        self.guesses.wrong(from, name, now_ms);
         let hash = self.user(name).await?.and_then(|user| user.record.password_hash);
         let right = self.gate().check_hash(hash, password).await;
         if right {
             self.guesses.right(from, name);
         }
         Ok(Ok(right))
+    }
+
+    /// Whether both are the user's, for what an open browser and the password are not enough for. They are one try; where
+    /// there is no second factor, no code is asked for.
+    pub async fn are_both(
+        &self,
+        name: &str,
+        password: &SecretString,
+        code: &SecretString,
+        from: IpAddr,
+    ) -> Result<Again, StoreError> {
+        if let Err(wait) = self.count_code(name, from) {
+            return Ok(Again::Wait(wait));
+        }
+        let user = self.user(name).await?;
+        let hash = user.as_ref().and_then(|user| user.record.password_hash.clone());
+        if !self.gate().check_hash(hash, password).await {
+            return Ok(Again::WrongPassword);
+        }
+        if let Some(user) = user.filter(|user| user.factor().is_some())
+            && !self.second(&user, code.expose_secret()).await?
+        {
+            return Ok(Again::WrongCode);
+        }
+        self.code_was_right(name, from);
+        Ok(Again::Right)
+    }
+
+    /// Counts a try of a user's code before it is looked at. `Err`: seconds to wait.
+    pub fn count_code(&self, name: &str, from: IpAddr) -> Result<(), u32> {
+        self.count(&codes_of(name), from)
+    }
+
+    /// Forgets the wrong codes before a right one.
+    pub fn code_was_right(&self, name: &str, from: IpAddr) {
+        self.guesses.right(from, &codes_of(name));
+    }
+
+    fn count(&self, name: &str, from: IpAddr) -> Result<(), u32> {
+        let now_ms = self.clock.now_ms();
+        let wait = self.guesses.pause(from, name, now_ms);
+        if wait > 0 {
+            return Err(wait);
+        }
+        self.guesses.wrong(from, name, now_ms);
+        Ok(())
     }
 
     /// Whether it is a code that was not used yet, or a recovery code, which is used up.
@@ -113,7 +164,8 @@ impl Access {
         self.recovery_used(user, &after).await
     }
 
-    /// Keeps that a recovery code is gone. Under a lock: two at the same moment may not both use one.
+    /// Keeps that a recovery code is gone. Two at the same moment may not both use one: here there is a lock, and another node
+    /// finds the user changed.
     async fn recovery_used(&self, user: &User, after: &super::totp::Second) -> Result<bool, StoreError> {
         let _one = self.recovering.lock().await;
         let documents = self.store.documents(Kind::User).await?;
@@ -123,8 +175,18 @@ impl Access {
             return Ok(false);
         }
         let (body, secret) = (document.body.clone(), SecretChange::Set(after.write()));
-        self.store.put_document(Kind::User, user.name.clone(), body, secret, self.clock.now_ms()).await?;
+        let (name, expected, now_ms) = (user.name.clone(), Expected::of(Some(document)), self.clock.now_ms());
+        let written = self.store.put_document_if(Kind::User, name, body, secret, expected, now_ms).await?;
         self.forget();
-        Ok(true)
+        Ok(written.is_some())
     }
 }
+
+/// Codes are counted apart: the password alone, however often it is right, forgives no wrong code. No user has such a name.
+fn codes_of(name: &str) -> String {
+    format!("codes of {name}")
+}
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod tests;

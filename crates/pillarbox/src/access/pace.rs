@@ -12,6 +12,8 @@ const MEMORY: usize = 10_000;
 const FORGIVEN_MS: i64 = 900_000;
 /// The first pause, milliseconds; it doubles.
 const FIRST_MS: i64 = 1_000;
+/// Characters of a name that count: a user's 64, and what stands before it where codes are counted.
+const LONGEST: usize = 80;
 
 /// Wrong log-ins. Nobody is locked out: a pause is for one address and name, a longer patience for an address, and a short
 /// pause for a name that is guessed from many addresses.
@@ -44,7 +46,7 @@ struct Count {
 
 fn guessers(address: IpAddr, name: &str) -> [Guesser; 3] {
     // Long names are not worth the memory; names are compared as they are typed, so that it tells nothing who exists.
-    let name: String = name.trim().to_ascii_lowercase().chars().take(64).collect();
+    let name: String = name.trim().to_ascii_lowercase().chars().take(LONGEST).collect();
     let address = network_of(address);
     [Guesser::Pair(address, name.clone()), Guesser::Address(address), Guesser::Name(name)]
 }

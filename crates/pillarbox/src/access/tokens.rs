@@ -6,6 +6,8 @@ use parking_lot::Mutex;
 
 /// How long a token that was asked for lasts, milliseconds.
 const LIFE_MS: i64 = 600_000;
+/// The end of the one that has none.
+const NEVER: i64 = i64::MAX;
 /// Most that are remembered.
 const MOST: usize = 256;
 
@@ -14,12 +16,17 @@ const MOST: usize = 256;
 pub struct Tokens(Mutex<HashMap<[u8; 32], i64>>);
 
 impl Tokens {
-    /// The token printed at start-up: good until it is used.
+    /// The token printed at a start without users: good until it is used, or until there is a user.
     pub fn first(&self) -> String {
-        self.add(i64::MAX, 0)
+        self.add(NEVER, 0)
     }
 
-    /// A token that was asked for: good for ten minutes.
+    /// There is a user: what was to make the first one is over.
+    pub fn end_first(&self) {
+        self.0.lock().retain(|_, ends| *ends != NEVER);
+    }
+
+    /// A token that was asked for, or printed at a start with users: good for ten minutes.
     pub fn make(&self, now_ms: i64) -> String {
         self.add(now_ms + LIFE_MS, now_ms)
     }
@@ -57,6 +64,15 @@ mod tests {
         assert!(!tokens.take("0", 5));
         assert!(tokens.take(&format!(" {token}\n"), 5));
         assert!(!tokens.take(&token, 5));
+    }
+
+    #[test]
+    fn the_first_token_ends_with_the_first_user_and_others_stay() {
+        let tokens = Tokens::default();
+        let (first, asked) = (tokens.first(), tokens.make(5));
+        tokens.end_first();
+        assert!(!tokens.take(&first, 6));
+        assert!(tokens.take(&asked, 6));
     }
 
     #[test]

@@ -267,6 +267,13 @@ impl Alerts {
         Some(raised)
     }
 
+    /// The same by its key.
+    pub async fn acknowledge_of(&self, key: &str, who: &str, note: Option<String>) -> Option<Raised> {
+        let _ = self.load().await;
+        let id = self.slots.lock().get(key).filter(|slot| slot.entry.resolved.is_none()).and_then(|slot| slot.id)?;
+        self.acknowledge(id, who, note).await
+    }
+
     /// Ends one by its number, by hand. `None`: it is not raised.
     pub async fn close(&self, id: i64, why: &str) -> Option<()> {
         let _ = self.load().await;

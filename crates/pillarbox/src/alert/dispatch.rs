@@ -17,6 +17,7 @@ use super::send::{self, Sent};
 use super::setting::{Channel, Settings};
 use super::text::Item;
 use crate::http::Shared;
+use crate::serve::domains::NoteOf;
 
 /// Longest sleep: settings may have changed, and a clock that was set must be noticed.
 const NAP: Duration = Duration::from_secs(10);
@@ -213,7 +214,7 @@ fn show(app: &Shared, channel: &str, sent: &Sent) {
         Sent::Failed { problem, .. } => vec![format!("The alert channel {channel} takes no alerts: {problem}")],
         Sent::Taken(_) | Sent::Posted(_) => Vec::new(),
     };
-    app.domains.note(&format!("alert channel {channel}"), lines);
+    app.domains.note(NoteOf::AlertChannel, &format!("alert channel {channel}"), lines);
 }
 
 /// Looks after mails in our queue; gives whether there are any.

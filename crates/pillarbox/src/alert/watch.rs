@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Alert, AlertRule, Severity};
 use crate::http::{Shared, forecast, time};
+use crate::series::fallbacks::{self, Used};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(30);
@@ -29,17 +30,16 @@ const DAY_MS: i64 = 86_400_000;
 /// Looks until the server stops.
 pub async fn run(app: Shared, closing: CancellationToken) {
     let mut shares = Shares::default();
-    let mut used = Used::default();
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = closing.cancelled() => return,
         }
-        look(&app, &mut shares, &mut used).await;
+        look(&app, &mut shares).await;
     }
 }
 
-async fn look(app: &Shared, shares: &mut Shares, used: &mut Used) {
+async fn look(app: &Shared, shares: &mut Shares) {
     let Some(relay) = &app.relay else { return };
     let now_ms = app.clock.now_ms();
     if let Ok(figures) = app.store.queue_figures().await {
@@ -65,13 +65,14 @@ async fn look(app: &Shared, shares: &mut Shares, used: &mut Used) {
     tell(app, "errors:", "most attempts work again", found).await;
     let found = shares.connections(percent(AlertRule::ConnectionErrors));
     tell(app, "connection_errors:", "most connections work again", found).await;
-    used.add(&figures, now_ms);
-    let days = app.alerts.threshold(AlertRule::FallbackUnused);
-    let routes = relay.routes();
-    let fallbacks = routes.iter().flat_map(|route| {
-        route.record.fallback.iter().map(|fallback| (fallback.route.clone(), route.name.to_string()))
-    });
-    tell(app, "fallback_unused:", "it was used", used.unused(fallbacks, days, now_ms)).await;
+    if let Ok(used) = fallbacks::used(app).await {
+        let days = app.alerts.threshold(AlertRule::FallbackUnused);
+        let routes = relay.routes();
+        let stands = routes.iter().flat_map(|route| {
+            route.record.fallback.iter().map(|fallback| (fallback.route.clone(), route.name.to_string()))
+        });
+        tell(app, "fallback_unused:", "it was used", unused(&used, stands, days, now_ms)).await;
+    }
 }
 
 /// Raises what was found, and ends what was not.
@@ -332,46 +333,29 @@ fn share(rule: AlertRule, route: &str, what: &str, failed: u64, all: u64, first:
     }
 }
 
-/// When routes were used, since the start of this process.
-#[derive(Debug, Default)]
-struct Used {
-    began_ms: Option<i64>,
-    opened: HashMap<String, (u64, i64)>,
-}
-
-impl Used {
-    fn add(&mut self, figures: &[Figure], now_ms: i64) {
-        self.began_ms.get_or_insert(now_ms);
-        for (labels, count) in points(figures, "pillarbox_connections_opened") {
-            let known = self.opened.entry(label(&labels, "route").to_owned()).or_insert((0, now_ms));
-            if known.0 != count {
-                *known = (count, now_ms);
-            }
-        }
-    }
-
-    /// Fallback routes that nothing went by for so long. `fallbacks`: each with the route it stands in for.
-    fn unused(&self, fallbacks: impl Iterator<Item = (String, String)>, days: f64, now_ms: i64) -> Vec<Alert> {
-        let mut stands: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        fallbacks.for_each(|(fallback, route)| stands.entry(fallback).or_default().push(route));
-        let last_ms = |route: &str| self.opened.get(route).map(|(_, at_ms)| *at_ms).or(self.began_ms).unwrap_or(now_ms);
-        let unused = stands.into_iter().filter(|(route, _)| (now_ms - last_ms(route)) as f64 >= days * DAY_MS as f64);
-        unused
-            .map(|(route, stands_for)| Alert {
-                key: format!("fallback_unused:{route}"),
-                rule: AlertRule::FallbackUnused,
-                severity: Severity::Warning,
-                title: format!("Nobody knows whether the fallback {route} works"),
-                text: format!(
-                    "No connection was made to it for {days} days. It stands in for {}.\nFirst: `pillarbox check --route {route}`, and send a test mail by it.",
-                    stands_for.join(", ")
-                ),
-                about: vec![("route".into(), route.clone())],
-                avoid: vec![route],
-                link: None,
-            })
-            .collect()
-    }
+/// Fallback routes that nothing went by for so long. `used`: when each was used last; `fallbacks`: each with the route it stands
+/// in for.
+fn unused(used: &Used, fallbacks: impl Iterator<Item = (String, String)>, days: f64, now_ms: i64) -> Vec<Alert> {
+    let mut stands: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    fallbacks.for_each(|(fallback, route)| stands.entry(fallback).or_default().push(route));
+    // One that is not known yet has just become a fallback.
+    let idle_ms = |route: &str| used.get(route).map_or(0, |at_ms| now_ms - at_ms);
+    let unused = stands.into_iter().filter(|(route, _)| idle_ms(route) as f64 >= days * DAY_MS as f64);
+    unused
+        .map(|(route, stands_for)| Alert {
+            key: format!("fallback_unused:{route}"),
+            rule: AlertRule::FallbackUnused,
+            severity: Severity::Warning,
+            title: format!("Nobody knows whether the fallback {route} works"),
+            text: format!(
+                "No connection was made to it for {days} days. It stands in for {}.\nFirst: `pillarbox check --route {route}`, and send a test mail by it.",
+                stands_for.join(", ")
+            ),
+            about: vec![("route".into(), route.clone())],
+            avoid: vec![route],
+            link: None,
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -456,18 +440,15 @@ mod tests {
 
     #[test]
     fn a_fallback_that_nothing_went_by_is_told_after_its_days() {
-        let mut used = Used::default();
-        let opened = |count| figures(&[("pillarbox_connections_opened", &[("route", "second")], count)]);
-        let unused = |used: &Used, now_ms| {
-            let list = [("second", "out"), ("third", "out"), ("third", "in")];
+        let told = |used: &Used, now_ms| {
+            let list = [("second", "out"), ("third", "out"), ("third", "in"), ("new", "out")];
             let list = list.map(|(a, b)| (a.to_owned(), b.to_owned()));
-            used.unused(list.into_iter(), 30.0, now_ms).into_iter().map(|one| one.key).collect::<Vec<_>>()
+            unused(used, list.into_iter(), 30.0, now_ms).into_iter().map(|one| one.key).collect::<Vec<_>>()
         };
-        used.add(&opened(1), 0);
-        used.add(&opened(1), 20 * DAY_MS);
-        assert!(unused(&used, 29 * DAY_MS).is_empty());
-        used.add(&opened(2), 29 * DAY_MS);
-        assert_eq!(unused(&used, 31 * DAY_MS), ["fallback_unused:third"]);
-        assert_eq!(unused(&used, 60 * DAY_MS).len(), 2);
+        let mut used = Used::from([("second".to_owned(), 0), ("third".to_owned(), 0)]);
+        assert!(told(&used, 29 * DAY_MS).is_empty());
+        used.insert("second".to_owned(), 29 * DAY_MS);
+        assert_eq!(told(&used, 31 * DAY_MS), ["fallback_unused:third"]);
+        assert_eq!(told(&used, 60 * DAY_MS).len(), 2);
     }
 }

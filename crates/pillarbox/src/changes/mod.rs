@@ -191,7 +191,7 @@ fn audit_relevance(trouble: &Trouble<'_>, kind: &str, name: &str, changes: &[Val
                 30
             }
         }
-        "itself" => match (name, trouble.scope) {
+        "itself" => match (facts::of_any_node(name), trouble.scope) {
             ("addresses", Of::Source(_) | Of::Family(_)) => 65,
             ("addresses", _) if of_our_address(trouble.reason) => 60,
             ("version", Of::Everyone | Of::Itself(_)) => 45,

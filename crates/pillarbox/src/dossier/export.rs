@@ -12,17 +12,17 @@ use super::DossierOut;
 const LEFT_OUT: [&str; 8] =
     ["subject", "metadata", "tags", "from", "message_id", "client", "attachments", "text_withheld"];
 /// Header fields whose values are shown: they hold no words of people.
-const SHOWN: [&str; 9] = [
+const SHOWN: [&str; 7] = [
     "date",
     "mime-version",
-    "content-type",
     "content-transfer-encoding",
     "auto-submitted",
     "precedence",
-    "dkim-signature",
     "list-unsubscribe-post",
     "x-mailer",
 ];
+/// Parameters of Content-Type that are shown: they say how it is written, and not what it is called.
+const OF_TYPE: [&str; 8] = ["boundary", "charset", "delsp", "format", "micalg", "protocol", "report-type", "type"];
 /// Shorter names are too common to be looked for in free text.
 const SHORTEST_NAME: usize = 3;
 
@@ -49,10 +49,46 @@ pub fn masked(dossier: &DossierOut) -> Value {
 }
 
 fn hide_value(field: &mut Value) {
-    let shown = field["name"].as_str().is_some_and(|name| SHOWN.contains(&name.to_ascii_lowercase().as_str()));
-    if !shown {
-        field["value"] = "…".into();
-    }
+    let name = field["name"].as_str().unwrap_or_default().to_ascii_lowercase();
+    let value = field["value"].as_str().unwrap_or_default();
+    field["value"] = match name.as_str() {
+        "content-type" => type_alone(value).into(),
+        "dkim-signature" => without_copies(value).into(),
+        shown if SHOWN.contains(&shown) => return,
+        _ => "…".into(),
+    };
+}
+
+/// A type without names of files and comments (RFC 2045 §5.1); `…` stands for each parameter that is left out.
+fn type_alone(value: &str) -> String {
+    let (mut quoted, mut escaped) = (false, false);
+    let mut parts = value.split(|c: char| {
+        let ends = c == ';' && !quoted;
+        (quoted, escaped) = match (c, escaped) {
+            (_, true) => (quoted, false),
+            ('\\', false) => (quoted, quoted),
+            ('"', false) => (!quoted, false),
+            _ => (quoted, false),
+        };
+        ends
+    });
+    let of_name = |c: &char| c.is_ascii_alphanumeric() || "/!#$&^_.+-".contains(*c);
+    let first: String = parts.next().unwrap_or_default().trim_start().chars().take_while(of_name).collect();
+    parts.filter(|part| !part.trim().is_empty()).fold(first, |shown, part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"'));
+        let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "'()+_,-./:=?".contains(c));
+        match plain && OF_TYPE.contains(&name.as_str()) {
+            true => format!("{shown}; {name}={value}"),
+            false => format!("{shown}; …"),
+        }
+    })
+}
+
+/// A signature without the header fields that its signer may have copied into it, `z=` (RFC 6376 §3.5).
+fn without_copies(value: &str) -> String {
+    let is_copy = |tag: &&str| tag.split_once('=').is_some_and(|(name, _)| name.trim() == "z");
+    value.split(';').filter(|tag| !is_copy(tag)).collect::<Vec<_>>().join(";")
 }
 
 #[derive(Default)]
@@ -154,6 +190,35 @@ fn without_name(text: &str, name: &str, number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_type_keeps_how_it_is_written_and_not_what_it_is_called() {
+        for (value, shown) in [
+            ("text/plain; charset=utf-8; format=flowed", "text/plain; charset=utf-8; format=flowed"),
+            ("multipart/mixed;\r\n boundary=\"=_a;b\"", "multipart/mixed; …"),
+            ("multipart/mixed;\r\n boundary=\"=_a.b\"", "multipart/mixed; boundary==_a.b"),
+            ("application/pdf; name=\"Diagnosis Ann Smith.pdf\"", "application/pdf; …"),
+            ("application/pdf; NAME=\"a\\\"; charset=Ann\"; charset=x", "application/pdf; …; charset=x"),
+            ("image/png; name*0*=utf-8''Ann; charset=\"Ann Smith\"", "image/png; …; …"),
+            ("text/html (of Ann Smith);", "text/html"),
+            ("", ""),
+        ] {
+            assert_eq!(type_alone(value), shown, "{value}");
+        }
+    }
+
+    #[test]
+    fn values_of_header_fields_hold_no_words_of_people() {
+        let shown = |name: &str, value: &str| {
+            let mut field = serde_json::json!({ "name": name, "value": value });
+            hide_value(&mut field);
+            field["value"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(shown("Content-Type", "application/pdf; name=Ann.pdf"), "application/pdf; …");
+        assert_eq!(shown("DKIM-Signature", "v=1; d=a.test; z=Subject:Ann|To:bob; b=x"), "v=1; d=a.test; b=x");
+        assert_eq!(shown("X-Mailer", "mailer 1"), "mailer 1");
+        assert_eq!(shown("Thread-Topic", "Ann"), "…");
+    }
 
     #[test]
     fn the_same_address_is_masked_the_same_way_everywhere() {

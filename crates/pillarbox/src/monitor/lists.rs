@@ -1,28 +1,27 @@
-//! The check of blocklists, six-hourly: our addresses and the domains that write. What a list that does not answer said last is
-//! kept, so that its silence is neither a removal nor, afterwards, a new entry.
+//! The check of blocklists, six-hourly: our addresses and the domains that write. What a list that does not answer said last
+//! holds until it answers, also over a restart: its silence is neither a removal nor, afterwards, a new entry.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use diagnose::domain::label;
 use diagnose::lists::{Lists, ListsReport, Rank, SubjectRow};
+use explain::lists::Blocklist;
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::alert::AlertRule;
-use crate::http::Shared;
-use crate::monitor::check::Alerting;
+use crate::http::{Shared, time};
+use crate::monitor::check::{Alerting, name_of};
+use crate::monitor::results::Kept;
 use crate::monitor::{CheckKind, Found, Level, Schedule, Subject, dns};
 
 const EVERY: Duration = Duration::from_secs(6 * 3_600);
 
 /// `blocklists:<address or domain>`
-#[derive(Debug, Default)]
-pub struct ListsKind {
-    /// What each list said last about each subject.
-    last: Mutex<BTreeMap<String, BTreeMap<String, Vec<String>>>>,
-}
+#[derive(Debug)]
+pub struct ListsKind;
 
 impl CheckKind for ListsKind {
     fn id(&self) -> &'static str {
@@ -65,8 +64,12 @@ impl CheckKind for ListsKind {
 
     fn run<'a>(&'a self, app: &'a Shared, subject: &'a Subject) -> BoxFuture<'a, Found> {
         Box::pin(async move {
-            match ask(app, std::slice::from_ref(&subject.id)).await {
-                Ok(report) => self.found(app, &report),
+            let asked = ask(app, std::slice::from_ref(&subject.id)).await;
+            match asked.and_then(|report| Ok((report, app.dns.lists()?))) {
+                Ok((report, lists)) => {
+                    let last = app.monitor.results.latest(&name_of(self.id(), &subject.id));
+                    found(app, report, &lists, &last.as_ref().map(Known::of).unwrap_or_default())
+                }
                 Err(why) => Found::skipped(why),
             }
         })
@@ -86,77 +89,97 @@ pub async fn ask(app: &Shared, subjects: &[String]) -> Result<ListsReport, Strin
     Ok(lists.report(&subjects, app.clock.now_ms()).await)
 }
 
-impl ListsKind {
-    fn found(&self, app: &Shared, report: &ListsReport) -> Found {
-        let Some(row) = report.subjects.first() else { return Found::skipped("nothing was asked") };
-        if row.answered == 0 {
-            let why: Vec<&str> = row.unknown.values().map(String::as_str).take(3).collect();
-            return Found::skipped(format!("no list answers: {}", why.join("; ")));
-        }
-        let listed = self.remember(row);
-        let level = match row.rank {
-            Rank::Clean => Level::Ok,
-            Rank::Note => Level::Note,
-            Rank::Warning => Level::Warning,
-            Rank::Problem => Level::Problem,
-        };
-        let names: Vec<&str> = row.listings.iter().map(|listing| listing.name.as_str()).collect();
-        let summary = match names.is_empty() {
-            true => format!("{} is on none of {} lists that answer", row.subject, row.answered),
-            false => format!("{} is on {} ({} points)", row.subject, names.join(", "), row.points),
-        };
-        let found = Found::new(level, summary).facts(json!({ "listed": listed })).detail(json!({ "report": report }));
-        let routes = row.subject.parse().ok().and_then(|address| dns::addresses(app).remove(&address));
-        match (level, routes) {
-            // Mail about it must not leave from the address that is refused.
-            (Level::Problem, Some(routes)) => routes.into_iter().fold(found, Found::avoid),
-            _ => found,
-        }
-    }
+/// What the last look found, as it was kept.
+#[derive(Debug, Default)]
+struct Known {
+    /// When that was, Unix milliseconds.
+    at_ms: i64,
+    /// Codes by list.
+    listed: BTreeMap<String, Vec<String>>,
+    /// Lists that were silent then, since when; Unix milliseconds.
+    silent: BTreeMap<String, i64>,
+}
 
-    /// Codes by list; of a list that did not answer, those of last time.
-    fn remember(&self, row: &SubjectRow) -> BTreeMap<String, Vec<String>> {
-        let mut listed: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for listing in &row.listings {
-            listed.entry(listing.list.clone()).or_default().push(listing.code.clone());
+impl Known {
+    fn of(kept: &Kept) -> Self {
+        fn read<T: DeserializeOwned + Default>(value: &Value) -> T {
+            serde_json::from_value(value.clone()).unwrap_or_default()
         }
-        let mut last = self.last.lock();
-        let before = last.entry(row.subject.clone()).or_default();
-        for (list, codes) in before.iter() {
-            if row.unknown.contains_key(list) {
-                listed.entry(list.clone()).or_insert_with(|| codes.clone());
-            }
-        }
-        listed.values_mut().for_each(|codes| codes.sort());
-        before.clone_from(&listed);
-        listed
+        let result = &kept.result;
+        Self { at_ms: result.last_ms, listed: read(&result.facts["listed"]), silent: read(&result.detail["silent"]) }
     }
+}
+
+/// Adds what lists said that do not answer now; gives since when they do not, by list.
+fn recall(row: &mut SubjectRow, lists: &[Blocklist], known: &Known) -> BTreeMap<String, i64> {
+    let mut silent = BTreeMap::new();
+    for list in lists {
+        let Some(codes) = known.listed.get(&list.id).filter(|_| row.unknown.contains_key(&list.id)) else { continue };
+        row.recall(list, codes);
+        silent.insert(list.id.clone(), known.silent.get(&list.id).copied().unwrap_or(known.at_ms));
+    }
+    silent
+}
+
+fn found(app: &Shared, mut report: ListsReport, lists: &[Blocklist], known: &Known) -> Found {
+    let Some(row) = report.subjects.first_mut() else { return Found::skipped("nothing was asked") };
+    if row.answered == 0 {
+        let why: Vec<&str> = row.unknown.values().map(String::as_str).take(3).collect();
+        return Found::skipped(format!("no list answers: {}", why.join("; ")));
+    }
+    let silent = recall(row, lists, known);
+    let level = match row.rank {
+        Rank::Clean => Level::Ok,
+        Rank::Note => Level::Note,
+        Rank::Warning => Level::Warning,
+        Rank::Problem => Level::Problem,
+    };
+    let (summary, facts) = (words(row, lists, &silent), json!({ "listed": listed(row) }));
+    let routes = row.subject.parse().ok().and_then(|address| dns::addresses(app).remove(&address));
+    let found = Found::new(level, summary).facts(facts).detail(json!({ "report": report, "silent": silent }));
+    match (level, routes) {
+        // Mail about it must not leave from the address that is refused.
+        (Level::Problem, Some(routes)) => routes.into_iter().fold(found, Found::avoid),
+        _ => found,
+    }
+}
+
+fn words(row: &SubjectRow, lists: &[Blocklist], silent: &BTreeMap<String, i64>) -> String {
+    let names: Vec<&str> = row.listings.iter().map(|listing| listing.name.as_str()).collect();
+    let mut text = match names.is_empty() {
+        true => format!("{} is on none of {} lists that answer", row.subject, row.answered),
+        false => format!("{} is on {} ({} points)", row.subject, names.join(", "), row.points),
+    };
+    for list in lists {
+        if let Some(since_ms) = silent.get(&list.id) {
+            text.push_str(&format!("; {} has not answered since {}", list.name, time::show(*since_ms)));
+        }
+    }
+    text
+}
+
+/// Codes by list.
+fn listed(row: &SubjectRow) -> BTreeMap<&str, Vec<&str>> {
+    let mut listed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for listing in &row.listings {
+        listed.entry(&listing.list).or_default().push(&listing.code);
+    }
+    listed.values_mut().for_each(|codes| codes.sort_unstable());
+    listed
 }
 
 #[cfg(test)]
 mod tests {
-    use diagnose::lists::ListingRow;
-    use explain::lists::ListingKind;
+    use explain::lists::blocklists;
 
     use super::*;
 
-    fn row(listed: &[&str], unknown: &[&str]) -> SubjectRow {
-        let listing = |list: &&str| ListingRow {
-            list: (*list).to_owned(),
-            name: (*list).to_owned(),
-            meaning: String::new(),
-            kind: ListingKind::Listed,
-            code: "127.0.0.2".into(),
-            points: 10,
-            reason: None,
-            used: String::new(),
-            url: String::new(),
-        };
+    fn row(unknown: &[&str]) -> SubjectRow {
         SubjectRow {
             subject: "192.0.2.9".into(),
             rank: Rank::Clean,
             points: 0,
-            listings: listed.iter().map(listing).collect(),
+            listings: Vec::new(),
             answered: 5,
             unknown: unknown.iter().map(|list| ((*list).to_owned(), "timeout".to_owned())).collect(),
         }
@@ -164,12 +187,24 @@ mod tests {
 
     #[test]
     fn a_list_that_falls_silent_has_removed_nobody() {
-        let kind = ListsKind::default();
-        let listed = |row: &SubjectRow| kind.remember(row).into_keys().collect::<Vec<_>>();
-        assert_eq!(listed(&row(&["zen"], &[])), ["zen"]);
-        assert_eq!(listed(&row(&[], &["zen"])), ["zen"]);
-        assert_eq!(listed(&row(&[], &["zen", "other"])), ["zen"]);
-        assert_eq!(listed(&row(&[], &[])), Vec::<String>::new());
-        assert_eq!(listed(&row(&[], &["zen"])), Vec::<String>::new());
+        let mut known = Known { at_ms: 1_000, ..Known::default() };
+        known.listed.insert("spamhaus-zen".into(), vec!["127.0.0.10".into(), "127.0.0.4".into()]);
+        let look = |unknown: &[&str], known: &Known| {
+            let mut row = row(unknown);
+            let silent = recall(&mut row, blocklists(), known);
+            (row, silent)
+        };
+        let (silent, since) = look(&["spamhaus-zen", "psbl"], &known);
+        assert_eq!((silent.rank, silent.points, since["spamhaus-zen"]), (Rank::Problem, 10, 1_000));
+        assert_eq!(listed(&silent), BTreeMap::from([("spamhaus-zen", vec!["127.0.0.10", "127.0.0.4"])]));
+        let text = words(&silent, blocklists(), &since);
+        assert!(text.ends_with("; Spamhaus ZEN has not answered since 1970-01-01T00:00:01Z"), "{text}");
+
+        // Later it is still silent, since the same time.
+        known = Known { at_ms: 9_000, silent: since, ..known };
+        assert_eq!(look(&["spamhaus-zen"], &known).1["spamhaus-zen"], 1_000);
+        // It answers, and lists nobody.
+        let (clean, since) = look(&["psbl"], &known);
+        assert_eq!((clean.rank, clean.listings.len(), since.len()), (Rank::Clean, 0, 0));
     }
 }

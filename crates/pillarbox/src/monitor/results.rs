@@ -106,6 +106,13 @@ impl Results {
         self.latest.lock().get(name).cloned()
     }
 
+    /// The newest results of the checks of a kind, by name.
+    pub fn of_kind(&self, kind: &str) -> Vec<(String, Kept)> {
+        let latest = self.latest.lock();
+        let found = latest.iter().filter(|(name, _)| name.split(':').next() == Some(kind));
+        found.map(|(name, kept)| (name.clone(), kept.clone())).collect()
+    }
+
     /// How many checks of each kind are how.
     pub fn levels(&self) -> BTreeMap<(String, Level), u64> {
         let mut levels = BTreeMap::new();

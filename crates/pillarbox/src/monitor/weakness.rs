@@ -18,6 +18,7 @@ use crate::config::checked::{AuthWithoutTls, Listener, ListenerKind, Mode};
 use crate::http::Shared;
 use crate::http::api::{route_audit, settings};
 use crate::http::problem::Problem;
+use crate::serve::domains::{Domains, NoteOf};
 use crate::webhook::record::WebhookRecord;
 
 const DAY_MS: i64 = 86_400_000;
@@ -85,10 +86,7 @@ pub async fn all(app: &Shared) -> Result<Vec<Weakness>, Problem> {
     for domain in writers.keys() {
         of_domain(domain, &signed, &mut weak);
     }
-    // What was seen in the DNS of the domains that write.
-    for note in app.domains.notes() {
-        weak.add("records", Level::Warning, "records in the DNS", note, "publish what the sentence names");
-    }
+    of_notes(&app.domains, &mut weak);
     weak.0.sort_by(|a, b| (b.level, &a.about, &a.id).cmp(&(a.level, &b.about, &b.id)));
     weak.0.dedup();
     weak.0.truncate(MOST);
@@ -290,6 +288,18 @@ fn of_domain(domain: &str, signed: &BTreeMap<String, DomainRecord>, weak: &mut W
     }
 }
 
+/// What was seen while mail was sent. A channel that takes no alerts is none of it: alerts are never about alerts.
+fn of_notes(domains: &Domains, weak: &mut Weak) {
+    for (_, note) in domains.notes_of(NoteOf::Dns) {
+        weak.add("records", Level::Warning, "records in the DNS", note, "publish what the sentence names");
+    }
+    for (webhook, note) in domains.notes_of(NoteOf::Webhook) {
+        let name = webhook.strip_prefix("webhook ").unwrap_or(&webhook);
+        let fix = format!("see what it answers, and mend that or the webhook: pillarbox webhook deliveries {name}");
+        weak.add("webhook_failing", Level::Warning, &webhook, note, fix);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -365,6 +375,27 @@ mod tests {
         for url in ["https://shop.test/hook", "http://127.0.0.1:8080/hook", "http://[::1]:80/x", "http://localhost/x"] {
             assert_eq!(check(url), 0, "{url}");
         }
+    }
+
+    #[test]
+    fn notes_on_records_and_on_webhooks_have_words_of_their_own_and_those_on_alert_channels_none() {
+        let domains = Domains::new(Err("there is no resolver".into()), 1);
+        domains.note(NoteOf::AlertChannel, "alert channel ops", vec!["The alert channel ops takes no alerts".into()]);
+        let about = |domains: &Domains| {
+            let mut weak = Weak::default();
+            of_notes(domains, &mut weak);
+            weak.0.into_iter().map(|one| (one.id, one.about, one.text)).collect::<Vec<_>>()
+        };
+        assert!(about(&domains).is_empty());
+        domains.note(NoteOf::Webhook, "webhook shop", vec!["The webhook shop is paused".into()]);
+        domains.note(NoteOf::Dns, "dkim shop.test", vec!["Receivers may not find a key".into()]);
+        let told = |id: &str, about: &str, text: &str| (id.to_owned(), about.to_owned(), text.to_owned());
+        let expected = [
+            told("records", "records in the DNS", "Receivers may not find a key"),
+            told("webhook_failing", "webhook shop", "The webhook shop is paused"),
+        ];
+        assert_eq!(about(&domains), expected);
+        assert_eq!(domains.notes().len(), 3, "all are shown");
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! Access tokens of routes: asked for once for all who need them, kept encrypted over restarts, renewed before they end.
+//! Access tokens of routes: asked for once for all who need them, also by other nodes, kept encrypted over restarts, renewed
+//! before they end.
 //!
 //! A failure is remembered for a growing while, so that a thousand messages do not become a thousand questions.
 
 pub mod device;
 pub mod expiry;
 pub mod jwt;
+mod kept;
 mod request;
 
 use std::collections::HashMap;
@@ -19,12 +21,7 @@ use relay::route::Route;
 use relay::secrets::Secrets;
 use relay::token::{Boxed, Token, Tokens};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::json;
 use store::Store;
-use store::settings::{Kind, SecretChange};
-
-use request::Granted;
 
 /// Longest wait for somebody else's renewal.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -74,6 +71,40 @@ struct State {
     failures: u32,
     /// The last failure, which stands until this time.
     failed: Option<(Failure, i64)>,
+    /// Version of the document that was read or written last.
+    version: i64,
+    /// What is held could not be written there.
+    unsaved: bool,
+    /// Version of this node's note that it asks.
+    asking: Option<i64>,
+    /// Version of another node's note that it asks, and when it was first seen.
+    noted: (i64, i64),
+}
+
+impl State {
+    /// The token that is held, if the server accepts it as far as is known.
+    fn accepted(&self, refused: Option<blake3::Hash>) -> Option<&Held> {
+        self.held.as_ref().filter(|held| refused != Some(hash(&held.token)))
+    }
+
+    /// The token, until shortly before its end.
+    fn usable(&self, refused: Option<blake3::Hash>, now_ms: i64) -> Option<Token> {
+        let held = self.accepted(refused).filter(|held| now_ms < held.expires_ms - SKEW_MS)?;
+        Some(Token { secret: held.token.clone(), fresh: (0..FRESH_MS).contains(&(now_ms - held.obtained_ms)) })
+    }
+
+    /// It is time for another one.
+    fn is_due(&self, refused: Option<blake3::Hash>, now_ms: i64) -> bool {
+        self.accepted(refused).is_none_or(|held| now_ms >= held.renew_ms)
+    }
+
+    /// A token that needs no renewal, after all: failures are over.
+    fn found(&mut self, refused: Option<blake3::Hash>, now_ms: i64) -> Option<Token> {
+        let token = self.usable(refused, now_ms).filter(|_| !self.is_due(refused, now_ms))?;
+        self.failures = 0;
+        self.failed = None;
+        Some(token)
+    }
 }
 
 struct Held {
@@ -92,16 +123,6 @@ pub struct Seen {
     pub renew_ms: Option<i64>,
     /// Why the last renewal failed, and when it is tried again.
     pub failed: Option<(Failure, i64)>,
-}
-
-/// As it is sealed in the store.
-#[derive(Deserialize)]
-struct Stored {
-    print: String,
-    access_token: Option<SecretString>,
-    refresh_token: Option<SecretString>,
-    obtained_ms: i64,
-    expires_ms: i64,
 }
 
 impl std::fmt::Debug for TokenSource {
@@ -124,6 +145,11 @@ fn print_of(record: &OauthRecord, secrets: &Secrets) -> blake3::Hash {
         hasher.update(text.as_bytes());
     }
     hasher.finalize()
+}
+
+/// The provider does not know the refresh token, or not any more (RFC 6749 §5.2).
+fn is_used_up(asked: &Result<request::Granted, Failure>) -> bool {
+    matches!(asked, Err(Failure::TokenRefused { error, .. }) if error == "invalid_grant")
 }
 
 /// When a token is renewed: a fifth of its life before its end, not all of them at once.
@@ -181,22 +207,17 @@ impl TokenSource {
         let print = print_of(record, secrets);
         if state.print != Some(print) {
             *state = State { print: Some(print), ..State::default() };
-            self.recall(name, &mut state, print).await;
+            self.recall(name, &mut state).await;
         }
         let now_ms = self.clock.now_ms();
         let refused = *entry.refused.lock();
-        let held = state.held.as_ref().filter(|held| refused != Some(hash(&held.token)));
-        let usable = held.filter(|held| now_ms < held.expires_ms - SKEW_MS).map(|held| Token {
-            secret: held.token.clone(),
-            fresh: (0..FRESH_MS).contains(&(now_ms - held.obtained_ms)),
-        });
-        let due = held.is_none_or(|held| now_ms >= held.renew_ms);
-        match (usable, &state.failed) {
+        let due = state.is_due(refused, now_ms);
+        match (state.usable(refused, now_ms), &state.failed) {
             (Some(token), _) if !due => Ok(token),
             // A renewal ahead of time that fails does no harm yet.
             (Some(token), Some((_, until_ms))) if now_ms < *until_ms => Ok(token),
             (None, Some((failure, until_ms))) if now_ms < *until_ms => Err(failure.clone()),
-            (usable, _) => match self.renew(name, record, secrets, &mut state, print).await {
+            (usable, _) => match self.renew(name, record, secrets, &mut state, refused).await {
                 Ok(token) => Ok(token),
                 Err(failure) => usable.ok_or(failure),
             },
@@ -209,21 +230,38 @@ impl TokenSource {
         record: &OauthRecord,
         secrets: &Secrets,
         state: &mut State,
-        print: blake3::Hash,
+        refused: Option<blake3::Hash>,
     ) -> Result<Token, Failure> {
+        if let Some(token) = self.turn(name, record.grant, state, refused).await {
+            return Ok(token);
+        }
         let now_s = self.clock.now_ms() / 1_000;
-        match request::token(&self.http, record, secrets, state.refresh.as_ref(), now_s).await {
+        let sent = state.refresh.clone();
+        let mut asked = request::token(&self.http, record, secrets, sent.as_ref(), now_s).await;
+        if is_used_up(&asked) {
+            // Another node may have used this refresh token, and stored what it got.
+            self.recall(name, state).await;
+            if state.refresh.as_ref().map(hash) != sent.as_ref().map(hash) {
+                if let Some(token) = state.found(refused, self.clock.now_ms()) {
+                    self.give_way(name, state).await;
+                    return Ok(token);
+                }
+                asked = request::token(&self.http, record, secrets, state.refresh.as_ref(), now_s).await;
+            }
+        }
+        match asked {
             Ok(granted) => {
                 tracing::info!(route = %name, seconds = granted.life_s, "new access token");
                 let now_ms = self.clock.now_ms();
                 state.failures = 0;
                 state.failed = None;
-                self.keep(name, state, granted, print, now_ms).await;
+                self.keep(name, state, granted, now_ms).await;
                 let held = state.held.as_ref().map(|held| held.token.clone());
                 let lost = || Failure::Local { reason: "the token was lost".into() };
                 held.map(|secret| Token { secret, fresh: true }).ok_or_else(lost)
             }
             Err(failure) => {
+                self.give_way(name, state).await;
                 let (shortest, longest) = PAUSES_MS;
                 let pause = (shortest << state.failures.min(10)).min(longest);
                 state.failures = state.failures.saturating_add(1);
@@ -232,47 +270,6 @@ impl TokenSource {
                 Err(failure)
             }
         }
-    }
-
-    /// Takes a grant over and seals it. One that cannot be stored is used all the same.
-    async fn keep(&self, name: &Arc<str>, state: &mut State, granted: Granted, print: blake3::Hash, now_ms: i64) {
-        let expires_ms = now_ms + granted.life_s * 1_000;
-        let renew_ms = renewal(now_ms, expires_ms, rand::random());
-        if granted.refresh_token.is_some() {
-            state.refresh = granted.refresh_token;
-        }
-        let sealed = json!({
-            "print": print.to_hex().as_str(),
-            "access_token": granted.access_token.expose_secret(),
-            "refresh_token": state.refresh.as_ref().map(|token| token.expose_secret()),
-            "obtained_ms": now_ms,
-            "expires_ms": expires_ms,
-        });
-        state.held = Some(Held { token: granted.access_token, obtained_ms: now_ms, renew_ms, expires_ms });
-        let secret = SecretChange::Set(sealed.to_string().into());
-        let body = json!({ "expires_ms": expires_ms });
-        if let Err(error) = self.store.put_document(Kind::Token, name.to_string(), body, secret, now_ms).await {
-            tracing::warn!(route = %name, %error, "the new token could not be stored: a restart needs another");
-        }
-    }
-
-    /// What an earlier run left, if it belongs to the same settings.
-    async fn recall(&self, name: &Arc<str>, state: &mut State, print: blake3::Hash) {
-        let documents = match self.store.documents(Kind::Token).await {
-            Ok(documents) => documents,
-            Err(error) => return tracing::warn!(route = %name, %error, "stored tokens cannot be read"),
-        };
-        let document = documents.into_iter().find(|document| document.name == **name);
-        let secret = document.and_then(|document| document.secret);
-        let stored = secret.and_then(|secret| serde_json::from_str::<Stored>(secret.expose_secret()).ok());
-        let Some(stored) = stored.filter(|stored| stored.print == print.to_hex().as_str()) else { return };
-        state.refresh = stored.refresh_token;
-        state.held = stored.access_token.map(|token| Held {
-            token,
-            obtained_ms: stored.obtained_ms,
-            renew_ms: renewal(stored.obtained_ms, stored.expires_ms, rand::random()),
-            expires_ms: stored.expires_ms,
-        });
     }
 }
 

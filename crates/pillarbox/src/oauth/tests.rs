@@ -6,8 +6,10 @@ use axum::Router;
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use axum::routing::post;
+use serde_json::json;
 use store::Settings as _;
 use store::secret::Keyring;
+use store::settings::{Kind, SecretChange};
 use store::sqlite::{Options, SqliteStore};
 
 use super::*;
@@ -24,13 +26,21 @@ struct Asked {
     bodies: Mutex<Vec<String>>,
     answer: Mutex<Option<(u16, String)>>,
     life_s: Mutex<i64>,
+    /// The one refresh token that is good; `None`: all are.
+    newest: Mutex<Option<String>>,
 }
 
 async fn answer(Extract(asked): Extract<Arc<Asked>>, body: String) -> (StatusCode, String) {
     let n = asked.count.fetch_add(1, Ordering::SeqCst) + 1;
-    asked.bodies.lock().push(body);
+    asked.bodies.lock().push(body.clone());
     if let Some((status, text)) = asked.answer.lock().clone() {
         return (StatusCode::from_u16(status).unwrap(), text);
+    }
+    if let Some(newest) = asked.newest.lock().as_mut() {
+        if !body.contains(&format!("&refresh_token={newest}&")) {
+            return (StatusCode::BAD_REQUEST, json!({"error": "invalid_grant"}).to_string());
+        }
+        *newest = format!("refresh-{n}");
     }
     // Time for others to queue behind this question.
     tokio::task::yield_now().await;
@@ -62,6 +72,10 @@ impl Endpoint {
     fn says(&self, status: u16, text: &str) {
         *self.asked.answer.lock() = Some((status, text.to_owned()));
     }
+    /// From now on a refresh token is good for one use.
+    fn rotates(&self) {
+        *self.asked.newest.lock() = Some("first".to_owned());
+    }
     fn route(&self, grant: &str) -> Route {
         let oauth =
             json!({"provider": "other", "grant": grant, "client_id": "c", "token_url": self.url, "scope": "mail"});
@@ -90,6 +104,14 @@ impl Scene {
         let tls = net::https(&net::Roots::Web, Clock::system()).unwrap();
         Arc::new(TokenSource::new(client(tls).unwrap(), self.store.clone(), Clock::system()))
     }
+}
+
+/// The token that a node holds is over.
+async fn ends(source: &TokenSource, route: &Route) {
+    let entry = source.entry(&route.name);
+    let mut state = entry.state.lock().await;
+    let held = state.held.as_mut().unwrap();
+    (held.renew_ms, held.expires_ms) = (0, 0);
 }
 
 fn text(token: &Token) -> &str {
@@ -232,4 +254,99 @@ async fn a_sign_in_by_device_code_asks_no_more_often_than_it_may_and_ends_in_a_r
     let ended = logins.ask(source.http(), ("out", &late.id), &record, &route.secrets, 600_000).await;
     assert!(matches!(ended, Some(device::Progress::Failed(_))));
     assert!(logins.ask(source.http(), ("other", &late.id), &record, &route.secrets, 1).await.is_none());
+}
+
+#[tokio::test]
+async fn nodes_go_on_where_a_refresh_token_is_good_for_one_use() {
+    let scene = Scene::new().await;
+    scene.endpoint.rotates();
+    let (one, other, route) = (scene.source(), scene.source(), scene.endpoint.route("refresh_token"));
+    for source in [&one, &other] {
+        assert_eq!(text(&source.token(&route).await.unwrap()), "token-1");
+    }
+    for n in 2..6 {
+        ends(&one, &route).await;
+        ends(&other, &route).await;
+        let order = if n % 2 == 0 { [&other, &one] } else { [&one, &other] };
+        for source in order {
+            assert_eq!(text(&source.token(&route).await.unwrap()), format!("token-{n}"));
+        }
+    }
+    assert_eq!(scene.endpoint.count(), 5, "one asks, the other reads what it got");
+}
+
+#[tokio::test]
+async fn nodes_that_need_a_token_at_once_do_not_use_a_refresh_token_twice() {
+    let scene = Scene::new().await;
+    scene.endpoint.rotates();
+    let tasks: Vec<_> = (0..3)
+        .map(|_| {
+            let (source, route) = (scene.source(), scene.endpoint.route("refresh_token"));
+            tokio::spawn(async move { source.token(&route).await.unwrap() })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(text(&task.await.unwrap()), "token-1");
+    }
+    assert_eq!(scene.endpoint.count(), 1);
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_another_node_used_is_given_up_for_the_stored_one() {
+    let scene = Scene::new().await;
+    scene.endpoint.rotates();
+    let (one, other, route) = (scene.source(), scene.source(), scene.endpoint.route("refresh_token"));
+    for source in [&one, &other] {
+        source.token(&route).await.unwrap();
+    }
+    // Its last write failed: what it holds is newer than what is stored, as far as it knows.
+    let trusts_itself = async || {
+        ends(&other, &route).await;
+        other.entry(&route.name).state.lock().await.unsaved = true;
+    };
+    ends(&one, &route).await;
+    assert_eq!(text(&one.token(&route).await.unwrap()), "token-2");
+    trusts_itself().await;
+    assert_eq!(text(&other.token(&route).await.unwrap()), "token-2");
+    assert_eq!(scene.endpoint.count(), 3, "refused once, then read");
+
+    ends(&one, &route).await;
+    let newer = one.token(&route).await.unwrap();
+    assert_eq!(text(&newer), "token-4");
+    trusts_itself().await;
+    // The mail server does not take the stored one either: the stored refresh token is used.
+    other.refused(&route, &newer.secret);
+    assert_eq!(text(&other.token(&route).await.unwrap()), "token-6");
+    ends(&one, &route).await;
+    assert_eq!(text(&one.token(&route).await.unwrap()), "token-6");
+    assert_eq!(scene.endpoint.count(), 6);
+}
+
+#[tokio::test]
+async fn a_node_that_died_while_it_asked_is_not_waited_for() {
+    let scene = Scene::new().await;
+    let (source, route) = (scene.source(), scene.endpoint.route("refresh_token"));
+    let token = source.token(&route).await.unwrap();
+    let note = scene.store.put_document(Kind::Token, "out".into(), json!({"asking": true}), SecretChange::Keep, 1);
+    let note = note.await.unwrap();
+    let entry = source.entry(&route.name);
+    entry.state.lock().await.held.as_mut().unwrap().renew_ms = 0;
+    assert_eq!(text(&source.token(&route).await.unwrap()), "token-1", "it holds, and another node asks");
+    assert_eq!(scene.endpoint.count(), 1);
+    assert_eq!(entry.state.lock().await.noted.0, note);
+    entry.state.lock().await.noted.1 = 0;
+    source.refused(&route, &token.secret);
+    assert_eq!(text(&source.token(&route).await.unwrap()), "token-2");
+}
+
+#[tokio::test]
+async fn a_node_that_got_no_token_lets_the_others_ask() {
+    let scene = Scene::new().await;
+    let (one, other, route) = (scene.source(), scene.source(), scene.endpoint.route("refresh_token"));
+    scene.endpoint.says(503, "later");
+    one.token(&route).await.unwrap_err();
+    let documents = scene.store.documents(Kind::Token).await.unwrap();
+    assert!(documents[0].body.get("asking").is_none(), "{}", documents[0].body);
+    *scene.endpoint.asked.answer.lock() = None;
+    assert_eq!(text(&other.token(&route).await.unwrap()), "token-2");
 }

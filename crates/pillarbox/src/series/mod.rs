@@ -2,9 +2,11 @@
 //!
 //! The relay's counters are read once a minute and their difference is written as a record: minutes are kept for three days,
 //! hours for 400. The way of mail knows nothing of it. A server that is killed loses the minute under way; one that stops
-//! writes it down. Several nodes write records of their own, which are added up when somebody looks.
+//! writes it down. Several nodes write records of their own, which are added up when somebody looks. [`fallbacks`] is when fallback
+//! routes were used last.
 
 pub mod bucket;
+pub mod fallbacks;
 mod read;
 
 use std::collections::BTreeMap;
@@ -51,6 +53,8 @@ struct State {
     last: Option<(i64, Totals)>,
     minutes: Open,
     hours: Open,
+    /// Connections by route, as far as it is written down which fallbacks were used.
+    opened: BTreeMap<String, u64>,
 }
 
 /// The series of this process.
@@ -82,6 +86,10 @@ pub async fn run(app: Shared, closing: CancellationToken) {
         match keep(&app, &relay.metrics().totals(), waiting, now_ms).await {
             Ok(()) | Err(StoreError::Closed) => {}
             Err(error) => tracing::warn!(%error, "what became of mail could not be written down for the charts"),
+        }
+        match fallbacks::note(&app, &relay, now_ms).await {
+            Ok(()) | Err(StoreError::Closed) => {}
+            Err(error) => tracing::warn!(%error, "when fallback routes were used could not be written down"),
         }
         if closing.is_cancelled() {
             return;

@@ -18,6 +18,7 @@ use relay::transport::usual_sources;
 use store::settings::Kind;
 use tokio_util::sync::CancellationToken;
 
+use super::domains::NoteOf;
 use crate::http::Shared;
 use crate::http::api::settings;
 
@@ -72,7 +73,7 @@ async fn round(app: &Shared, net: &Net, looked: &mut BTreeMap<String, Looked>) {
         let routes = writers.get(domain);
         for (route, _) in &before.routes {
             if !routes.is_some_and(|routes| routes.iter().any(|one| one.name == *route)) {
-                app.domains.note(&subject(route, domain), Vec::new());
+                app.domains.note(NoteOf::Dns, &subject(route, domain), Vec::new());
             }
         }
         routes.is_some()
@@ -107,7 +108,7 @@ pub async fn of_domain(app: &Shared, net: &Net, domain: &str) -> Result<Vec<Stri
 /// Looks at one domain, and notes what is wrong with each of its routes.
 async fn look(app: &Shared, net: &Net, keys: &[OwnKey], domain: &str, routes: &[Arc<Route>]) {
     for (route, lines) in judged(app, net, keys, domain, routes).await {
-        app.domains.note(&subject(&route, domain), lines);
+        app.domains.note(NoteOf::Dns, &subject(&route, domain), lines);
     }
 }
 

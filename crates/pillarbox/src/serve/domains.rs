@@ -37,7 +37,18 @@ pub struct Domains {
     pub expiry_s: u64,
     /// Something changed: the job shall look at once.
     pub wake: Notify,
-    notes: Mutex<BTreeMap<String, Vec<String>>>,
+    notes: Mutex<BTreeMap<(NoteOf, String), Vec<String>>>,
+}
+
+/// What a note is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoteOf {
+    /// A channel that takes no alerts. It is shown and becomes no alert: alerts are never about alerts.
+    AlertChannel,
+    /// Records in the DNS that lack something.
+    Dns,
+    /// A webhook that takes nothing.
+    Webhook,
 }
 
 impl Domains {
@@ -51,24 +62,33 @@ impl Domains {
         self.notes.lock().values().flatten().take(MAX_NOTES).cloned().collect()
     }
 
+    /// Those of one kind, each with its subject.
+    pub fn notes_of(&self, of: NoteOf) -> Vec<(String, String)> {
+        let notes = self.notes.lock();
+        let about = notes.iter().filter(|((about, _), _)| *about == of);
+        let each = about.flat_map(|((_, subject), lines)| lines.iter().map(|line| (subject.clone(), line.clone())));
+        each.take(MAX_NOTES).collect()
+    }
+
     /// Notes on a route.
     pub fn notes_about(&self, route: &str) -> Vec<String> {
         let begin = format!("route {route} ");
         let notes = self.notes.lock();
-        let about = notes.iter().filter(|(subject, _)| subject.starts_with(&begin));
+        let about = notes.iter().filter(|((_, subject), _)| subject.starts_with(&begin));
         about.flat_map(|(_, lines)| lines).take(MAX_NOTES).cloned().collect()
     }
 
     /// Replaces the notes on a subject; new ones go to the log too.
-    pub fn note(&self, subject: &str, lines: Vec<String>) {
+    pub fn note(&self, of: NoteOf, subject: &str, lines: Vec<String>) {
         let mut notes = self.notes.lock();
-        let before = notes.get(subject);
+        let key = (of, subject.to_owned());
+        let before = notes.get(&key);
         for line in lines.iter().filter(|line| !before.is_some_and(|before| before.contains(line))) {
             tracing::warn!("{line}");
         }
         match lines.is_empty() {
-            true => drop(notes.remove(subject)),
-            false => drop(notes.insert(subject.to_owned(), lines)),
+            true => drop(notes.remove(&key)),
+            false => drop(notes.insert(key, lines)),
         }
     }
 }
@@ -236,7 +256,7 @@ async fn conclude(
         retired.iter().for_each(|selector| secrets.remove(selector));
         secret = SecretChange::Set(secrets.write());
     }
-    app.domains.note(&format!("dkim {}", document.name), lost(&document.name, &record));
+    app.domains.note(NoteOf::Dns, &format!("dkim {}", document.name), lost(&document.name, &record));
     settings::write(app, Kind::Domain, &document.name, &record, secret).await?;
     settings::find(app, Kind::Domain, &document.name).await
 }

@@ -150,7 +150,8 @@ async fn start(loaded: &Loaded, named: Option<&Path>) -> Result<Running> {
     app.sns = Some(Sns::new(Box::new(net.clone())));
     app.configured = http::api::configured::Configured::new(loaded, named).into();
     let app = Arc::new(app);
-    let token = app.access.tokens.first();
+    let users = app.access.users().await?.len();
+    let token = if users == 0 { app.access.tokens.first() } else { app.access.tokens.make(app.clock.now_ms()) };
     let mut problems = relay.problems.clone();
     if config.rules_dir.is_some() {
         problems.extend(app.reload_rules().err());
@@ -194,7 +195,7 @@ async fn start(loaded: &Loaded, named: Option<&Path>) -> Result<Running> {
         key: &key,
         first: first.as_ref(),
         token: &token,
-        users: app.access.users().await?.len(),
+        users,
         taken_back: relay.taken_back,
         only_capture: only_capture(&*store).await?,
         senders: relay.status().senders,

@@ -61,8 +61,11 @@ pub fn text(facts: &Facts<'_>) -> String {
         let _ = writeln!(out, "  password       {}", credentials.password.expose_secret());
         let _ = writeln!(out, "  API key        {}", credentials.key.expose_secret());
     }
-    let what = if facts.users == 0 { "To make the first administrator" } else { "To look at the pages without a user" };
-    let _ = writeln!(out, "\n{what}, log in at http://{}/login with this token, once:", facts.http);
+    let (what, when) = match facts.users {
+        0 => ("To make the first administrator", "once"),
+        _ => ("To look at the pages without a user", "once, within ten minutes"),
+    };
+    let _ = writeln!(out, "\n{what}, log in at http://{}/login with this token, {when}:", facts.http);
     let _ = writeln!(out, "  {}", facts.token);
     let missing = missing(facts);
     if !missing.is_empty() {

@@ -1,7 +1,8 @@
 //! OpenTelemetry: one trace for each message from its accept to its last outcome, and all figures, to a collector.
 //!
 //! Spans are made of the events in the store, behind a cursor: mail never waits for a collector, a restart loses none of
-//! it, and what a trace says is what was recorded. The encoding is OTLP as JSON over HTTP, see ADR 9.
+//! it, and what a trace says is what was recorded. Of several nodes the one that leads sends the spans of all, and each its own
+//! figures. The encoding is OTLP as JSON over HTTP, see ADR 9.
 
 pub mod context;
 mod encode;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use store::{EventKind, HookAsk, HookCursors, StoreError};
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster;
 use crate::config::checked::Otlp;
 use crate::http::Shared;
 
@@ -157,6 +159,12 @@ async fn traces(app: &Shared, collector: &Collector) {
     let mut health = Health { what: "traces", failures: 0 };
     let mut at: Option<HookCursors> = None;
     loop {
+        if !cluster::leads(app) {
+            // What another sends meanwhile is behind the cursor in the store.
+            at = None;
+            tokio::time::sleep(LOOK_EVERY).await;
+            continue;
+        }
         let pause = match step(app, collector, &mut at, &mut health).await {
             Ok(pause) => pause,
             Err(StoreError::Closed) => return,

@@ -69,6 +69,10 @@ impl Whose {
     pub fn key(&self) -> String {
         format!("volume:{}:{}", self.kind(), self.name())
     }
+
+    fn of_key(key: &str) -> Option<Self> {
+        Self::parse(&key.strip_prefix("volume:")?.replacen(':', "/", 1))
+    }
 }
 
 impl std::fmt::Display for Whose {
@@ -245,6 +249,9 @@ pub async fn run(app: Shared, closing: CancellationToken) {
         tracing::warn!(%error, "what was learned of volumes cannot be read: it is learned anew");
     }
     let mut term = relay.term();
+    if term.is_some() {
+        forgotten(&app).await;
+    }
     let mut sign_ins = signins::Watch::default();
     let mut kept_ms = app.clock.now_ms();
     loop {
@@ -260,20 +267,24 @@ pub async fn run(app: Shared, closing: CancellationToken) {
             if let Err(error) = keep::restore(&app, &relay).await {
                 tracing::warn!(%error, "what was learned of volumes cannot be read: it is learned anew");
             }
+            forgotten(&app).await;
         }
+        let mut news = false;
         if term.is_some() {
             for (whose, more) in std::mem::take(&mut *app.volumes.elsewhere.lock()) {
                 merge(came.entry(whose).or_default(), &more);
             }
             let told = app.volumes.push(came, now_ms);
+            news = told.iter().any(|told| !matches!(told.news, VolumeNews::Silent { .. }));
             tell(&app, told).await;
         } else if !came.is_empty() {
             let named = || came.iter().map(|(whose, came)| (whose.to_string(), came.clone())).collect();
             cluster::tell(&app, || cluster::Word::Came(named()));
         }
-        sign_ins.look(&app, &relay.failed_sign_ins(), now_ms).await;
+        sign_ins.look(&app.alerts, &relay.failed_sign_ins(), term, now_ms).await;
         let last = closing.is_cancelled();
-        if term.is_some() && (last || now_ms - kept_ms >= KEEP_EVERY_MS) {
+        // An alarm that began or ended is written down at once, as its alert is.
+        if term.is_some() && (last || news || now_ms - kept_ms >= KEEP_EVERY_MS) {
             kept_ms = now_ms;
             if let Err(error) = keep::keep(&app, &relay, now_ms).await {
                 tracing::warn!(%error, "what was learned of volumes cannot be written down");
@@ -285,6 +296,20 @@ pub async fn run(app: Shared, closing: CancellationToken) {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = closing.cancelled() => {}
+        }
+    }
+}
+
+/// Ends alerts whose alarm nobody remembers: whoever raised them was killed before it was written down, and no calm would come.
+async fn forgotten(app: &Shared) {
+    for raised in app.alerts.raised().await {
+        let key = &raised.entry.alert.key;
+        let Some(whose) = Whose::of_key(key) else { continue };
+        let alarmed = app.volumes.lines.lock().get(&whose).is_some_and(|line| line.volume.is_alarmed());
+        // That of a paused sender ends when it goes on.
+        if !alarmed && !matches!(&whose, Whose::Sender(name) if pause::is_paused(app, name)) {
+            let why = "it was not written down before the server was killed; if it goes on it is told anew";
+            app.alerts.resolve(key, why).await;
         }
     }
 }
@@ -326,5 +351,53 @@ pub fn on_pause_word(on_pause: OnPause) -> &'static str {
     match on_pause {
         OnPause::Hold => "hold",
         OnPause::Refuse => "refuse",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use net::Clock;
+    use relay::incident::volume::Window;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_alert_whose_alarm_was_lost_ends_and_one_that_is_remembered_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let text = format!("hostname = \"relay.test\"\ndata_dir = \"{}\"\n", place.path().join("data").display());
+        let config = crate::config::read(None, &text, std::iter::empty()).unwrap().config;
+        let clock = Clock::manual(1_790_000_000_000);
+        let (store, _) = crate::serve::parts::store(&config, &clock).unwrap();
+        let app: Shared = Arc::new(crate::serve::app(&config, store.clone(), None, None, clock));
+
+        // Two weeks of a mail every ten minutes, then far more.
+        let mut volume = Volume::default();
+        for minute in (1..14 * 1_440).rev() {
+            let recipients = u32::from(minute % 10 == 0);
+            volume.push(app.clock.now_ms() - minute * 60_000, Came { recipients, new: 0 });
+        }
+        volume.push(app.clock.now_ms(), Came { recipients: 5_000, new: 0 });
+        assert!(volume.is_alarmed());
+        let spike = Spike {
+            at_ms: app.clock.now_ms(),
+            count: Count::Recipients,
+            window: Window::Burst,
+            seen: 5_000,
+            usual: 1,
+            limit: 60,
+        };
+        let whose = [Whose::Sender("kept".into()), Whose::Sender("lost".into()), Whose::Stream("lost".into())];
+        for one in &whose {
+            app.alerts.raise(words::alert(one, &spike, &CameIn::default(), None)).await;
+        }
+        app.volumes.lines.lock().insert(whose[0].clone(), Line { volume, ..Line::default() });
+        app.volumes.lines.lock().insert(whose[1].clone(), Line::default());
+        forgotten(&app).await;
+        let raised = app.alerts.raised().await;
+        let keys: Vec<&str> = raised.iter().map(|one| one.entry.alert.key.as_str()).collect();
+        assert_eq!(keys, ["volume:sender:kept"]);
+        store.close().await.unwrap();
     }
 }

@@ -1,12 +1,21 @@
 //! Clients that cannot sign in here, as alerts: one address that guesses, many addresses, a sender whose password is old, and a
 //! guess that hit.
+//!
+//! Each node sees its own clients and raises what it sees every minute. The one that leads ends what no node raises any more,
+//! also what an earlier run has left.
 
 use std::collections::{BTreeMap, HashSet};
 
 use relay::incident::signins::{FailedSignIns, SignInBy};
 
-use crate::alert::{Alert, AlertRule, Severity};
-use crate::http::Shared;
+use crate::alert::{Alert, AlertRule, Alerts, Severity};
+
+/// How the keys of these alerts begin.
+const PREFIX: &str = "auth-incoming:";
+/// What is still seen is raised again so often, milliseconds.
+const AGAIN_MS: i64 = 60_000;
+/// What no node has raised for so long is over, milliseconds.
+const OVER_MS: i64 = 150_000;
 
 /// What is looked back at, milliseconds.
 const LATELY_MS: i64 = 600_000;
@@ -21,24 +30,47 @@ const GUESSED: u64 = 15;
 /// Alerts at once.
 const MOST: usize = 50;
 
-/// What was told and is not over.
+/// What this node saw last.
 #[derive(Debug, Default)]
-pub struct Watch(HashSet<String>);
+pub struct Watch {
+    seen: HashSet<String>,
+    /// When all of it was raised last, Unix milliseconds.
+    raised_ms: i64,
+    /// Which time it is that this node leads, and since when, Unix milliseconds.
+    leads: Option<(u64, i64)>,
+}
 
 impl Watch {
-    /// Looks at the failed sign-ins of the last minutes.
-    pub async fn look(&mut self, app: &Shared, list: &[FailedSignIns], now_ms: i64) {
+    /// Looks at the failed sign-ins of the last minutes. `term`: which time it is that this node leads; `None`: another does.
+    pub async fn look(&mut self, alerts: &Alerts, list: &[FailedSignIns], term: Option<u64>, now_ms: i64) {
+        if self.leads.map(|(term, _)| term) != term {
+            self.leads = term.map(|term| (term, now_ms));
+        }
+        let again = !(0..AGAIN_MS).contains(&(now_ms - self.raised_ms));
+        if again {
+            self.raised_ms = now_ms;
+        }
         let found = found(list, now_ms);
-        let keys: HashSet<String> = found.iter().map(|alert| alert.key.clone()).collect();
+        let seen = found.iter().map(|alert| alert.key.clone()).collect();
         for alert in found {
-            if !self.0.contains(&alert.key) {
-                app.alerts.raise(alert).await;
+            if again || !self.seen.contains(&alert.key) {
+                alerts.raise(alert).await;
             }
         }
-        for key in self.0.difference(&keys) {
-            app.alerts.resolve(key, "no more of it for ten minutes").await;
+        self.seen = seen;
+        // Before that it is not known whether what was raised at an earlier time goes on.
+        if again && self.leads.is_some_and(|(_, since_ms)| now_ms - since_ms >= LATELY_MS) {
+            self.end(alerts, now_ms).await;
         }
-        self.0 = keys;
+    }
+
+    async fn end(&self, alerts: &Alerts, now_ms: i64) {
+        for raised in alerts.raised().await {
+            let key = &raised.entry.alert.key;
+            if key.starts_with(PREFIX) && !self.seen.contains(key) && now_ms - raised.entry.last_ms >= OVER_MS {
+                alerts.resolve(key, "no more of it for ten minutes").await;
+            }
+        }
     }
 }
 
@@ -134,6 +166,13 @@ fn alert(key: String, severity: Severity, title: String, text: String, group: &[
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use net::Clock;
+    use store::Store;
+    use store::sqlite::{Options, SqliteStore};
+
     use super::*;
 
     fn failed(address: &str, name: &str, times: u64, last_ms: i64) -> FailedSignIns {
@@ -148,6 +187,53 @@ mod tests {
             lately: (0..times.min(32) as i64).rev().map(|n| last_ms - n * 1_000).collect(),
             right_ms: None,
         }
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    async fn raised(alerts: &Alerts) -> Vec<String> {
+        alerts.raised().await.into_iter().map(|one| one.entry.alert.key).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_raised_ends_after_a_restart_and_not_while_another_node_sees_it() {
+        let place = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(1_790_000_000_000);
+        let keyring = store::secret::Keyring::from_key(&[7; 32]);
+        let store: Arc<dyn Store> = SqliteStore::open(Options::new(place.path(), keyring), clock.now_ms()).unwrap();
+        let guesses = |now_ms: i64| [failed("192.0.2.1", "root", 20, now_ms)];
+        let key = "auth-incoming:address:192.0.2.1";
+        let now = || clock.now_ms();
+        let alerts = Alerts::new(store.clone(), clock.clone());
+        Watch::default().look(&alerts, &guesses(now()), Some(1), now()).await;
+        assert_eq!(raised(&alerts).await, [key]);
+
+        // The server is started anew, and this node hears of nothing; another one does, for half an hour.
+        let alerts = Alerts::new(store.clone(), clock.clone());
+        let (mut leads, mut other) = (Watch::default(), Watch::default());
+        for _ in 0..30 {
+            clock.advance(MINUTE);
+            other.look(&alerts, &guesses(now()), None, now()).await;
+            leads.look(&alerts, &[], Some(1), now()).await;
+            assert_eq!(raised(&alerts).await, [key]);
+        }
+        for _ in 0..4 {
+            clock.advance(MINUTE);
+            other.look(&alerts, &[], None, now()).await;
+            leads.look(&alerts, &[], Some(1), now()).await;
+        }
+        assert!(raised(&alerts).await.is_empty());
+
+        // Nobody hears of it any more after a restart: it ends when that is known.
+        leads.look(&alerts, &guesses(now()), Some(1), now()).await;
+        let alerts = Alerts::new(store.clone(), clock.clone());
+        let mut leads = Watch::default();
+        for minute in 0..=10 {
+            leads.look(&alerts, &[], Some(1), now()).await;
+            assert_eq!(raised(&alerts).await.len(), usize::from(minute < 10), "{minute}");
+            clock.advance(MINUTE);
+        }
+        store.close().await.unwrap();
     }
 
     fn keys(list: &[FailedSignIns]) -> Vec<String> {

@@ -17,6 +17,7 @@ use super::payload::{self, Request};
 use super::post::Poster;
 use super::record::WebhookRecord;
 use crate::http::{Shared, time};
+use crate::serve::domains::NoteOf;
 
 /// Events read at once.
 const PAGE: u32 = 100;
@@ -341,7 +342,8 @@ impl Endpoint {
             }
             None => String::new(),
         };
-        self.app.domains.note(&note_subject(name), if line.is_empty() { Vec::new() } else { vec![line] });
+        let lines = if line.is_empty() { Vec::new() } else { vec![line] };
+        self.app.domains.note(NoteOf::Webhook, &note_subject(name), lines);
     }
 }
 

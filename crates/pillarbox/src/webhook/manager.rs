@@ -18,6 +18,7 @@ use super::record::WebhookRecord;
 use super::sign::Secrets;
 use crate::config::Config;
 use crate::http::Shared;
+use crate::serve::domains::NoteOf;
 
 /// How often it is looked whether there are new events, or other settings.
 const EVERY: Duration = Duration::from_millis(200);
@@ -131,7 +132,7 @@ async fn synchronise(app: &Shared, news: &watch::Sender<i64>, closing: &Cancella
         if let Some(one) = running.remove(&name) {
             one.stop().await;
         }
-        app.domains.note(&note_subject(&name), Vec::new());
+        app.domains.note(NoteOf::Webhook, &note_subject(&name), Vec::new());
     }
     if documents.iter().all(|document| running.contains_key(&document.name)) {
         return Ok(());
@@ -147,7 +148,7 @@ async fn synchronise(app: &Shared, news: &watch::Sender<i64>, closing: &Cancella
             Ok(None) => {}
             Err(problem) => {
                 let line = format!("The webhook {} cannot run: {problem}", document.name);
-                app.domains.note(&note_subject(&document.name), vec![line]);
+                app.domains.note(NoteOf::Webhook, &note_subject(&document.name), vec![line]);
             }
         }
     }

@@ -54,10 +54,13 @@ fn accepted(gathered: &Gathered) -> (String, String) {
     let who =
         by.and_then(|attempt| attempt.peer.clone()).or_else(|| by.map(|attempt| format!("route {}", attempt.route)));
     let who = who.unwrap_or_else(|| "the next hop".into());
-    (
-        format!("It was accepted by {who}"),
-        "It left here, and the next hop answered for it. Most likely it is in the spam folder, in quarantine, or was sorted by a rule of the mailbox: look there first.".into(),
-    )
+    let title = format!("It was accepted by {who}");
+    let fate = "left here, and the next hop answered for it. Most likely it is in the spam folder, in quarantine, or was sorted by a rule of the mailbox";
+    let stops = gathered.stops();
+    if stops.is_empty() {
+        return (title, format!("It {fate}: look there first."));
+    }
+    (title, format!("A next mail would be stopped here: {}. The latest one {fate}.", stops.join("; ")))
 }
 
 /// Question by question.
@@ -111,21 +114,22 @@ fn suppressed(gathered: &Gathered) -> KnownOut {
         return answer("suppressed", question, Answer::No, "No, neither for all mail nor for a stream.".into());
     }
     let text: Vec<String> = gathered.suppressions.iter().map(relay::suppress::words).collect();
-    KnownOut { stops: true, ..answer("suppressed", question, Answer::Yes, format!("Yes: {}.", text.join("; "))) }
+    let (stops, text) = match (&gathered.stream, gathered.hits().next()) {
+        (Some(stream), None) => (false, format!("Yes, but mail of stream {stream} goes on: {}.", text.join("; "))),
+        _ => (true, format!("Yes: {}.", text.join("; "))),
+    };
+    KnownOut { stops, ..answer("suppressed", question, Answer::Yes, text) }
 }
 
 fn stream(gathered: &Gathered) -> KnownOut {
     let question = "Is the kind of mail switched on?";
-    let own = gathered.latest.as_ref().map(|latest| latest.lane.stream.to_string());
-    if let Some(own) = &own
-        && let Some((name, why)) = gathered.stopped.iter().find(|(name, _)| name == own)
-    {
+    if let Some((name, why)) = gathered.off() {
         return KnownOut {
             stops: true,
             ..answer("stream", question, Answer::No, format!("Stream {name} is not: {why}."))
         };
     }
-    match (own, gathered.stopped.as_slice()) {
+    match (&gathered.stream, gathered.stopped.as_slice()) {
         (Some(own), _) => answer("stream", question, Answer::Yes, format!("Stream {own} is on.")),
         (None, []) => answer("stream", question, Answer::Yes, "All streams are on.".into()),
         (None, stopped) => {

@@ -36,6 +36,8 @@ const ALIKE: usize = 5;
 /// All that was gathered of an address; [`known`], [`scope`] and [`steps`] make words of it.
 struct Gathered {
     address: Address,
+    /// The stream that was asked for, or that of the latest message.
+    stream: Option<String>,
     /// Messages to it, newest first.
     own: Vec<SearchHit>,
     /// There are older ones.
@@ -46,6 +48,8 @@ struct Gathered {
     suppressions: Vec<Suppression>,
     /// Streams that are off or paused, with the words for it.
     stopped: Vec<(String, String)>,
+    /// Streams whose mail nobody can opt out of.
+    unleavable: Vec<String>,
     /// What the latest failure means.
     finding: Option<FindingFullOut>,
     /// Addresses like it that mail was sent to.
@@ -54,8 +58,8 @@ struct Gathered {
 
 /// Answers the question.
 pub async fn of(app: &Shared, address: Address, stream: Option<String>) -> Result<WhyOut, Problem> {
-    let gathered = gather(app, address, stream.clone()).await?;
-    let state = gathered.state(stream.as_deref());
+    let gathered = gather(app, address, stream).await?;
+    let state = gathered.state();
     let scope = scope::of(app, &gathered).await?;
     let rules = app.rules();
     let incidents = incidents(app, &gathered).await?;
@@ -93,10 +97,13 @@ async fn gather(app: &Shared, address: Address, stream: Option<String>) -> Resul
         events.retain(|event| event.n.is_none_or(|n| n == latest.id.n));
     }
     let suppressions = store.suppressions_of(address.clone(), app.clock.now_ms()).await?;
-    let mut stopped = Vec::new();
+    let (mut stopped, mut unleavable) = (Vec::new(), Vec::new());
     for known in streams::known(app).await? {
         if let Some(why) = known.record.stops() {
             stopped.push((known.name.to_string(), why));
+        }
+        if !known.record.opt_out {
+            unleavable.push(known.name.to_string());
         }
     }
     let rules = app.rules();
@@ -104,37 +111,58 @@ async fn gather(app: &Shared, address: Address, stream: Option<String>) -> Resul
     let failed = events.iter().rev().find(|event| event.detail.cause.is_some() || event.kind == EventKind::Delivered);
     let finding = failed.and_then(|event| event.detail.cause.as_ref()).and_then(|cause| dossier::judged(&rules, cause));
     let alike = if page.hits.is_empty() { alike(app, &address).await? } else { Vec::new() };
+    let stream = stream.or_else(|| latest.as_ref().map(|latest| latest.lane.stream.to_string()));
     Ok(Gathered {
         address,
+        stream,
         more: page.next.is_some(),
         own: page.hits,
         latest,
         events,
         suppressions,
         stopped,
+        unleavable,
         finding,
         alike,
     })
 }
 
 impl Gathered {
-    /// What stops or became of the latest mail.
-    fn state(&self, stream: Option<&str>) -> WhyState {
-        let stream = stream.or(self.latest.as_ref().map(|latest| &*latest.lane.stream));
-        let stops = |one: &&Suppression| {
+    /// What stops mail of its stream to the address; without a stream, what stops any mail to it.
+    fn hits(&self) -> impl Iterator<Item = &Suppression> {
+        let stream = self.stream.as_deref();
+        let may_leave = stream.is_none_or(|stream| !self.unleavable.iter().any(|name| name == stream));
+        self.suppressions.iter().filter(move |one| {
             let scope = one.scope.as_str();
-            scope == "*" || stream.is_none_or(|stream| scope == stream)
-        };
-        let suppressed = self.suppressions.iter().find(stops).map(|one| match one.reason {
+            let of_stream = scope == "*" || stream.is_none_or(|stream| scope == stream);
+            of_stream && (may_leave || one.reason != SuppressionReason::OptOut)
+        })
+    }
+
+    /// Its stream, if that is off or paused, with the words for it.
+    fn off(&self) -> Option<&(String, String)> {
+        let stream = self.stream.as_deref()?;
+        self.stopped.iter().find(|(name, _)| name == stream)
+    }
+
+    /// Whatever became of the latest mail: all that would stop the next one, in words.
+    fn stops(&self) -> Vec<String> {
+        let off = self.off().map(|(name, why)| format!("stream {name} is not on: {why}"));
+        self.hits().map(relay::suppress::words).chain(off).collect()
+    }
+
+    /// What stops or became of the latest mail.
+    fn state(&self) -> WhyState {
+        let suppressed = self.hits().next().map(|one| match one.reason {
             SuppressionReason::OptOut => WhyState::OptedOut,
             _ => WhyState::Suppressed,
         });
-        let off = stream.is_some_and(|stream| self.stopped.iter().any(|(name, _)| name == stream));
+        let off = self.off().is_some();
         let Some(latest) = &self.latest else {
             return suppressed.unwrap_or(if off { WhyState::StreamOff } else { WhyState::NotSubmitted });
         };
         match latest.state {
-            State::Suppressed => suppressed.unwrap_or(WhyState::Suppressed),
+            State::Suppressed => suppressed.unwrap_or(if off { WhyState::StreamOff } else { WhyState::Suppressed }),
             State::Held if off => WhyState::StreamOff,
             State::Held => WhyState::Held,
             State::Waiting | State::Leased if latest.cause.is_some() => WhyState::Failing,

@@ -1,7 +1,7 @@
-//! What to check next, in order: what stops the mail first; where nothing does, the spam folder first.
+//! What to check next, in order: what stops the mail first, or would stop the next; where nothing does, the spam folder first.
 
 use explain::{Owner, RuleBase};
-use store::EventKind;
+use store::{EventKind, Suppression, SuppressionReason, SuppressionScope};
 
 use super::{Gathered, TodoOut, WhyState};
 
@@ -22,7 +22,8 @@ impl TodoOut {
         Self { run: Some(command.into()), ..self }
     }
     fn known(self, known: impl Into<String>) -> Self {
-        Self { known: Some(known.into()), ..self }
+        let known: String = known.into();
+        Self { known: (!known.is_empty()).then_some(known), ..self }
     }
 }
 
@@ -80,9 +81,23 @@ fn not_submitted(gathered: &Gathered) -> Vec<TodoOut> {
     ]
 }
 
+fn is_wish(one: &&Suppression) -> bool {
+    one.reason == SuppressionReason::OptOut
+}
+
+fn words<'a>(list: impl Iterator<Item = &'a Suppression>) -> String {
+    list.map(relay::suppress::words).collect::<Vec<_>>().join("; ")
+}
+
 fn suppressed(gathered: &Gathered) -> Vec<TodoOut> {
+    let mut steps = unsuppress(gathered);
+    steps.push(todo(Owner::You, "Send it again: what was suppressed is not sent by itself."));
+    steps
+}
+
+fn unsuppress(gathered: &Gathered) -> Vec<TodoOut> {
     let address = shell(gathered.address.as_str());
-    let known = gathered.suppressions.first().map(relay::suppress::words).unwrap_or_default();
+    let known = words(gathered.hits().filter(|one| !is_wish(one)));
     vec![
         todo(Owner::You, "See why it is suppressed, and since when.")
             .run(format!("pillarbox suppression show {address}"))
@@ -96,24 +111,28 @@ fn suppressed(gathered: &Gathered) -> Vec<TodoOut> {
             "If it works again, take it off the list. Never do so after a complaint without the recipient's word.",
         )
         .run(format!("pillarbox suppression rm {address} --why 'mailbox works again'")),
-        todo(Owner::You, "Send it again: what was suppressed is not sent by itself."),
     ]
 }
 
 fn opted_out(gathered: &Gathered) -> Vec<TodoOut> {
     let address = shell(gathered.address.as_str());
+    let back = match gathered.hits().find(is_wish).map(|one| &one.scope) {
+        Some(SuppressionScope::Global) => "--all in".to_owned(),
+        Some(SuppressionScope::Stream(name)) => format!("--in {}", shell(name)),
+        None => "--in STREAM".to_owned(),
+    };
     vec![
         todo(Owner::You, "See what the recipient has opted out of, and how.")
-            .run(format!("pillarbox preferences show {address}")),
+            .run(format!("pillarbox preferences show {address}"))
+            .known(words(gathered.hits().filter(is_wish))),
         todo(Owner::Recipient, "If the recipient wants it again, they opt in again, or ask you to."),
         todo(Owner::You, "Opt them in again only when they asked for it.")
-            .run(format!("pillarbox preferences set {address} --in STREAM")),
+            .run(format!("pillarbox preferences set {address} {back}")),
     ]
 }
 
 fn stream_off(gathered: &Gathered) -> Vec<TodoOut> {
-    let own = gathered.latest.as_ref().map(|latest| latest.lane.stream.to_string());
-    let stopped = gathered.stopped.iter().find(|(name, _)| own.as_ref().is_none_or(|own| own == name));
+    let stopped = gathered.off();
     let name = stopped.map_or_else(|| "NAME".to_owned(), |(name, _)| shell(name));
     let why = stopped.map(|(_, why)| why.clone()).unwrap_or_default();
     let see = todo(Owner::You, "See why the stream is off or paused, and who did it.")
@@ -197,7 +216,35 @@ fn complained(gathered: &Gathered) -> Vec<TodoOut> {
     ]
 }
 
-/// It left: the spam folder first, then what the recipient's side can look up by the reply.
+/// What would stop a next mail, and how to undo it.
+fn undo(gathered: &Gathered) -> Vec<TodoOut> {
+    let mut steps = Vec::new();
+    if gathered.hits().any(|one| !is_wish(&one)) {
+        steps.extend(unsuppress(gathered));
+    }
+    if gathered.hits().any(|one| is_wish(&one)) {
+        steps.extend(opted_out(gathered));
+    }
+    if gathered.off().is_some() {
+        steps.extend(stream_off(gathered));
+    }
+    steps
+}
+
+/// What is so of the kind of mail, and of what its recipient wants.
+fn preference(gathered: &Gathered) -> String {
+    let stops = gathered.stops();
+    if !stops.is_empty() {
+        return format!("here a next mail would be stopped: {}", stops.join("; "));
+    }
+    let stream = gathered.stream.as_deref().unwrap_or_default();
+    match words(gathered.suppressions.iter()) {
+        none if none.is_empty() => format!("stream {stream} is on here, and the address has not opted out"),
+        others => format!("stream {stream} is on here, and goes on whatever else is stopped: {others}"),
+    }
+}
+
+/// It left: what would stop the next one, then the spam folder, then what the recipient's side can look up by the reply.
 fn accepted(gathered: &Gathered, rules: &RuleBase) -> Vec<TodoOut> {
     let attempt = gathered.delivered().and_then(|event| event.detail.attempt.as_ref());
     let host = attempt.and_then(|attempt| attempt.peer.as_deref()).and_then(|peer| peer.split(' ').next());
@@ -215,9 +262,8 @@ fn accepted(gathered: &Gathered, rules: &RuleBase) -> Vec<TodoOut> {
             "the next hop accepted it, so it knows the address or takes all; a slip may have gone to somebody else",
         );
     }
-    let stream = gathered.latest.as_ref().map(|latest| latest.lane.stream.to_string()).unwrap_or_default();
-    let preference = todo(Owner::You, "See whether this kind of mail is switched on for the user in the application.")
-        .known(format!("stream {stream} is on here, and the address has not opted out"));
+    let kind = todo(Owner::You, "See whether this kind of mail is switched on for the user in the application.")
+        .known(preference(gathered));
     let rules_of_mailbox = todo(
         Owner::Recipient,
         "Look for rules of the mailbox that move, forward or delete mail, for blocked senders, and for a mail program that fetches and removes it.",
@@ -248,10 +294,89 @@ fn accepted(gathered: &Gathered, rules: &RuleBase) -> Vec<TodoOut> {
         shell(&route),
         shell(gathered.address.as_str())
     ));
-    let mut steps = vec![spam, spelling, preference, rules_of_mailbox, logs, records, prove];
+    let mut steps = undo(gathered);
+    steps.extend([spam, spelling, kind, rules_of_mailbox, logs, records, prove]);
     if gathered.events.iter().any(|event| event.kind == EventKind::Deferred) {
         steps
             .push(todo(Owner::Nobody, "It was late: greylisting and limits delay first mail, and pass by themselves."));
     }
     steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suppression(scope: &str, reason: SuppressionReason) -> Suppression {
+        Suppression {
+            address: proto::Address::parse("ann@one.example").unwrap(),
+            scope: scope.into(),
+            reason,
+            evidence: store::Evidence::default(),
+            who: "somebody".into(),
+            added_ms: 1_795_000_000_000,
+            expires_ms: None,
+        }
+    }
+
+    /// Mail of the stream `news` was accepted, and this came later.
+    fn later(suppressions: Vec<Suppression>, stopped: &[(&str, &str)], unleavable: &[&str]) -> Gathered {
+        Gathered {
+            address: proto::Address::parse("ann@one.example").unwrap(),
+            stream: Some("news".into()),
+            own: Vec::new(),
+            more: false,
+            latest: None,
+            events: Vec::new(),
+            suppressions,
+            stopped: stopped.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned())).collect(),
+            unleavable: unleavable.iter().map(|name| (*name).to_owned()).collect(),
+            finding: None,
+            alike: Vec::new(),
+        }
+    }
+
+    fn told(gathered: &Gathered) -> (Vec<TodoOut>, String) {
+        let steps = of(gathered, WhyState::Accepted, RuleBase::builtin());
+        let kind = steps.iter().find(|step| step.text.contains("this kind of mail")).unwrap();
+        let known = kind.known.clone().unwrap();
+        (steps, known)
+    }
+
+    #[test]
+    fn what_would_stop_a_next_mail_comes_before_the_spam_folder() {
+        let opted_out = later(vec![suppression("news", SuppressionReason::OptOut)], &[], &[]);
+        let listed = later(vec![suppression("*", SuppressionReason::Complaint)], &[], &[]);
+        let paused = later(Vec::new(), &[("news", "stream paused: wrong template")], &[]);
+        for (gathered, words, undone) in [
+            (&opted_out, "opted out: since", "preferences set ann@one.example --in news"),
+            (&listed, "suppressed: complaint since", "suppression rm ann@one.example"),
+            (&paused, "stream news is not on: stream paused: wrong template", "stream resume news"),
+        ] {
+            let (steps, known) = told(gathered);
+            assert!(known.contains(words) && known.contains("would be stopped"), "{known}");
+            let at = |found: &dyn Fn(&TodoOut) -> bool| steps.iter().position(found).unwrap();
+            let undo = at(&|step| step.run.as_ref().is_some_and(|run| run.contains(undone)));
+            let spam = at(&|step| step.text.contains("spam"));
+            assert!(undo < spam, "{steps:?}");
+            assert!(!steps.iter().any(|step| step.text.starts_with("Send it again")), "it was sent: {steps:?}");
+            let (_, meaning) = super::super::known::title(gathered, WhyState::Accepted);
+            assert!(meaning.starts_with("A next mail would be stopped") && meaning.contains(words), "{meaning}");
+        }
+    }
+
+    #[test]
+    fn what_stops_other_mail_only_is_told_as_that() {
+        let none = later(Vec::new(), &[("other", "stream paused: x")], &[]);
+        assert_eq!(told(&none).1, "stream news is on here, and the address has not opted out");
+        let other = later(vec![suppression("other", SuppressionReason::OptOut)], &[], &[]);
+        let bound = later(vec![suppression("*", SuppressionReason::OptOut)], &[], &["news"]);
+        for gathered in [&none, &other, &bound] {
+            let (steps, known) = told(gathered);
+            assert!(steps[0].text.contains("spam"), "{steps:?}");
+            assert_eq!(known.contains("opted out: since"), !gathered.suppressions.is_empty(), "{known}");
+            let rows = super::super::known::of(gathered, WhyState::Accepted);
+            assert!(rows.iter().filter(|row| row.what != "submitted").all(|row| !row.stops), "{rows:?}");
+        }
+    }
 }

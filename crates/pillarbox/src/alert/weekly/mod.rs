@@ -2,6 +2,7 @@
 //!
 //! It costs the same however much was sent: of more than [`MOST_EVENTS`] events it looks at evenly spread ones, and says so.
 
+pub mod renew;
 pub mod tally;
 pub mod words;
 
@@ -19,6 +20,7 @@ use crate::http::{Shared, time};
 use crate::monitor::jobs::Work;
 use crate::monitor::{Done, Group, Job, Level, Schedule};
 use crate::oauth::expiry::{Expiring, expiring};
+use renew::Renewal;
 use tally::{Tally, Top};
 
 /// Events that are looked at, and of them at once.
@@ -55,6 +57,10 @@ pub struct Report {
     pub bouncing: Vec<Top>,
     /// Client secrets and certificates that end within 30 days.
     pub renew: Vec<Expiring>,
+    /// Certificates of listeners and servers that end within 30 days, and signing keys that are to be replaced by then, as the
+    /// scheduled checks found them last.
+    #[serde(default)]
+    pub also_renew: Vec<Renewal>,
     /// Alerts that are raised.
     pub alerts: Vec<OpenThing>,
     /// Incidents that are open.
@@ -98,6 +104,7 @@ pub async fn report(app: &Shared, since_ms: Option<i64>) -> Result<Report, Store
         slowest: tally.slowest(scale, LINES),
         bouncing,
         renew: expiring(routes.iter().map(|route| &**route), now_ms),
+        also_renew: renew::due(&app.monitor.results),
         alerts: alerts.collect(),
         incidents: incidents(app).await?,
     })

@@ -61,6 +61,11 @@ fn sampled(report: &Report) -> Option<String> {
     Some(format!("Estimated from {:.1} % of the events, spread over the whole time.", share * 100.0))
 }
 
+fn to_renew(report: &Report) -> Vec<String> {
+    let secrets = report.renew.iter().map(|one| one.words());
+    secrets.chain(report.also_renew.iter().map(|one| one.text.clone())).collect()
+}
+
 /// As text.
 pub fn text(report: &Report) -> String {
     let mut text =
@@ -89,7 +94,7 @@ pub fn text(report: &Report) -> String {
     };
     list("Slowest next hops", report.slowest.iter().map(slow).collect());
     list("Domains with most bounces", report.bouncing.iter().map(top).collect());
-    list("To renew", report.renew.iter().map(|one| one.words()).collect());
+    list("To renew", to_renew(report));
     let open = |one: &super::OpenThing| format!("{} {} (since {})", one.id, one.title, short_time(&one.since));
     list("Open incidents", report.incidents.iter().map(open).collect());
     list("Raised alerts", report.alerts.iter().map(open).collect());
@@ -98,13 +103,14 @@ pub fn text(report: &Report) -> String {
 
 /// With markup; everything of strangers is escaped.
 pub fn html(report: &Report) -> Result<String, minijinja::Error> {
-    let renew: Vec<String> = report.renew.iter().map(|one| one.words()).collect();
+    let renew = to_renew(report);
     let (counts, report) = (Value::from(Serde(counts(report))), Value::from(Serde(report)));
     template::pages().get_template("weekly.html")?.render(context! { report, counts, renew })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::renew::Renewal;
     use super::super::tally::Volumes;
     use super::super::{OpenThing, Top};
     use super::*;
@@ -131,6 +137,7 @@ mod tests {
             slowest: vec![Slow { host: "slow.example".into(), delivered: 9, median_s: 12.34, p95_s: 99.9 }],
             bouncing: vec![Top { name: "a.example".into(), title: String::new(), count: 7 }],
             renew: Vec::new(),
+            also_renew: Vec::new(),
             alerts: vec![OpenThing { id: "a-1".into(), title: "x".into(), since: "2026-11-20T07:00:00Z".into() }],
             incidents: Vec::new(),
         }
@@ -152,6 +159,15 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted}: {text}");
         }
-        assert!(!text.contains("To renew"), "an empty list has no title");
+        assert!(!text.contains("To renew") && !html.contains("To renew"), "an empty list has no title");
+    }
+
+    #[test]
+    fn what_the_checks_found_is_among_what_is_to_be_renewed() {
+        let certificate =
+            Renewal { check: "certificate:listener.smtp".into(), text: "the certificate <of> smtp ends".into() };
+        let report = Report { also_renew: vec![certificate], ..report() };
+        assert!(text(&report).contains("\nTo renew\n  the certificate <of> smtp ends\n"));
+        assert!(html(&report).unwrap().contains("<li>the certificate &lt;of&gt; smtp ends</li>"));
     }
 }

@@ -16,7 +16,7 @@ use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
 use crate::http::views::{Names, Page};
 use crate::http::{Shared, time};
-use crate::serve::domains::{self, KeySeen};
+use crate::serve::domains::{self, KeySeen, NoteOf};
 
 /// Octets of a character string in a TXT record (RFC 1035 §3.3.14).
 const STRING: usize = 255;
@@ -441,7 +441,7 @@ pub async fn remove(
         return Err(Problem::new(StatusCode::CONFLICT, format!("mail of {name} would not be signed any more")));
     }
     settings::remove(&app, Kind::Domain, &name).await?;
-    app.domains.note(&format!("dkim {name}"), Vec::new());
+    app.domains.note(NoteOf::Dns, &format!("dkim {name}"), Vec::new());
     Ok(StatusCode::NO_CONTENT)
 }
 

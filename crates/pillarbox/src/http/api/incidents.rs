@@ -16,6 +16,7 @@ use crate::http::views::Page;
 use crate::http::{Shared, time, words as plain};
 use crate::incident::book::{self, Incident};
 use crate::incident::model::{Closed, EventKind, Happened, How, MOST_NOTE, State as Handling, name, number};
+use crate::incident::opening::alert_key;
 use crate::incident::words::{self, FixOut};
 
 /// Entries of the history that are shown with an incident, the newest.
@@ -382,8 +383,12 @@ pub async fn acknowledge(
     Path(id): Path<String>,
     Json(input): Json<NoteIn>,
 ) -> Result<axum::Json<IncidentDetailOut>, Problem> {
-    let text = checked(input.note)?.unwrap_or_default();
-    handle(&app, &id, &caller.who(), (EventKind::Acknowledged, text), |body| body.state = Handling::Acknowledged).await
+    let note = checked(input.note)?;
+    let happened = (EventKind::Acknowledged, note.clone().unwrap_or_default());
+    let shown = handle(&app, &id, &caller.who(), happened, |body| body.state = Handling::Acknowledged).await?;
+    let one = find(&app, &id).await?;
+    app.alerts.acknowledge_of(&alert_key(Some(one.id), &one.body), &caller.who(), note).await;
+    Ok(shown)
 }
 
 /// Nobody is told of it for a while.

@@ -1,13 +1,16 @@
 //! What one may do with one's own account, whatever one's role is.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::sessions::{self, SessionOut};
 use super::users::{self, CodeIn, FactorOut, RecoveryOut};
 use crate::access::By;
+use crate::access::login::Again;
 use crate::access::role::Role;
 use crate::access::totp::Second;
 use crate::http::Shared;
@@ -63,15 +66,24 @@ fn user(caller: &Caller) -> Result<String, Problem> {
 /// The password is asked for again before anything that decides who may log in: an open browser is not enough.
 async fn proven(app: &Shared, caller: &Caller, password: &SecretString) -> Result<String, Problem> {
     let name = user(caller)?;
-    let address = caller.address().unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
-    match app.access.is_password(&name, password, address).await? {
+    match app.access.is_password(&name, password, address_of(caller)).await? {
         Ok(true) => Ok(name),
-        Ok(false) => Err(Problem::field("/current", "is not your password")),
-        Err(wait) => {
-            let detail = format!("too many wrong passwords: wait {wait} s");
-            Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait))
-        }
+        Ok(false) => Err(wrong_password()),
+        Err(wait) => Err(too_many("passwords", wait)),
     }
+}
+
+fn address_of(caller: &Caller) -> IpAddr {
+    caller.address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+fn wrong_password() -> Problem {
+    Problem::field("/current", "is not your password")
+}
+
+fn too_many(what: &str, wait: u32) -> Problem {
+    let detail = format!("too many wrong {what}: wait {wait} s");
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait)
 }
 
 /// A new password.
@@ -119,8 +131,11 @@ pub async fn confirm_totp(
     caller: Caller,
     Json(body): Json<CodeIn>,
 ) -> Result<axum::Json<RecoveryOut>, Problem> {
-    let name = user(&caller)?;
-    Ok(axum::Json(users::confirm_factor(&app, &name, &body.code).await?))
+    let (name, from) = (user(&caller)?, address_of(&caller));
+    app.access.count_code(&name, from).map_err(|wait| too_many("codes", wait))?;
+    let given = users::confirm_factor(&app, &name, &body.code).await?;
+    app.access.code_was_right(&name, from);
+    Ok(axum::Json(given))
 }
 
 /// What proves that a second factor may go.
@@ -139,10 +154,14 @@ pub async fn remove_totp(
     caller: Caller,
     Json(body): Json<Leave>,
 ) -> Result<StatusCode, Problem> {
-    let name = proven(&app, &caller, &body.current).await?;
-    let user = users::find(&app, &name).await?;
-    if user.factor().is_some() && !app.access.second(&user, body.code.expose_secret()).await? {
-        return Err(Problem::field("/code", "is neither the code that the app shows now nor a recovery code"));
+    let name = user(&caller)?;
+    match app.access.are_both(&name, &body.current, &body.code, address_of(&caller)).await? {
+        Again::Right => {}
+        Again::WrongPassword => return Err(wrong_password()),
+        Again::WrongCode => {
+            return Err(Problem::field("/code", "is neither the code that the app shows now nor a recovery code"));
+        }
+        Again::Wait(wait) => return Err(too_many("passwords or codes", wait)),
     }
     users::remove_factor(&app, &name).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -25,11 +25,11 @@ const MOST_NAMED: usize = 1_000;
 /// Addresses that a preview shows.
 const SHOWN: u32 = 10;
 /// Most groups in one answer.
-const MOST_GROUPS: u32 = 1_000;
+pub const MOST_GROUPS: u32 = 1_000;
 /// So many recipients are counted by their causes whenever somebody asks.
 const FEW: u64 = 5_000;
-/// Groups for which the oldest recipient is looked up.
-const MOST_OLDEST: usize = 50;
+/// Groups for which the oldest recipient is looked up: each takes a question to the store.
+pub const MOST_OLDEST: usize = 50;
 /// Recipients that are looked at for what those of one cause have in common.
 const MOST_LOOKED: u32 = 200;
 /// Values of each kind that are told of one cause.

@@ -144,6 +144,7 @@ pub async fn create(
     app.access.sessions.end_all(name, None).await?;
     app.access.drop_kept(&format!("totp:{name}")).await?;
     settings::write(app, Kind::User, name, &record, SecretChange::Keep).await?;
+    app.access.tokens.end_first();
     find(app, name).await
 }
 
@@ -204,9 +205,18 @@ pub async fn change(
 
 /// Nobody locks themselves out: another administrator, or the control socket, can.
 fn refuse_own(caller: &Caller, name: &str) -> Result<(), Problem> {
+    not_own(caller, name, "ask another administrator".into())
+}
+
+/// Password and second factor are changed for oneself at `place`, which asks for the password: an open browser is not enough.
+fn refuse_own_proof(caller: &Caller, name: &str, place: &str) -> Result<(), Problem> {
+    not_own(caller, name, format!("use your account page ({place}), which asks for your password"))
+}
+
+fn not_own(caller: &Caller, name: &str, instead: String) -> Result<(), Problem> {
     match caller.person().and_then(|person| person.user()) {
         Some(own) if own == name => {
-            Err(Problem::new(StatusCode::CONFLICT, "this is your own account: ask another administrator"))
+            Err(Problem::new(StatusCode::CONFLICT, format!("this is your own account: {instead}")))
         }
         _ => Ok(()),
     }
@@ -242,10 +252,11 @@ pub struct NewPassword {
 /// Sets a password; all sessions of the user end.
 pub async fn set_password(
     State(app): State<Shared>,
-    _: Admin,
+    Admin(caller): Admin,
     Path(name): Path<String>,
     Json(body): Json<NewPassword>,
 ) -> Result<axum::Json<UserOut>, Problem> {
+    refuse_own_proof(&caller, &name, "/me/password")?;
     let made = body.password.is_none().then(new_password);
     let password = body.password.or_else(|| made.clone()).unwrap_or_default();
     let user = replace_password(&app, &name, &password).await?;
@@ -292,24 +303,31 @@ pub struct RecoveryOut {
 /// Begins a second factor: it counts when the app's first code was shown.
 pub async fn begin_totp(
     State(app): State<Shared>,
-    _: Admin,
+    Admin(caller): Admin,
     Path(name): Path<String>,
 ) -> Result<axum::Json<FactorOut>, Problem> {
+    refuse_own_proof(&caller, &name, "/me/totp")?;
     Ok(axum::Json(begin_factor(&app, &name).await?))
 }
 
 /// Confirms a second factor with a code of the app; gives the recovery codes.
 pub async fn confirm_totp(
     State(app): State<Shared>,
-    _: Admin,
+    Admin(caller): Admin,
     Path(name): Path<String>,
     Json(body): Json<CodeIn>,
 ) -> Result<axum::Json<RecoveryOut>, Problem> {
+    refuse_own_proof(&caller, &name, "/me/totp")?;
     Ok(axum::Json(confirm_factor(&app, &name, &body.code).await?))
 }
 
 /// Removes a second factor: for somebody who lost the app and the recovery codes.
-pub async fn remove_totp(State(app): State<Shared>, _: Admin, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn remove_totp(
+    State(app): State<Shared>,
+    Admin(caller): Admin,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    refuse_own_proof(&caller, &name, "/me/totp")?;
     remove_factor(&app, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,15 +4,16 @@
 //! was typed), `_next` (another one when it went well), `_done` (what to say then), `_keep` (fields that stay as they are
 //! when they are empty), `_show` (a template that shows the answer, once: a new key). A field that begins with `?` goes into
 //! the request's query unless it is empty. In `_next` and `_done`, `{name}` is a field of the answer, or of the form. A part `{name}` of the path
-//! is that field of the form, which then is in the path only.
+//! is that field of the form, which then is in the path only. A name with a slash in it (an address) is one part of the path.
 
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Form, Path};
+use axum::extract::{Form, OriginalUri};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::CookieJar;
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::page::{self, Looked, Ui};
@@ -21,6 +22,9 @@ use crate::http::RequestId;
 use crate::http::auth::Caller;
 use crate::http::problem::Problem;
 
+/// Below this is the API, for forms.
+const BELOW: &str = "/admin/do/";
+
 /// Fields of a form.
 pub type Fields = Vec<(String, String)>;
 
@@ -28,7 +32,7 @@ pub type Fields = Vec<(String, String)>;
 pub async fn act(
     Extension(ui): Extension<Arc<Ui>>,
     Extension(id): Extension<RequestId>,
-    Path(path): Path<String>,
+    OriginalUri(uri): OriginalUri,
     jar: CookieJar,
     caller: Caller,
     Form(form): Form<Fields>,
@@ -38,7 +42,7 @@ pub async fn act(
     let own = |name: &str| ours.iter().rfind(|(other, _)| other == name).map(|(_, value)| value.as_str());
     let keep: Vec<&str> = ours.iter().filter(|(name, _)| name == "_keep").map(|(_, value)| value.as_str()).collect();
     let method = own("_method").and_then(|name| name.parse::<Method>().ok()).unwrap_or(Method::POST);
-    let (path, fields) = placed(&path, fields);
+    let (path, fields) = placed(uri.path().strip_prefix(BELOW).unwrap_or_default(), fields);
     let said = queried.iter().filter(|(_, value)| !value.trim().is_empty());
     let asked: Fields = said.map(|(name, value)| (name[1..].to_owned(), value.clone())).collect();
     let full = if asked.is_empty() { path.clone() } else { format!("{path}?{}", template::encoded(&asked)) };
@@ -62,15 +66,16 @@ pub async fn act(
     }
 }
 
-/// The path with what was typed in its places. The router has decoded it: a name may hold anything.
+/// The path with what was typed in its places. It comes as it was sent: decoded part by part, a slash in a name ends nothing.
 fn placed(path: &str, mut fields: Fields) -> (String, Fields) {
     let mut made = String::new();
     for part in path.split('/') {
+        let part = percent_decode_str(part).decode_utf8_lossy();
         let named = part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         let typed = named.and_then(|name| fields.iter().position(|(other, _)| other == name));
-        let part = typed.map_or_else(|| part.to_owned(), |at| fields.remove(at).1.trim().to_owned());
+        let typed = typed.map(|at| fields.remove(at).1);
         made.push('/');
-        made.push_str(&page::segment(&part));
+        made.push_str(&page::segment(typed.as_deref().map_or(&*part, str::trim)));
     }
     (made, fields)
 }
@@ -145,7 +150,20 @@ mod tests {
     fn a_name_that_is_typed_goes_into_the_path_and_cannot_leave_its_place() {
         let fields = || vec![("name".to_owned(), " a/../b ".to_owned()), ("order".to_owned(), "1".to_owned())];
         assert_eq!(placed("rules/{name}", fields()), ("/rules/a%2F..%2Fb".into(), fields().split_off(1)));
+        assert_eq!(placed("rules/%7Bname%7D", fields()), placed("rules/{name}", fields()), "browsers encode braces");
         assert_eq!(placed("rules/{other}", fields()).0, "/rules/%7Bother%7D");
+    }
+
+    #[test]
+    fn a_name_with_a_slash_stays_in_its_part_of_the_path() {
+        for (sent, asked) in [
+            ("suppressions/a%2Fb@x.test", "/suppressions/a%2Fb@x.test"),
+            ("suppressions/a%2fb%40x.test", "/suppressions/a%2Fb@x.test"),
+            ("rules/100%25/keys/%3F", "/rules/100%25/keys/%3F"),
+            ("status", "/status"),
+        ] {
+            assert_eq!(placed(sent, Fields::new()).0, asked, "{sent}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What the processing center adds to answers of the API: which part of the queue is looked at, what keeps all of it back,
-//! and the preview of what an operator is about to do.
+//! What the processing center adds to answers of the API: which part of the queue is looked at and how much of it is shown,
+//! what keeps all of it back, and the preview of what an operator is about to do.
 
 use axum::http::Method;
 use futures_util::future::BoxFuture;
@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::door::Door;
 use super::page::{Looked, segment};
 use super::template::encoded;
+use crate::http::api::queue::{MOST_GROUPS, MOST_OLDEST};
 use crate::http::problem::Problem;
 
 /// Conditions on recipients, as the API's queue has them.
@@ -21,6 +22,8 @@ const VIEWS: [(&str, &str); 6] = [
     ("cause", "Cause"),
     ("recipients", "Recipients"),
 ];
+/// Groups that are shown unless somebody asks for more.
+const SHOWN: usize = 100;
 /// Operations, and what they do, in words.
 const OPERATIONS: [(&str, &str, &str); 4] = [
     ("retry", "Retry now", "They are tried at once, whatever their next attempt was. Age and number of attempts stay."),
@@ -35,6 +38,22 @@ fn filters(looked: &Looked) -> Vec<(String, String)> {
     FILTERS.iter().filter_map(one).collect()
 }
 
+/// How many groups somebody wants to see.
+fn groups_wanted(looked: &Looked) -> usize {
+    let asked: Option<usize> = looked.asked("limit").and_then(|limit| limit.parse().ok());
+    asked.unwrap_or(SHOWN).clamp(1, MOST_GROUPS as usize)
+}
+
+/// Leaves the first groups, and says how many there are.
+fn cut(rows: &mut Value, wanted: usize) -> Value {
+    let Some(items) = rows.get_mut("items").and_then(Value::as_array_mut) else { return Value::Null };
+    let all = items.len();
+    items.truncate(wanted);
+    // Further than that nobody has counted.
+    let more = all >= MOST_GROUPS as usize;
+    json!({ "all": all, "shown": items.len(), "more": more, "most": MOST_GROUPS, "looked_up": MOST_OLDEST })
+}
+
 /// The queue by something, or its recipients.
 pub fn center<'a>(
     looked: &'a Looked,
@@ -45,24 +64,27 @@ pub fn center<'a>(
         let filters = filters(looked);
         let wanted = looked.asked("by").filter(|by| VIEWS.iter().any(|(name, _)| name == by));
         let by = wanted.unwrap_or(if filters.is_empty() { "route" } else { "recipients" });
-        let rows = match by {
-            "cause" => door.get("/queue/causes?oldest=true").await?,
+        let mut rows = match by {
+            "cause" => door.get(&format!("/queue/causes?oldest=true&limit={MOST_GROUPS}")).await?,
             "recipients" => {
                 let mut asked = filters.clone();
                 asked.extend(looked.asked("after").map(|after| ("after".into(), after.into())));
                 door.get(&format!("/queue?{}", encoded(&asked))).await?
             }
-            by => door.get(&format!("/queue/counts?by={by}&oldest=true")).await?,
+            by => door.get(&format!("/queue/counts?by={by}&oldest=true&limit={MOST_GROUPS}")).await?,
         };
         let routes = match by {
             "route" => rows.clone(),
-            _ => door.get("/queue/counts?by=route").await?,
+            _ => door.get(&format!("/queue/counts?by=route&limit={MOST_GROUPS}")).await?,
         };
         let sum = |name: &str| -> u64 {
             let items = routes["items"].as_array().into_iter().flatten();
             items.filter_map(|one| one[name].as_u64()).sum()
         };
         data.insert("totals".into(), json!({ "pending": sum("pending"), "held": sum("held") }));
+        if by != "recipients" {
+            data.insert("groups".into(), cut(&mut rows, groups_wanted(looked)));
+        }
         data.insert("by".into(), by.into());
         data.insert("views".into(), json!(VIEWS));
         data.insert("operations".into(), json!(OPERATIONS));
@@ -137,4 +159,28 @@ pub fn confirm<'a>(
         data.insert("back".into(), back.into());
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_groups_are_shown_as_are_asked_for_and_all_are_counted() {
+        for (query, groups, shown, more) in [
+            ("", 437, 100, false),
+            ("", 3, 3, false),
+            ("limit=1000", 437, 437, false),
+            ("limit=0", 3, 1, false),
+            ("limit=many", 437, 100, false),
+            ("limit=9999999", 1_000, 1_000, true),
+            ("by=domain", 1_000, 100, true),
+        ] {
+            let mut rows = json!({ "items": vec![json!({ "group": "x" }); groups], "next": null });
+            let told = cut(&mut rows, groups_wanted(&Looked::at(Vec::new(), query)));
+            assert_eq!(rows["items"].as_array().unwrap().len(), shown, "{query} {groups}");
+            assert_eq!((&told["all"], &told["shown"]), (&json!(groups), &json!(shown)), "{query}");
+            assert_eq!(told["more"], json!(more), "{query} {groups}");
+        }
+    }
 }

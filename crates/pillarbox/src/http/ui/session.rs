@@ -154,6 +154,14 @@ async fn by_token(app: &Shared, from: IpAddr, headers: &HeaderMap, token: &Secre
         return too_many(app, wait).await;
     }
     app.access.guesses.wrong(from, "", now_ms);
+    let users = match app.access.users().await {
+        Ok(users) => users,
+        Err(error) => return unavailable(error),
+    };
+    // Another node may have made the first one.
+    if !users.is_empty() {
+        app.access.tokens.end_first();
+    }
     if !app.access.tokens.take(token.expose_secret(), now_ms) {
         let words = "This token is not valid, or has been used before.";
         return shown(app, StatusCode::UNAUTHORIZED, Some(words.into())).await;
@@ -168,13 +176,12 @@ async fn by_token(app: &Shared, from: IpAddr, headers: &HeaderMap, token: &Secre
         agent: agent_of(headers),
     };
     let before = origin::session(app, headers);
-    let opened = app.access.sessions.begin(session, before.as_deref()).await;
-    match (opened, app.access.users().await) {
-        (Ok(secret), Ok(users)) => {
+    match app.access.sessions.begin(session, before.as_deref()).await {
+        Ok(secret) => {
             note(app, "one-time token".into(), from, "login", "server").await;
             entered(app, secret, if users.is_empty() { "/setup" } else { "/" })
         }
-        (Err(error), _) | (_, Err(error)) => unavailable(error),
+        Err(error) => unavailable(error),
     }
 }
 

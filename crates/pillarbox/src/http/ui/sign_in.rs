@@ -226,6 +226,7 @@ async fn enrolled(app: &Shared, from: IpAddr, provider: &str, who: &SignedIn) ->
     let asking = Who { name: format!("sign-in with {provider}"), address: Some(from), request: None };
     let written = settings::write(app, Kind::User, &name, &record, SecretChange::Keep);
     crate::audit::asking(asking, written).await?;
+    app.access.tokens.end_first();
     Ok(Some(name))
 }
 

@@ -83,6 +83,11 @@ pub fn render(status: StatusCode, name: &str, context: &Value) -> Response {
     }
 }
 
+/// Whether a page has a part that keeps itself new.
+pub fn has_live(name: &str) -> bool {
+    PAGES.get_template(name).is_ok_and(|template| template.source().contains("{% block live %}"))
+}
+
 /// The part of a page that keeps itself new, alone.
 pub fn live(name: &str, contents: Value) -> Result<String, Error> {
     PAGES.get_template(name)?.render(context! { live_alone => true, ..contents })

@@ -14,7 +14,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::http::Shared;
-use crate::monitor::{CheckKind, Level, Subject};
+use crate::monitor::{CheckKind, Level, Subject, results};
 use crate::serve::domains::Domains;
 use crate::serve::parts;
 
@@ -206,7 +206,7 @@ async fn a_listing_is_a_problem_that_mail_about_it_must_not_share_an_address_wit
         let code = if list.third == 1 { "127.0.1.2" } else { "127.0.0.2" };
         world.view.line(&format!("{listed}.{} A {code}", list.zone));
     }
-    let kind = crate::monitor::lists::ListsKind::default();
+    let kind = crate::monitor::lists::ListsKind;
     let subjects = kind.subjects(&world.app).await;
     assert_eq!(subjects.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["192.0.2.9", "shop.test"]);
     assert_eq!(kind.run(&world.app, &subjects[0]).await.level, Level::Ok);
@@ -215,6 +215,26 @@ async fn a_listing_is_a_problem_that_mail_about_it_must_not_share_an_address_wit
     assert_eq!((found.level, found.avoid.as_slice()), (Level::Problem, &["direct".to_owned()][..]), "{found:?}");
     assert_eq!(found.facts, json!({ "listed": { "spamhaus-zen": ["127.0.0.2"] } }));
     assert_eq!(kind.run(&world.app, &subjects[1]).await.level, Level::Ok);
+
+    // The list falls silent, and the server is started anew: the listing stays until the list says otherwise.
+    let kept = &world.app.monitor.results;
+    let whose = results::Whose {
+        name: "blocklists:192.0.2.9".into(),
+        title: "blocklists of our addresses and domains: address 192.0.2.9".into(),
+        rule: kind.rule(),
+        alerting: kind.alerting(),
+        confirm: kind.confirm(),
+    };
+    results::take(&world.app, &whose, found.clone(), world.clock.now_ms()).await;
+    kept.close(&world.app, &whose.name).await;
+    kept.open(&world.app, &whose.name).await.unwrap();
+    world.view.fail("9.2.0.192.zen.spamhaus.org", Trouble::ServFail);
+    let silent = kind.run(&world.app, &subjects[0]).await;
+    assert_eq!((silent.level, &silent.facts, &silent.avoid), (found.level, &found.facts, &found.avoid), "{silent:?}");
+    assert!(silent.summary.contains("; Spamhaus ZEN has not answered since "), "{}", silent.summary);
+    world.view.remove("9.2.0.192.zen.spamhaus.org");
+    assert_eq!(kind.run(&world.app, &subjects[0]).await.level, Level::Ok);
+    world.view.line("9.2.0.192.zen.spamhaus.org A 127.0.0.2");
     let report = world.ask(Method::POST, "/blocklists/ask", json!({})).await;
     assert_eq!(report["subjects"][0]["rank"], "problem", "{report}");
     let table = world.ask(Method::GET, "/blocklists", Value::Null).await;

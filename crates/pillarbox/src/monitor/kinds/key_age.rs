@@ -70,7 +70,8 @@ fn judged(domain: &str, keys: &[KeyRecord], now_ms: i64) -> Found {
         _ => Level::Ok,
     };
     let text = format!("the oldest key that signs, {}, is {days} days old", key.selector);
-    let found = Found::new(level, text).facts(json!({ "old": old }));
+    let detail = json!({ "oldest": key.selector, "replace_in_days": OLD_DAYS - days });
+    let found = Found::new(level, text).facts(json!({ "old": old })).detail(detail);
     match level {
         Level::Warning => found.advice(vec![format!("replace it: pillarbox dkim rotate {domain}")]),
         _ => found,
@@ -110,5 +111,7 @@ mod tests {
         ] {
             assert_eq!(judged("shop.test", &keys, 1_000 * DAY_MS).level, level, "{keys:?}");
         }
+        let found = judged("shop.test", &[key("a", 340, Active), key("b", 1, Active)], 1_000 * DAY_MS);
+        assert_eq!(found.detail, json!({ "oldest": "a", "replace_in_days": 25 }));
     }
 }

@@ -33,6 +33,6 @@ pub(super) fn all(builtin: bool) -> Vec<Arc<dyn CheckKind>> {
         own::own(),
         Arc::new(JournalKind),
         Arc::new(ReverseKind),
-        Arc::new(ListsKind::default()),
+        Arc::new(ListsKind),
     ]
 }
