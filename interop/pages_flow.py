@@ -13,7 +13,7 @@ import unittest
 import pages_browser as chromium
 from pages_world import PEOPLE, World
 
-PATIENCE = 60_000
+PATIENCE = 120_000
 
 
 def both(user="admin"):

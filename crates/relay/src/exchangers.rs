@@ -73,10 +73,12 @@ impl Exchangers {
         known.get(&(domain.clone(), wanted)).filter(|(until, _)| *until > now_ms).map(|(_, exchange)| exchange.clone())
     }
 
-    /// The same, whatever was wanted of it.
-    pub(crate) fn all_known(&self, domain: &Arc<str>) -> Vec<Exchange> {
+    /// What was found last, whatever was wanted of it, if it held at this time.
+    pub(crate) fn all_known(&self, domain: &Arc<str>, at_ms: i64) -> Vec<Exchange> {
+        let known = self.known.lock();
         let wanted = [(false, false), (true, false), (false, true), (true, true)];
-        wanted.into_iter().filter_map(|(dane, sts)| self.known(domain, Wanted { dane, sts })).collect()
+        let found = wanted.into_iter().filter_map(|(dane, sts)| known.get(&(domain.clone(), Wanted { dane, sts })));
+        found.filter(|(until, _)| *until > at_ms).map(|(_, exchange)| exchange.clone()).collect()
     }
 
     /// Asks the DNS, and the domain's policy host where there is one.

@@ -42,7 +42,7 @@ pub async fn run(app: &Shared, body: &Body) -> Option<Checked> {
         return None;
     }
     match &body.aim.sender_domain {
-        Some(domain) if OF_DOMAIN.contains(&body.reason.as_str()) => audit(app, domain).await,
+        Some(domain) if OF_DOMAIN.contains(&body.reason.as_str()) => audit(app, body, domain).await,
         _ => probe(app, body).await,
     }
 }
@@ -120,7 +120,7 @@ fn bounded(report: Option<Value>) -> Option<Value> {
     (short.to_string().len() <= MOST_REPORT).then_some(short)
 }
 
-async fn audit(app: &Shared, domain: &str) -> Option<Checked> {
+async fn audit(app: &Shared, body: &Body, domain: &str) -> Option<Checked> {
     let net = crate::serve::parts::net(app.checks.config(), app.clock.clone()).ok()?;
     let plan = Plan { guess: Guess::Few, ..Plan::default() };
     let auditor = Auditor::new(net, None, Judge::new(app.rules()), plan);
@@ -135,8 +135,15 @@ async fn audit(app: &Shared, domain: &str) -> Option<Checked> {
         reason: problem.map_or_else(|| "accepted".into(), |found| found.explanation.reason.to_string()),
         report: bounded(serde_json::to_value(&audit).ok()),
     };
-    let works = Some(diagnosis.healthy);
+    let mut problems = audit.findings.iter().filter(|found| found.severity == Severity::Problem);
+    let works = works(body, problems.any(|found| found.explanation.reason.to_string() == body.reason));
     Some(Checked { diagnosis, works })
+}
+
+/// What an audit can say: only one that had seen the very failure can see that it is gone.
+fn works(body: &Body, is_seen: bool) -> Option<bool> {
+    let was_seen = body.diagnosis.as_ref().is_some_and(|before| before.reason == body.reason);
+    (is_seen || was_seen).then_some(!is_seen)
 }
 
 #[cfg(test)]
@@ -173,6 +180,25 @@ mod tests {
         assert_eq!((input.from.as_deref(), &input.to[..]), (Some("b@x.example"), &["a@example.net".to_owned()][..]));
         let (input, _) = wanted(&failed_at(Stage::Tls, IncidentScope::Route("out".into())), None);
         assert_eq!((input.quit_after, input.from), (Some(Stage::Tls), None));
+    }
+
+    #[test]
+    fn an_audit_speaks_of_the_failure_that_it_has_seen_and_of_no_other() {
+        let mut body = failed_at(Stage::Message, IncidentScope::SenderDomain("shop.example".into()));
+        body.reason = "spf_fail".into();
+        assert_eq!((works(&body, true), works(&body, false)), (Some(false), None));
+        let seen = |reason: &str| Diagnosis {
+            at_ms: 1,
+            kind: "domain".into(),
+            healthy: false,
+            title: "x".into(),
+            reason: reason.into(),
+            report: None,
+        };
+        body.diagnosis = Some(seen("dmarc_fail"));
+        assert_eq!(works(&body, false), None, "something else was wrong");
+        body.diagnosis = Some(seen("spf_fail"));
+        assert_eq!((works(&body, true), works(&body, false)), (Some(false), Some(true)));
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl State {
         if self.noted.0 != document.version {
             self.noted = (document.version, now_ms);
         }
-        now_ms - self.noted.1 < TURN_MS
+        (0..TURN_MS).contains(&(now_ms - self.noted.1))
     }
 
     fn expires_ms(&self) -> Option<i64> {

@@ -256,7 +256,7 @@ async fn hold_destination(shared: &Arc<Shared>, name: &str, why: &str) -> Result
     for domain in domains.into_iter().filter(|count| count.pending > 0).map(|count| count.group) {
         let of_domain: Arc<str> = domain.as_str().into();
         for route in routes.iter().filter(|route| route.record.fallback.is_empty()) {
-            let known = shared.exchangers.all_known(&of_domain);
+            let known = shared.exchangers.all_known(&of_domain, shared.now_ms());
             let there =
                 known.iter().any(|exchange| *exchange.group == *name || *destination_of(route, exchange) == *name);
             if there {

@@ -1,7 +1,7 @@
 //! What waits for an incident that is over: it is due at once, and nothing else is. What waits for another credential, another
 //! provider or another domain was put off for a reason that still holds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use store::{GroupBy, IncidentScope, Operation, Selector, State, StoreError};
@@ -14,6 +14,8 @@ use crate::shared::Shared;
 
 /// Domains with mail whose destination is looked at.
 const DOMAINS: u32 = 1_000;
+/// Domains whose mail is looked for one by one: each look passes over all that waits for the rule.
+const ONE_BY_ONE: usize = 20;
 
 /// An incident that is over, as far as its mail goes.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,8 +72,8 @@ fn selector(over: &Over) -> Option<Selector> {
     })
 }
 
-/// The mail of domains whose exchangers are concerned, and these exchangers' destinations. Domains that are not known to lead
-/// there go when they are due.
+/// The mail of domains whose exchangers are concerned, and these exchangers' destinations. Where none is known to lead there, or
+/// too many, it is all that waits for the rule.
 async fn of_next_hops(shared: &Shared, over: &Over) -> Result<(Vec<Selector>, HashSet<Arc<str>>), StoreError> {
     let rules = shared.rules();
     let concerns = |destination: &str, host: &str| match &over.scope {
@@ -88,7 +90,7 @@ async fn of_next_hops(shared: &Shared, over: &Over) -> Result<(Vec<Selector>, Ha
     }
     let domains = shared.store.counts(GroupBy::Domain, DOMAINS).await?;
     for domain in domains.into_iter().filter(|count| count.pending > 0).map(|count| count.group) {
-        let exchanges = shared.exchangers.all_known(&domain.as_str().into());
+        let exchanges = shared.exchangers.all_known(&domain.as_str().into(), i64::MIN);
         for route in directory.routes().filter(|route| route.record.kind == RouteKind::Mx) {
             let there = exchanges.iter().map(|exchange| (destination_of(route, exchange), &exchange.hosts));
             let there = there.filter(|(name, hosts)| {
@@ -102,6 +104,9 @@ async fn of_next_hops(shared: &Shared, over: &Over) -> Result<(Vec<Selector>, Ha
             }
         }
     }
+    if selectors.is_empty() || selectors.len() > ONE_BY_ONE {
+        selectors = vec![waiting(over)];
+    }
     Ok((selectors, destinations))
 }
 
@@ -110,26 +115,31 @@ fn set_free(shared: &Arc<Shared>, over: &Over, found: &HashSet<Arc<str>>) {
     let (now_ms, directory) = (shared.now_ms(), shared.directory());
     let of_domain: HashSet<Arc<str>> = match &over.scope {
         IncidentScope::Domain(name) => {
-            let exchanges = shared.exchangers.all_known(&name.as_str().into());
+            let exchanges = shared.exchangers.all_known(&name.as_str().into(), i64::MIN);
             let routes = directory.routes().filter(|route| route.record.kind == RouteKind::Mx);
             routes.flat_map(|route| exchanges.iter().map(|exchange| destination_of(route, exchange))).collect()
         }
         _ => HashSet::new(),
     };
+    let mut schedule = shared.schedule.lock();
+    let stand = schedule.overview().into_iter().filter(|one| one.paused_until_ms.or(one.held_until_ms).is_some());
+    // Those that stand still, and whether because it could not be reached, not because it asked for that.
+    let stand: HashMap<Arc<str>, bool> =
+        stand.map(|one| (one.name.as_str().into(), one.held_until_ms.is_none())).collect();
     let concerned = |destination: &str| match &over.scope {
-        IncidentScope::Everyone | IncidentScope::Family(_) => true,
+        IncidentScope::Everyone => true,
+        IncidentScope::Family(_) => stand.get(destination) == Some(&true),
         IncidentScope::Route(name) | IncidentScope::Credential(name) => route_of(destination) == name,
         IncidentScope::Source(name) => directory
             .route(route_of(destination))
             .is_some_and(|route| shared.keeper.sources_of(route).iter().any(|source| source.to_string() == *name)),
         _ => found.contains(destination) || of_domain.contains(destination),
     };
-    let mut schedule = shared.schedule.lock();
+    // What flows is not slowed down.
     if let Some(ramp) = over.ramp {
-        let names: Vec<Arc<str>> = schedule.names().filter(|name| concerned(name)).cloned().collect();
-        for name in names {
-            if let Some(route) = directory.route(route_of(&name)) {
-                schedule.begin_slowly(&name, route.limits(&name), ramp, now_ms);
+        for name in stand.keys().filter(|name| concerned(name)) {
+            if let Some(route) = directory.route(route_of(name)) {
+                schedule.begin_slowly(name, route.limits(name), ramp, now_ms);
             }
         }
     }

@@ -25,9 +25,14 @@ impl Relay {
             "Rejections in a row of a route's credential, at least 1; nothing is sent by the route meanwhile.",
         );
         let of_credentials = brakes.iter().filter(|brake| brake.scope.starts_with("credential:"));
-        for brake in of_credentials.filter(|brake| brake.released.is_none()).take(MOST) {
-            let rejections = f64::from(brake.rejections.max(1));
-            braked = braked.with(vec![("route", brake.route.clone())], Value::Level(rejections));
+        // Two incidents may stop the same one.
+        let mut rejected = std::collections::BTreeMap::<&str, u32>::new();
+        for brake in of_credentials.filter(|brake| brake.released.is_none()) {
+            let rejections = rejected.entry(&brake.route).or_insert(1);
+            *rejections = brake.rejections.max(*rejections);
+        }
+        for (route, rejections) in rejected.into_iter().take(MOST) {
+            braked = braked.with(vec![("route", route.to_owned())], Value::Level(f64::from(rejections)));
         }
         let mut kinds = std::collections::BTreeMap::<String, (u64, u64)>::new();
         let mut known = std::collections::HashSet::new();

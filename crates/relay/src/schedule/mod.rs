@@ -291,11 +291,6 @@ impl<W> Schedule<W> {
         self.tick(now_ms)
     }
 
-    /// The destinations in memory.
-    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.destinations.keys()
-    }
-
     /// A destination that stood still gets mail slowly at first, since this time. What is known of that is not begun anew.
     pub fn begin_slowly(&mut self, name: &Arc<str>, limits: Limits, ramp: Ramp, since_ms: i64) {
         let destination = self.destinations.entry(name.clone()).or_insert_with(|| Destination::new(limits));

@@ -93,7 +93,15 @@ async fn drop_old(shared: &Shared, before_ms: i64) -> Result<u64, Fault> {
             continue;
         }
         shared.parts.lock().remove(&week);
-        match pool::answer(patience, client.batch_execute(&format!("DROP TABLE {part}"))).await {
+        // The drop locks all events first, and would keep whoever writes them waiting as long as somebody has this part.
+        let alone = format!("BEGIN; LOCK TABLE {part} IN ACCESS EXCLUSIVE MODE");
+        let alone = pool::answer(patience, client.batch_execute(&alone)).await;
+        pool::answer(patience, client.batch_execute("ROLLBACK")).await?;
+        let gone = match alone {
+            Ok(()) => pool::answer(patience, client.batch_execute(&format!("DROP TABLE {part}"))).await,
+            Err(fault) => Err(fault),
+        };
+        match gone {
             Ok(()) => dropped += 1,
             Err(fault @ Fault::Away(_)) => return Err(fault),
             Err(fault) => {

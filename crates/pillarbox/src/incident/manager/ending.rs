@@ -123,9 +123,10 @@ impl Manager {
         let reproduced = body.diagnosis.as_ref().is_some_and(|before| !before.healthy);
         let last_ms = self.open.lock().get(&id).map_or(i64::MAX, |live| live.body.last_ms);
         let still_ms = self.now_ms().saturating_sub(last_ms);
-        if works == Some(true) && reproduced && still_ms < STILL_MS {
+        let wanted_ms = steady(STILL_MS, body.reopened);
+        if works == Some(true) && reproduced && still_ms < wanted_ms {
             if let Some(live) = self.open.lock().get_mut(&id) {
-                live.probing.passed_too_soon(self.now_ms() + STILL_MS - still_ms.max(0));
+                live.probing.passed_too_soon(self.now_ms() + wanted_ms - still_ms.max(0));
             }
             return;
         }
@@ -216,7 +217,8 @@ impl Manager {
             body.counts.attempts += seen.counts.attempts;
             body.counts.recipients += seen.counts.recipients;
             body.counts.messages += seen.counts.messages;
-            (body.cause, body.diagnosis) = (seen.cause.clone(), None);
+            (body.cause, body.diagnosis, body.aim) = (seen.cause.clone(), None, seen.aim.clone());
+            (body.rule, body.provider) = (seen.rule.clone(), seen.provider.clone());
             Some(vec![Happened::new(EventKind::Opened, text.as_str())])
         });
         match opened.await {

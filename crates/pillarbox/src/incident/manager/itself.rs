@@ -34,6 +34,7 @@ impl Manager {
             match wrong.iter().find(|one| same(&live.body, one)) {
                 Some(one) => {
                     *seen_ms = steady_ms;
+                    live.unclosed = None;
                     if one.severity > live.body.severity || live.body.detail.as_deref() != Some(&*one.detail) {
                         worse.push((*id, one.clone()));
                     }

@@ -67,9 +67,9 @@ fn pass(mut from: impl Read, mut to: impl Write, gate: &RwLock<()>) {
     }
 }
 
-/// The same database at this host, and then at its server.
+/// The same database at this host, and then at its server, each with time enough for a busy machine.
 fn behind(address: SocketAddr, url: &str) -> String {
-    url.replacen("pillarbox@", &format!("pillarbox@{address},"), 1) + "?sslmode=disable"
+    url.replacen("pillarbox@", &format!("pillarbox@{address},"), 1) + "?sslmode=disable&connect_timeout=7"
 }
 
 fn request(by: Incarnation) -> ClaimRequest {
