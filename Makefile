@@ -24,9 +24,16 @@ tested:
 
 test: tools unit interop e2e ## everything: unit and story tests, then real clients and servers, then end to end
 
+# Stories that are told once more with PostgreSQL below; the store's own promises, and what several nodes do, are tested on it anyway.
+ON_POSTGRES := stories access audit batches dkim_signs http_to_capture idempotency incidents live_events operations \
+  operator_hold_release patterns requires_tls restart_keeps_queue returned_mail route_care route_forecast search sendmail \
+  smtp_tests smtp_to_sink streams support_bundle suppressions tlsrpt webhooks
+
 # Many of them wait for something: more at once than there are processors.
-unit: ## all tests of the workspace
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked --workspace
+unit: export RUST_TEST_THREADS ?= 4
+unit: ## all tests of the workspace, and stories on the other engine
+	$(CARGO) test --locked --workspace
+	CARGO="$(CARGO)" crates/testkit/on-postgres $(ON_POSTGRES)
 
 check: fmt clippy deny tidy unit ## what a change has to pass before it is proposed
 

@@ -206,41 +206,6 @@ class PacedLoad(Load):
         self.stopping.wait(self.pause)
 
 
-class Namespace:
-    """A network namespace, a line to it, and the two ways to cut that."""
-
-    number = 0
-
-    def __init__(self, database):
-        Namespace.number += 1
-        n, own = Namespace.number, os.getpid() % 10_000
-        self.name, self.line, self.database = f"pb{own}n{n}", f"pb{own}v{n}", database
-        self.outside, self.inside = f"10.99.{n}.1", f"10.99.{n}.2"
-        run("ip", "netns", "add", self.name)
-        run("ip", "link", "add", self.line, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-        run("ip", "addr", "add", f"{self.outside}/30", "dev", self.line)
-        run("ip", "link", "set", self.line, "up")
-        for command in (["addr", "add", f"{self.inside}/30", "dev", "eth0"], ["link", "set", "lo", "up"], ["link", "set", "eth0", "up"],
-                        ["route", "add", "default", "via", self.outside]):
-            run("ip", "-n", self.name, *command)
-
-    def cut_off_database(self):
-        run("ip", "-n", self.name, "route", "add", "blackhole", f"{self.database}/32")
-
-    def join_database(self):
-        run("ip", "-n", self.name, "route", "del", "blackhole", f"{self.database}/32")
-
-    def cut_off(self):
-        run("ip", "link", "set", self.line, "down")
-
-    def join(self):
-        run("ip", "link", "set", self.line, "up")
-
-    def remove(self):
-        subprocess.run(["ip", "link", "del", self.line], stderr=subprocess.DEVNULL)
-        subprocess.run(["ip", "netns", "del", self.name], stderr=subprocess.DEVNULL)
-
-
 class Node:
     """One node: its own directory, port and name, and the database of all."""
 
@@ -259,7 +224,7 @@ class Node:
         self.server, self.program = None, binary()
 
     def inside(self, *command):
-        return [*(["ip", "netns", "exec", self.space.name] if self.space else []), *command]
+        return self.space.within(*command) if self.space else [*command]
 
     def start(self, banner=True):
         self.server = Process(self.inside(self.program, "serve", "--config", self.config), self.dir / "out.log", env=self.env)

@@ -18,9 +18,10 @@ import subprocess
 import time
 import unittest
 
-from cluster import LEASE_S, Namespace, Node, PacedLoad, Postgres, Sink, Watcher
+from cluster import LEASE_S, Node, PacedLoad, Postgres, Sink, Watcher
 from common import KEY, Place, need, run
 from incident_story import FAKETIME, Told
+from network import Namespace, private as setUpModule
 from relay import binary
 
 CONNECTIONS = 8
@@ -255,12 +256,10 @@ class Cluster(unittest.TestCase):
 
     def spaces(self, count):
         """The address of a database, and network namespaces that can be cut off from it."""
-        need("ip")
         database, spaces = "10.98.0.1", []
-        run("ip", "addr", "add", f"{database}/32", "dev", "lo")
-        self.addCleanup(run, "ip", "addr", "del", f"{database}/32", "dev", "lo")
+        run("ip", "addr", "replace", f"{database}/32", "dev", "lo")
         for _ in range(count):
-            spaces.append(Namespace(database))
+            spaces.append(Namespace())
             self.addCleanup(spaces[-1].remove)
         return database, spaces
 
@@ -277,11 +276,11 @@ class Cluster(unittest.TestCase):
             node = self.random.choice(nodes)
             # From the database alone it can still deliver; cut off from all it cannot.
             alone = cut % 2 == 0
-            node.space.cut_off_database() if alone else node.space.cut_off()
+            node.space.cut_off(database if alone else None)
             away = LEASE_S + 8 if cut % 4 < 2 else self.random.uniform(3, 20)
             self.say(f"{node.name} cut off from {'the database' if alone else 'all'} for {away:.1f} s; {len(sink)} arrived")
             time.sleep(away)
-            node.space.join_database() if alone else node.space.join()
+            node.space.join(database if alone else None)
         time.sleep(2)
         self.reckon(loads, sink, watcher, pg, cuts * WINDOW, LEASE_S + 60, cuts * self.in_flight(loads[:1]))
 
@@ -299,12 +298,12 @@ class Cluster(unittest.TestCase):
             time.sleep(seconds / 4)
             if quarter == 0:
                 # For longer than its lease. It has mail, and reaches the next hop.
-                space.cut_off_database()
+                space.cut_off(database)
                 known = sink.arrived.copy()
             if quarter == 2:
                 # What it sent, it could not write down, and others send it again. Nothing else of what it had comes from it now.
                 alone = sink.arrived["node3.test"] - known["node3.test"]
-                space.join_database()
+                space.join(database)
             node = self.random.choice(nodes[:2])
             node.kill9()
             node.start()

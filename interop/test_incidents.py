@@ -20,7 +20,8 @@ import peers
 import relay
 import sasl
 from check_certs import PAST, Authority
-from common import HOST, Place, Process, free_port, need, run, whole_lines
+from common import HOST, Place, Process, free_port, need, whole_lines
+from network import Namespace, private as setUpModule
 
 # FULL=1: as many as a bad day brings; Postfix takes a minute or two for them
 MANY = 10_000 if os.environ.get("FULL") else 2_000
@@ -111,34 +112,6 @@ class Outside(Plain):
         master.write_text(master.read_text().replace("127.0.0.1:", "0.0.0.0:", 1))
 
 
-class Network:
-    """A network namespace with one link to the outside, whose ports can be blocked."""
-
-    def __init__(self):
-        n = os.getpid()
-        self.name, self.link = f"pillarbox-{n}", f"pb{n % 1_000_000}"
-        base = f"10.203.{n % 250}"
-        self.outside, self.inside = f"{base}.1", f"{base}.2"
-        run("ip", "netns", "add", self.name)
-        run("ip", "link", "add", f"{self.link}o", "type", "veth", "peer", "name", f"{self.link}i")
-        run("ip", "link", "set", f"{self.link}i", "netns", self.name)
-        run("ip", "addr", "add", f"{self.outside}/30", "dev", f"{self.link}o")
-        run("ip", "link", "set", f"{self.link}o", "up")
-        for words in (("link", "set", "lo", "up"), ("addr", "add", f"{self.inside}/30", "dev", f"{self.link}i"),
-                      ("link", "set", f"{self.link}i", "up")):
-            self.run("ip", *words)
-
-    def run(self, *words):
-        return run("ip", "netns", "exec", self.name, *words)
-
-    def block(self, port, verb="add"):
-        self.run("ip", "rule", verb, "pref", "10", "ipproto", "tcp", "dport", str(port), "unreachable")
-
-    def remove(self):
-        subprocess.run(["ip", "netns", "del", self.name], check=False)
-        subprocess.run(["ip", "link", "del", f"{self.link}o"], check=False, stderr=subprocess.DEVNULL)
-
-
 class Box(relay.Pillarbox):
     """A Pillarbox that takes mail from anywhere at `door`, and tells alerts to a file."""
 
@@ -161,9 +134,9 @@ class Box(relay.Pillarbox):
             raise RuntimeError(f"{error}\n{self.log()}") from None
 
     def start(self):
-        within = ["ip", "netns", "exec", self.network.name] if self.network else []
         self.host = self.network.inside if self.network else "127.0.0.1"
-        self.server = Process([*within, relay.binary(), "serve", "--config", self.config], self.dir / "out.log")
+        serve = [relay.binary(), "serve", "--config", self.config]
+        self.server = Process(self.network.within(*serve) if self.network else serve, self.dir / "out.log")
         end = time.time() + 60
         while time.time() < end and self.server.process.poll() is None:
             try:
@@ -221,7 +194,7 @@ class Box(relay.Pillarbox):
 
 class Incidents(unittest.TestCase):
     def setUp(self):
-        need("openssl", "postfix", "dovecot", "ip")
+        need("openssl", "postfix", "dovecot")
         self.place = Place("incidents")
         self.addCleanup(self.place.remove)
 
@@ -361,7 +334,7 @@ class Incidents(unittest.TestCase):
         self.all_arrive(promised)
 
     def test_port_blocked(self):
-        network = Network()
+        network = Namespace()
         self.addCleanup(network.remove)
         self.provider(Outside)
         # an open connection would not notice
@@ -376,7 +349,7 @@ class Incidents(unittest.TestCase):
         self.assertEqual((incident["reason"], incident["scope"]), ("network_unreachable", "everyone"), incident)
         self.first_fix(incident, "network", "route", "firewall")
         self.one_alert(incident)
-        network.block(self.peer.port, "del")
+        network.unblock(self.peer.port)
         self.probe(incident)
         self.closes(incident)
         self.all_arrive(promised)

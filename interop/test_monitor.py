@@ -169,8 +169,9 @@ class Monitor(unittest.TestCase):
             self.assertLess(time.monotonic(), end, jobs)
             time.sleep(0.3)
         for name in ("claims", "ticks", "settings", "retention", "expiry"):
-            self.assertEqual(("running", []), (by_name[name]["state"], by_name[name]["can"]), by_name[name])
-        self.assertEqual(1, self.ask(relay, "jobs", "restart", "claims")[0])
+            can = ["run", "pause", "resume", "restart"] if name in ("claims", "retention") else ["run", "restart"]
+            self.assertEqual(("running", can), (by_name[name]["state"], by_name[name]["can"]), by_name[name])
+        self.assertEqual(1, self.ask(relay, "jobs", "pause", "settings")[0])
         before = by_name["webhooks"]["runs"]
         relay.cli("jobs", "restart", "webhooks")
         end = time.monotonic() + 30

@@ -14,6 +14,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use common::Server;
 use parking_lot::Mutex;
+use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::Postgres;
 use testkit::client::Client;
@@ -84,11 +85,77 @@ fn items(page: &Value) -> &[Value] {
     page["items"].as_array().map_or(&[], Vec::as_slice)
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_of_a_route_is_run_on_another_node_and_compared() {
+    let nodes = Nodes::start(2, "");
+    let (first, second) = (&nodes.all[0], &nodes.all[1]);
+    let sink = Sink::start().await;
+    first.route_to(sink.port());
+    let ended = async |node: &Server, test: &Value| {
+        let path = format!("/api/v1/smtp-tests/{}", test["id"].as_str().unwrap());
+        let done = async || {
+            let test = node.get(&path).await.1;
+            (test["test"]["state"] != "running").then_some(test)
+        };
+        node.until("the test has ended", done).await
+    };
+    let asked = json!({"route": "sink", "from": "a@shop.test", "to": ["b@one.test"]});
+    let here = first.post("/api/v1/smtp-tests", &asked, None).await.1;
+    let test = ended(first, &here).await;
+    assert_eq!((test["test"]["verdict"]["healthy"].as_bool(), test["test"]["node"].as_str()), (Some(true), None));
+    assert_eq!(ended(second, &here).await["test"]["node"], "n1", "seen from the other one");
+
+    // While the other node stands nobody else runs it; what is to be run here is.
+    let again = format!("/api/v1/smtp-tests/{}/repeat", here["id"].as_str().unwrap());
+    second.pause();
+    let (status, there) = first.post(&again, &json!({"node": "n2"}), None).await;
+    assert_eq!((status, there["state"].as_str(), there["node"].as_str()), (202, Some("running"), Some("n2")));
+    let (status, another) = first.post(&again, &json!({}), None).await;
+    assert_eq!((status, another["node"].as_str()), (202, None), "{another}");
+    assert_eq!(ended(first, &another).await["test"]["verdict"]["healthy"], true);
+    let path = format!("/api/v1/smtp-tests/{}", there["id"].as_str().unwrap());
+    assert_eq!(first.get(&path).await.1["test"]["state"], "running");
+    second.resume();
+    let test = ended(first, &there).await;
+    assert_eq!((test["test"]["verdict"]["healthy"].as_bool(), test["test"]["node"].as_str()), (Some(true), Some("n2")));
+
+    let path = format!(
+        "/api/v1/smtp-tests/{}/comparison?with={}",
+        here["id"].as_str().unwrap(),
+        there["id"].as_str().unwrap()
+    );
+    let compared = first.get(&path).await.1;
+    let (with, sign) = (&compared["with"]["node"], &compared["finding"]["sign"]);
+    assert_eq!((with.as_str(), sign.as_str()), (Some("n2"), Some("compare_well_in_both")), "{compared:#}");
+    let token = first.run(&["login"]);
+    let cookie = sign_in(first, &format!("token={}", token.trim())).await;
+    let page = format!("/admin/smtp-test/{}", here["id"].as_str().unwrap());
+    let page = first.request(Method::GET, &page).header("Cookie", cookie).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("Compare with another node") && page.contains("<option value=\"n2\""), "{page}");
+
+    let (status, problem) = first.post(&again, &json!({"node": "n9"}), None).await;
+    assert_eq!((status, problem["errors"][0]["pointer"].as_str()), (422, Some("/node")), "{problem}");
+    let target = format!("127.0.0.1:{}", sink.port());
+    let typed =
+        json!({"target": target, "tls": "none", "username": "u", "password": "p", "allow_plaintext_auth": true});
+    let typed = first.post("/api/v1/smtp-tests", &typed, None).await.1;
+    let again = format!("/api/v1/smtp-tests/{}/repeat", typed["id"].as_str().unwrap());
+    assert_eq!(first.post(&again, &json!({"node": "n2"}), None).await.0, 409, "its password is nowhere");
+}
+
 /// Until a node sends by a route that was made the default on another one, its mail goes to the capture mailbox. A route is
 /// added first and made the default then, and a node may have looked in between: what counts is what it would do.
 async fn sends_by(node: &Server, name: &str) {
     let sends = async || (node.get("/api/v1/plan?recipient=a@one.test").await.1["route"] == name).then_some(());
     node.until("the route", sends).await;
+}
+
+/// The cookie of a session.
+async fn sign_in(server: &Server, form: &str) -> String {
+    let request = server.request(Method::POST, "/login").header("Origin", server.url(""));
+    let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form.to_owned());
+    let answer = request.send().await.unwrap();
+    answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
 }
 
 async fn open_incidents(server: &Server) -> Vec<Value> {
@@ -124,7 +191,7 @@ async fn nodes_are_listed_one_leads_and_a_drained_one_gives_its_work_to_the_othe
 
     // It takes no mail, and says where the words are in the manual.
     assert_eq!(send(first, "b@one.test").await, 503);
-    assert_eq!(first.request(reqwest::Method::GET, "/readyz").send().await.unwrap().status(), 503);
+    assert_eq!(first.request(Method::GET, "/readyz").send().await.unwrap().status(), 503);
     let mut client = Client::raw(first.smtp()).await.unwrap();
     assert_eq!(client.reply().await.code, 421);
     assert_eq!(send(second, "c@one.test").await, 202);
@@ -345,20 +412,12 @@ async fn settings_sessions_and_suppressions_of_one_node_are_those_of_the_others(
     let mut command = a.command(&["user", "add", "ann", "--role", "operator", "--password-from", "env:NEW"]);
     assert!(command.env("NEW", "correct horse 1").output().unwrap().status.success());
     let form = "user=ann&password=correct+horse+1&code=";
-    let answer = a
-        .request(reqwest::Method::POST, "/login")
-        .header("Origin", a.url(""))
-        .header("Content-Type", "application/x-www-form-urlencoded")
-        .body(form)
-        .send()
-        .await
-        .unwrap();
-    let cookie = answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
-    let me = b.request(reqwest::Method::GET, "/api/v1/me").header("Cookie", &cookie).send().await.unwrap();
+    let cookie = sign_in(a, form).await;
+    let me = b.request(Method::GET, "/api/v1/me").header("Cookie", &cookie).send().await.unwrap();
     assert_eq!(me.status(), 200);
     a.run(&["session", "revoke", "--user", "ann"]);
     let over = async || {
-        let me = b.request(reqwest::Method::GET, "/api/v1/me").header("Cookie", &cookie).send().await.unwrap();
+        let me = b.request(Method::GET, "/api/v1/me").header("Cookie", &cookie).send().await.unwrap();
         (me.status() == 401).then_some(())
     };
     b.until("the session is over on the other node", over).await;
@@ -449,4 +508,48 @@ async fn a_scheduled_check_runs_once_and_goes_on_when_the_node_that_leads_is_dra
     let results = first.get("/api/v1/scheduled-checks/own:partner/results").await.1;
     let counted: u64 = items(&results).iter().map(|one| one["runs"].as_u64().unwrap()).sum();
     assert_eq!(counted, 5, "one history: {results:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn paused_queue_processing_holds_for_all_nodes_over_restarts_until_it_is_resumed() {
+    let mut nodes = Nodes::start(2, "");
+    let sink = Sink::start().await;
+    nodes.all[0].route_to(sink.port());
+    sends_by(&nodes.all[1], "sink").await;
+    let paused = nodes.all[0].run_json(&["jobs", "pause", "claims", "--why", "the provider moves"]);
+    assert_eq!(
+        (paused["state"].as_str(), paused["paused"]["why"].as_str()),
+        (Some("paused"), Some("the provider moves"))
+    );
+    let state = async |node: &Server| node.get("/api/v1/jobs/claims").await.1["state"].as_str().unwrap().to_owned();
+    nodes.all[1].until("the pause", async || (state(&nodes.all[1]).await == "paused").then_some(())).await;
+    for node in &nodes.all {
+        assert_eq!(send(node, "a@one.test").await, 202);
+    }
+    nodes.all[1].terminate();
+    nodes.all[1].restart();
+    assert_eq!(state(&nodes.all[1]).await, "paused");
+    assert_eq!(send(&nodes.all[1], "b@one.test").await, 202);
+    // A loop that is paused does not run a single time, and what others rely on cannot be paused.
+    for refused in [["run", "claims"], ["pause", "settings"]] {
+        assert_eq!(nodes.all[0].command(&["jobs", refused[0], refused[1]]).output().unwrap().status.code(), Some(1));
+    }
+    let (_, queue) = nodes.all[0].get("/api/v1/queue").await;
+    let waiting = items(&queue).iter().filter(|one| one["state"] == "waiting" && one["attempts"] == 0).count();
+    assert_eq!((waiting, sink.count()), (3, 0), "{queue:#}");
+    let resumed = nodes.all[1].run_json(&["jobs", "resume", "claims"]);
+    assert_eq!(resumed["state"], "running", "{resumed:#}");
+    assert!(sink.wait_until(common::PATIENCE, |sink| sink.count() == 3).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_is_given_on_two_nodes_at_once_is_given_once() {
+    let nodes = Nodes::start(2, "");
+    for number in 0..20 {
+        let body = json!({"name": format!("desk{number}"), "role": "viewer"});
+        let add = async |node: &Server| node.post("/api/v1/keys", &body, None).await.0;
+        let mut answers: [u16; 2] = tokio::join!(add(&nodes.all[0]), add(&nodes.all[1])).into();
+        answers.sort_unstable();
+        assert_eq!(answers, [201, 409], "{body}");
+    }
 }

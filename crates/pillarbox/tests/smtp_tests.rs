@@ -147,6 +147,12 @@ async fn set_up_pages_work_by_forms_alone() {
     let (status, html) = page(&place).await;
     assert!(status == 200 && html.contains("Success") && html.contains("swaks --server"), "{html}");
     assert_eq!(sink.count(), 1);
+    assert!(!html.contains("another node"), "there is none");
+    let again = [("_back", &*place), ("_next", "/admin/smtp-test/{id}")];
+    let place =
+        post(&format!("/admin/do/smtp-tests/{}/repeat", place.rsplit('/').next().unwrap()), &cookie, &again).await;
+    ended(&server, place.headers()["location"].to_str().unwrap().rsplit('/').next().unwrap()).await;
+    assert_eq!(sink.count(), 2);
 
     let free = sink.port();
     drop(sink);

@@ -171,7 +171,7 @@ impl Admission {
     }
 
     fn reserve(&mut self, content: &Bytes) {
-        if self.message.not_before_ms.is_some() || self.shared.is_stopping() {
+        if self.message.not_before_ms.is_some() || self.shared.is_stopping() || self.shared.rests() {
             return;
         }
         self.content = self.shared.contents.hold(content);
@@ -224,8 +224,9 @@ impl Admission {
                 self.shared.metrics.took_in(&key.route, &key.stream, group.recipients.len());
             }
             if committed && group.leased {
-                let claim = Claim { message: self.message.clone(), lane: group.lane, recipients: group.recipients };
-                self.shared.admit(Job { claim, content: content.clone(), lapses: self.lapses });
+                let (message, lapses) = (self.message.clone(), self.lapses);
+                let claim = Claim { message, lane: group.lane, recipients: group.recipients, lapses };
+                self.shared.admit(Job { claim, content: content.clone() });
             } else if group.leased {
                 self.shared.leave_window(&group.lane, group.recipients.len());
             } else if committed {

@@ -52,7 +52,7 @@ impl Next {
 pub(crate) async fn run(worker: &mut Worker, mut job: Job) -> Next {
     let shared = worker.shared.clone();
     let started_ms = shared.now_ms();
-    let (destination, lapses) = (worker.destination.clone(), job.lapses);
+    let (destination, lapses) = (worker.destination.clone(), job.claim.lapses);
     if unless_lost(&shared, &destination, lapses, suppress::leave_out(&shared, &mut job)).await.is_none() {
         return Next::Close(Some(job));
     }
@@ -136,7 +136,7 @@ async fn converse(worker: &mut Worker, job: &Job, content: &Bytes, eight_bit: bo
             Some(settling) => settling.done().await,
             None => true,
         };
-        let go = durable && !shared.is_stopping() && job.lapses == shared.store.lapses();
+        let go = durable && !shared.is_stopping() && job.claim.lapses == shared.store.lapses();
         past_dot.store(go, Ordering::Relaxed);
         go
     };
@@ -147,7 +147,7 @@ async fn converse(worker: &mut Worker, job: &Job, content: &Bytes, eight_bit: bo
         }
     };
     let gone = async {
-        lost(&shared, &destination, job.lapses).await;
+        lost(&shared, &destination, job.claim.lapses).await;
         // The next hop has all of it, and answers.
         if past_dot.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
@@ -331,7 +331,7 @@ async fn conclude(worker: &mut Worker, mut job: Job, delivery: Delivery, started
     if shared.is_stopping() && !delivery.past_dot && delivery.end.is_none() {
         return returned(worker, &job.claim).await;
     }
-    if job.lapses != shared.store.lapses() && !delivery.past_dot && delivery.end.is_none() {
+    if job.claim.lapses != shared.store.lapses() && !delivery.past_dot && delivery.end.is_none() {
         return Next::Close(Some(job));
     }
     if let Some(hold) = signin::told(worker, &delivery) {

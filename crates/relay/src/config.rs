@@ -5,6 +5,7 @@ use std::sync::Arc;
 use store::Retention;
 
 use crate::batch::Renderer;
+use crate::pulse::Part;
 use crate::tls_report::TlsReportConfig;
 use crate::token::Tokens;
 use crate::transport::TransportConfig;
@@ -40,6 +41,8 @@ pub struct RelayConfig {
     pub hostname: String,
     /// Name of this node: leases of its earlier runs are taken back at start.
     pub node: String,
+    /// Loops that stand from the start until they are let go on.
+    pub paused: Vec<Part>,
     /// Seconds between attempts; the last one repeats.
     pub retry_s: Vec<u32>,
     /// Senders by SMTP are told when mail fails (RFC 3461).
@@ -100,6 +103,7 @@ impl Default for RelayConfig {
         Self {
             hostname: "localhost".into(),
             node: "main".into(),
+            paused: Vec::new(),
             retry_s: crate::backoff::DEFAULT_INTERVALS_S.to_vec(),
             notices: true,
             delay_notice_s: 4 * 3_600,

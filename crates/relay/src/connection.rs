@@ -124,7 +124,7 @@ async fn serve(worker: &mut Worker, destination: &Arc<str>, id: ConnectionId) {
             Some(Handed { job, ticket, watched }) => {
                 worker.sign = Sign::Other;
                 let recipients = job.claim.recipients.len();
-                let Some(job) = shared.unless_lapsed(job) else {
+                let Some(job) = shared.may_begin(job) else {
                     heed(worker, ticket, recipients);
                     continue;
                 };

@@ -44,7 +44,7 @@ pub(crate) fn dispatch(shared: &Arc<Shared>, job: Job) {
         let (same, others) = recipients.into_iter().partition(|recipient| recipient.unknown_via == via);
         recipients = others;
         let claim = Claim { recipients: same, ..job.claim.clone() };
-        send(shared, Job { claim, content: job.content.clone(), lapses: job.lapses }, via);
+        send(shared, Job { claim, content: job.content.clone() }, via);
     }
 }
 

@@ -23,6 +23,7 @@ use crate::config::RelayConfig;
 use crate::directory::Directory;
 use crate::failover::OutStatus;
 use crate::metrics::Metrics;
+use crate::pulse::Part;
 use crate::rates::{Level, Rate};
 use crate::route::Route;
 use crate::schedule::{AccountStatus, DestinationStatus};
@@ -33,7 +34,7 @@ use crate::stream::{Paused, Stream};
 use crate::tls_report::Ledger;
 use crate::usage;
 
-use kept::keep;
+use kept::{keep, keep_part};
 use wishes::spelled;
 pub(crate) use wishes::{give_back, give_back_surely, operate};
 
@@ -108,6 +109,9 @@ impl Relay {
         };
         let links = Links::open(&*store, config.public_url.as_deref(), net.clock.now_ms()).await?;
         let shared = Arc::new(Shared::new(config, store, net, run, directory, tls_reports, links));
+        for part in shared.config.paused.iter().filter(|part| part.can_pause()) {
+            shared.pulses.of(*part).pause(true);
+        }
         let saved = crate::brake::restore(&shared, saved);
         let used = usage::restore(&shared, crate::rates::watch::restore(&shared, saved));
         crate::rates::watch::begin(&shared).await?;
@@ -117,10 +121,11 @@ impl Relay {
             keep("words to the lead", &shared, crate::node::words::post);
             keep("words of others", &shared, crate::node::words::hear);
         }
-        keep("claims", &shared, loops::claims);
-        keep("ticks", &shared, loops::ticks);
-        keep("settings", &shared, loops::settings);
-        keep("chores", &shared, loops::chores);
+        keep_part(Part::Claims, &shared, loops::claims);
+        keep_part(Part::Ticks, &shared, loops::ticks);
+        keep_part(Part::Settings, &shared, loops::settings);
+        keep_part(Part::Retention, &shared, loops::retention);
+        keep_part(Part::Expiry, &shared, loops::expiry);
         keep("usage", &shared, move |shared| usage::run(shared, used.clone()));
         if shared.together {
             keep("shares", &shared, usage::watch);

@@ -47,6 +47,7 @@ pub(crate) fn begin(shared: &Arc<Shared>, claim: &Claim, mut ended: Ended, place
     watch::settled(shared, claim, attempt, outcomes, place);
     let settlement = Settlement {
         by: shared.run,
+        lapses: claim.lapses,
         at_ms,
         message: claim.message.id,
         attempt: ended.attempt,

@@ -349,7 +349,7 @@ impl Shared {
 
     /// Schedules a job whose recipients are counted in the window already.
     pub(crate) fn admit(self: &Arc<Self>, job: Job) {
-        if let Some(job) = self.unless_lapsed(job) {
+        if let Some(job) = self.may_begin(job) {
             crate::dispatch::dispatch(self, job);
         }
     }

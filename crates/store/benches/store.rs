@@ -108,6 +108,7 @@ impl Maker {
         };
         Settlement {
             by: self.run,
+            lapses: 0,
             at_ms: now_ms(),
             message,
             attempt: Some(attempt),

@@ -127,7 +127,7 @@ pub trait Queue: Send + Sync {
         None
     }
     /// Records an attempt: states, events and lanes in one transaction. Gives how many recipients it changed; ones that
-    /// are not leased by `by` are left alone. An operator's wish made meanwhile (hold, cancel) wins over `Deferred`/`Returned`.
+    /// are not leased by `by`, or since it lost them once, are left alone. An operator's wish made meanwhile (hold, cancel) wins over `Deferred`/`Returned`.
     fn settle(&self, settlement: Settlement) -> Pending<u32>;
     /// Gives back leases that were not attempted (`Returned` for many messages at once), due as given.
     fn give_back(&self, by: Incarnation, recipients: Vec<(RecipientId, i64)>) -> Pending<u32>;

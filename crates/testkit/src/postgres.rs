@@ -17,7 +17,7 @@ const SETTINGS: &[&str] = &[
     "fsync=on",
     "full_page_writes=off",
     "shared_buffers=64MB",
-    "max_connections=400",
+    "max_connections=800",
     "max_wal_size=512MB",
     "autovacuum_naptime=5s",
     "log_min_messages=warning",
@@ -103,6 +103,15 @@ impl Postgres {
         let server = Self { bin, dir, leash, child };
         server.wait_until_ready();
         server
+    }
+
+    /// Whether stories are to be told on PostgreSQL instead of the embedded engine: `PILLARBOX_TEST_STORE` says so.
+    pub fn wanted() -> bool {
+        match std::env::var("PILLARBOX_TEST_STORE").as_deref() {
+            Err(_) | Ok("" | "sqlite") => false,
+            Ok("postgres") => true,
+            Ok(other) => panic!("PILLARBOX_TEST_STORE is sqlite or postgres, not {other}"),
+        }
     }
 
     /// The one that all tests of this process share. It ends with the process.

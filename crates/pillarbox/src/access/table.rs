@@ -77,6 +77,7 @@ pub const TABLE: &[Line] = &[
     ("POST", "/smtp-tests/import", O),
     ("GET", "/smtp-tests/{id}", V),
     ("GET", "/smtp-tests/{id}/comparison", V),
+    ("POST", "/smtp-tests/{id}/repeat", O),
     ("POST", "/domains/{name}/check", O),
     ("GET", "/tls-reports", V),
     ("POST", "/tls-reports/{domain}/send", O),

@@ -9,6 +9,7 @@ use net::ServerTls;
 use net::tls::days_left;
 use relay::Relay;
 use relay::node::Load;
+use relay::pulse::Part;
 use store::{GroupBy, Node, Store, StoreError};
 
 use crate::alert::Severity;
@@ -140,6 +141,8 @@ impl Look {
                 // It stands still when no node finishes anything.
                 due = due.filter(|_| !others_work(&nodes, relay.node()));
             }
+            // Somebody wants it to stand; pages and the age of the queue remind of it.
+            let due = due.filter(|_| !relay.beat(Part::Claims).paused);
             all.extend(self.stalled(due, relay.settled(), now_ms, steady_ms));
         }
         all.extend(unwell);

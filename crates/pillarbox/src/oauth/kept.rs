@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay::oauth::Grant;
+use relay::oauth::{Grant, OauthRecord};
+use relay::secrets::Secrets;
 use relay::token::Token;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use store::StoreError;
 use store::settings::{Document, Expected, Kind, SecretChange};
 
 use super::request::Granted;
-use super::{Held, State, TokenSource, hash, renewal};
+use super::{Held, State, TokenSource, hash, print_of, renewal};
 
 /// How long another node's note that it asks is believed, milliseconds: a question takes less.
 const TURN_MS: i64 = 22_000;
@@ -80,6 +81,13 @@ impl TokenSource {
     async fn document(&self, name: &Arc<str>) -> Result<Option<Document>, StoreError> {
         let documents = self.store.documents(Kind::Token).await?;
         Ok(documents.into_iter().find(|document| document.name == **name))
+    }
+
+    /// The refresh token that the provider gave last for these settings of a route, if it gave one in place of theirs.
+    pub async fn newest(&self, name: &str, record: &OauthRecord, secrets: &Secrets) -> Option<SecretString> {
+        let mut state = State { print: Some(print_of(record, secrets)), ..State::default() };
+        self.recall(&Arc::from(name), &mut state).await;
+        state.refresh
     }
 
     /// What an earlier run left, or another node, whatever is known here.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use net::Clock;
 use parking_lot::Mutex;
 use proto::transcript::Failure;
-use relay::oauth::OauthRecord;
+use relay::oauth::{Grant, OauthRecord};
 use relay::route::Route;
 use relay::secrets::Secrets;
 use relay::token::{Boxed, Token, Tokens};
@@ -169,10 +169,15 @@ impl TokenSource {
         &self.http
     }
 
-    /// A token for settings that are not in use yet; nothing is kept.
-    pub async fn try_once(&self, record: &OauthRecord, secrets: &Secrets) -> Result<SecretString, Failure> {
+    /// A token for settings that are not in use yet. Nothing is kept, but a refresh token that the provider gave in place of the
+    /// one before, which may be worth nothing now: it is among the secrets afterwards.
+    pub async fn try_once(&self, record: &OauthRecord, secrets: &mut Secrets) -> Result<SecretString, Failure> {
         let now_s = self.clock.now_ms() / 1_000;
-        request::token(&self.http, record, secrets, None, now_s).await.map(|granted| granted.access_token)
+        let granted = request::token(&self.http, record, secrets, None, now_s).await?;
+        if granted.refresh_token.is_some() && record.grant == Grant::RefreshToken {
+            secrets.refresh_token = granted.refresh_token;
+        }
+        Ok(granted.access_token)
     }
 
     /// The token of a route as mail gets it, for a check.

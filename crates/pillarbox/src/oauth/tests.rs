@@ -350,3 +350,21 @@ async fn a_node_that_got_no_token_lets_the_others_ask() {
     *scene.endpoint.asked.answer.lock() = None;
     assert_eq!(text(&other.token(&route).await.unwrap()), "token-2");
 }
+
+#[tokio::test]
+async fn what_the_provider_replaces_while_settings_are_tried_is_not_thrown_away() {
+    let scene = Scene::new().await;
+    scene.endpoint.rotates();
+    let (source, mut route) = (scene.source(), scene.endpoint.route("refresh_token"));
+    let oauth = route.record.token_settings().unwrap();
+    assert!(source.newest(&route.name, &oauth, &route.secrets).await.is_none());
+    source.token(&route).await.unwrap();
+    let newest = source.newest(&route.name, &oauth, &route.secrets).await.unwrap();
+    assert_eq!(newest.expose_secret(), "refresh-1");
+    route.secrets.refresh_token = Some(newest);
+    for n in 2..5 {
+        let token = source.try_once(&oauth, &mut route.secrets).await.unwrap();
+        assert_eq!(token.expose_secret(), format!("token-{n}"));
+        assert_eq!(route.secrets.refresh_token.as_ref().unwrap().expose_secret(), format!("refresh-{n}"));
+    }
+}

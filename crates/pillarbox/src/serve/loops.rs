@@ -47,6 +47,13 @@ const SESSIONS: Spec =
 const ARRIVALS: Spec =
     Spec::new("arrivals", "Follows test mails until they arrive", Group::Care, "while one is on its way").at_lead();
 
+const ASKED: Spec = Spec::new(
+    "asked-tests",
+    "Runs SMTP tests that another node asks this one for",
+    Group::Care,
+    "every second, with several nodes",
+);
+
 const SEARCH: Spec = Spec::new(
     "search-index",
     "Keeps what searches look into up to date",
@@ -93,6 +100,9 @@ pub fn start(tasks: &TaskTracker, closing: &CancellationToken, app: &Shared, nee
     tasks.spawn(supervise(app.clone(), SERIES, closing(), crate::series::run));
     tasks.spawn(supervise(app.clone(), SESSIONS, closing(), crate::access::run));
     tasks.spawn(crate::smtp_test::until_closing(app.clone(), closing()));
+    if app.tests.node().is_some() {
+        tasks.spawn(supervise(app.clone(), ASKED, closing(), crate::smtp_test::elsewhere::run));
+    }
     tasks.spawn(supervise(app.clone(), SEARCH, closing(), index));
     tasks.spawn(supervise(app.clone(), ALIGNMENT, closing(), move |app, stop| alignment::run(app, net.clone(), stop)));
 }

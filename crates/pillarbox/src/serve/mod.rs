@@ -142,6 +142,7 @@ async fn start(loaded: &Loaded, named: Option<&Path>) -> Result<Running> {
         tokens: Some(tokens.clone()),
         bounce: verp.clone(),
         node: parts::node(config)?,
+        paused: crate::monitor::jobs::paused_before(&*store).await?,
         address: http_address.to_string(),
         ..parts::relay(config)
     };
@@ -232,12 +233,14 @@ pub fn app(
         seen: Seen::default(),
         returned_came: Arc::default(),
         mailboxes_changed: Notify::new(),
+        tests: crate::smtp_test::Tests::of(
+            relay.as_ref().filter(|_| config.store.is_some()).map(|one| one.node().into()),
+        ),
         relay,
         streams: parts::streams(config),
         public_url: config.public_url.clone(),
         rules_dir: config.rules_dir.clone(),
         checks: http::api::checks::Checks::new(config.clone(), clock.clone()),
-        tests: crate::smtp_test::Tests::default(),
         hooks: crate::webhook::Hooks::new(config.clone(), clock.clone()),
         metrics: crate::metrics::Desk::new(config, &clock),
         serving: false.into(),

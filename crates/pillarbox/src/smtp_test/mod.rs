@@ -1,6 +1,7 @@
 //! Tests of mail servers and routes that people start on a page: they run in the server, are seen while they run, and the
 //! last [`KEPT`] are kept with their reports. The probe itself is that of every check.
 
+pub mod elsewhere;
 pub mod record;
 mod run;
 
@@ -19,9 +20,13 @@ pub use run::start;
 /// So many are kept, the newest.
 pub const KEPT: u32 = 300;
 
+/// A test that says it runs, and does not run here, is over after so long: the server that ran it is gone.
+pub const LOST_MS: i64 = 150_000;
+
 /// Tests that run now.
 #[derive(Debug, Default)]
 pub struct Tests {
+    node: Option<String>,
     running: Mutex<HashMap<i64, Progress>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -37,6 +42,16 @@ pub struct Progress {
 }
 
 impl Tests {
+    /// Of a node by this name; `None` where no other node can be.
+    pub fn of(node: Option<String>) -> Self {
+        Self { node, ..Self::default() }
+    }
+
+    /// This node's name, where there may be others.
+    pub fn node(&self) -> Option<&str> {
+        self.node.as_deref()
+    }
+
     /// How far this one is; `None`: it does not run here.
     pub fn progress(&self, id: i64) -> Option<Progress> {
         self.running.lock().get(&id).cloned()

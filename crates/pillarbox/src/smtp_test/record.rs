@@ -33,7 +33,7 @@ pub struct Test {
     pub state: State,
     /// Who asked for it.
     pub by: String,
-    /// The machine it was made on, if not this one.
+    /// The machine it was made on; none where there is one node and this is it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// What is tested: a route or a server.

@@ -35,15 +35,21 @@ pub async fn start(app: &Shared, mut asked: CheckIn, by: String) -> Result<Store
         }
     };
     let place = checks::place(app)?;
-    let test =
-        Test { state: State::Running, by, node: None, subject, asked: asked.clone(), problem: None, report: None };
-    let now_ms = app.clock.now_ms();
-    let id = record::add(&*app.store, &test, now_ms).await?;
+    let node = app.tests.node().map(str::to_owned);
+    let test = Test { state: State::Running, by, node, subject, asked, problem: None, report: None };
+    let at_ms = app.clock.now_ms();
+    let stored = Stored { id: record::add(&*app.store, &test, at_ms).await?, at_ms, test };
+    begin(app, stored.clone(), place);
+    Ok(stored)
+}
+
+/// Runs a test that is in the store, and writes down how it ended.
+pub(super) fn begin(app: &Shared, Stored { id, test, .. }: Stored, place: checks::Place) {
     app.tests.running.lock().insert(id, Progress::default());
-    let (task, stored) = (app.clone(), Stored { id, at_ms: now_ms, test: test.clone() });
+    let task = app.clone();
     app.tests.tasks.spawn(async move {
         let ended = tokio::select! {
-            ended = probe(&task, id, asked, place) => ended,
+            ended = probe(&task, id, test.asked.clone(), place) => ended,
             () = task.tests.stop.cancelled() => Err(None),
         };
         let test = match ended {
@@ -56,7 +62,6 @@ pub async fn start(app: &Shared, mut asked: CheckIn, by: String) -> Result<Store
         }
         task.tests.running.lock().remove(&id);
     });
-    Ok(stored)
 }
 
 /// Fills in what a route says by itself, and looks at the rest.

@@ -1,4 +1,5 @@
-//! A real server in a directory of its own, and the two ways to it: HTTP and the command line.
+//! A real server in a directory of its own, and the two ways to it: HTTP and the command line. Its store is the embedded one, or a
+//! database of its own where `PILLARBOX_TEST_STORE=postgres` says so.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, reason = "each story uses its part")]
 
@@ -9,11 +10,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::Postgres;
 use testkit::ca::Ca;
 use testkit::daemon::{Daemon, DaemonPlan};
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two questions; the server needs the processor too.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -47,8 +49,12 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::new();
         ca.issue(&["localhost"]).write(dir.path());
+        let store = match Postgres::wanted() && !more.contains("store = ") {
+            true => format!("store = \"{}\"", Postgres::shared().database()),
+            false => String::new(),
+        };
         let text = format!(
-            "hostname = \"relay.test\"\ndata_dir = \"data\"\n{more}\n\
+            "hostname = \"relay.test\"\ndata_dir = \"data\"\n{store}\n{more}\n\
              [http]\naddress = \"127.0.0.1:0\"\n\
              [[listener]]\nname = \"smtp\"\naddress = \"127.0.0.1:0\"\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n"
         );
@@ -93,6 +99,16 @@ impl Server {
     pub fn hangup(&self) {
         self.daemon().hangup();
         self.daemon().wait_output("INFO reloaded", PATIENCE).expect("it says that it has reloaded");
+    }
+
+    /// Stands still until it is resumed.
+    pub fn pause(&self) {
+        self.daemon().pause();
+    }
+
+    /// Goes on.
+    pub fn resume(&self) {
+        self.daemon().resume();
     }
 
     /// All it has said since its last start.

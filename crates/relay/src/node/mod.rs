@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use store::{Lead, Node, NodeSaid, RecordKind, RecordQuery, RecordWrite, RecordWritten, Store, StoreError};
 use tokio::sync::{Notify, watch};
 
+use crate::pulse::Part;
 use crate::run::{Relay, give_back, give_back_surely};
 use crate::schedule::Job;
 use crate::shared::Shared;
@@ -71,7 +72,7 @@ pub(crate) struct Standing {
     attempts: Mutex<VecDeque<(u64, u64)>>,
     /// [`store::Nodes::lapses`] when memory was last looked through for what is not ours any more.
     lapses: AtomicU64,
-    /// What was met of that since.
+    /// What was met that is not to be begun.
     aside: Mutex<Vec<Job>>,
 }
 
@@ -128,6 +129,11 @@ impl Standing {
 }
 
 impl Shared {
+    /// Nothing is begun: this node is drained, or somebody has paused claims.
+    pub(crate) fn rests(&self) -> bool {
+        self.node.is_draining() || self.pulses.of(Part::Claims).is_paused()
+    }
+
     /// This node does what is to be done once for all nodes.
     pub(crate) fn leads(&self) -> bool {
         self.node.left(self.net.clock.mono_us()).is_some()
@@ -166,9 +172,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Gives back what this node had not begun when the leases of its run lapsed: others have it, or may. Before anything new is
-/// claimed: that would be given back too.
-pub(crate) async fn let_lapsed_go(shared: &Arc<Shared>) -> Result<(), StoreError> {
+/// Gives back what was not to be begun, and what this node had not begun when the leases of its run lapsed: others have it, or may.
+/// Before anything new is claimed: that would be given back too.
+pub(crate) async fn give_aside_back(shared: &Arc<Shared>) -> Result<(), StoreError> {
     let lapses = shared.store.lapses();
     let mut jobs = std::mem::take(&mut *shared.node.aside.lock());
     if shared.node.lapses.swap(lapses, Ordering::Relaxed) != lapses {
@@ -191,9 +197,9 @@ pub(crate) async fn let_lapsed_go(shared: &Arc<Shared>) -> Result<(), StoreError
 }
 
 impl Shared {
-    /// A job that was leased before the leases of this run lapsed is not to be begun. Gives it back if it is not one.
-    pub(crate) fn unless_lapsed(&self, job: Job) -> Option<Job> {
-        if job.lapses == self.store.lapses() {
+    /// A job that may be begun: its lease has not lapsed, and nothing rests here. Gives it back if it may not.
+    pub(crate) fn may_begin(&self, job: Job) -> Option<Job> {
+        if job.claim.lapses == self.store.lapses() && !self.rests() {
             return Some(job);
         }
         self.node.aside.lock().push(job);
@@ -281,12 +287,17 @@ async fn look_at_drain(shared: &Arc<Shared>) {
         }
         _ => {}
     }
-    if wanted.is_some() {
-        let mut jobs = shared.schedule.lock().evict(|_| true);
-        jobs.extend(shared.lookups.drain());
-        if let Err(error) = give_back_surely(shared, jobs).await {
-            tracing::warn!(%error, "leases are not given back");
-        }
+    if shared.rests() {
+        give_all_back(shared).await;
+    }
+}
+
+/// Gives back what was not begun.
+pub(crate) async fn give_all_back(shared: &Arc<Shared>) {
+    let mut jobs = shared.schedule.lock().evict(|_| true);
+    jobs.extend(shared.lookups.drain());
+    if let Err(error) = give_back_surely(shared, jobs).await {
+        tracing::warn!(%error, "leases are not given back");
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::pulse::Part;
 use crate::shared::Shared;
 
 /// Pauses before a loop is started again: the first, and the longest.
@@ -18,6 +19,19 @@ where
 {
     let (of, stopping) = (shared.clone(), shared.stopping.clone());
     shared.tasks.spawn(again(part, stopping, move || work(of.clone())));
+}
+
+/// The same of one that people may begin anew: it ends, and goes on.
+pub(super) fn keep_part<F>(part: Part, shared: &Arc<Shared>, work: impl Fn(Arc<Shared>) -> F + Send + Sync + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (of, stopping) = (shared.clone(), shared.stopping.clone());
+    shared.tasks.spawn(async move {
+        while !stopping.is_cancelled() {
+            again(part.name(), stopping.clone(), || work(of.clone())).await;
+        }
+    });
 }
 
 async fn again<F>(part: &'static str, stopping: CancellationToken, work: impl Fn() -> F)

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::ClaimRequest;
+use store::{ClaimRequest, StoreError};
 
 use super::STORE_PAUSE;
 use crate::directory::Directory;
+use crate::pulse::Part;
 use crate::schedule::Job;
 use crate::shared::Shared;
 
@@ -19,21 +20,21 @@ const CHORES_EVERY: Duration = Duration::from_secs(10);
 
 /// Keeps the window filled from the store.
 pub(super) async fn claims(shared: Arc<Shared>) {
-    let bell = shared.store.bell();
-    while !shared.is_stopping() {
+    let (bell, pulse) = (shared.store.bell(), shared.pulses.of(Part::Claims));
+    while !shared.is_stopping() && !pulse.begins_anew() {
         let now_ms = shared.now_ms();
-        shared.pulses.claims.beat(now_ms, true);
-        if let Err(error) = crate::node::let_lapsed_go(&shared).await {
-            tracing::debug!(%error, "what is not ours any more is not given back yet");
-            tokio::select! {
-                () = tokio::time::sleep(STORE_PAUSE) => {}
-                () = shared.stopping.cancelled() => {}
-            }
+        if let Err(error) = crate::node::give_aside_back(&shared).await {
+            tracing::debug!(%error, "what is not to be begun is not given back yet");
+            pulse.beat(now_ms, 0, true);
+            pause(&shared, STORE_PAUSE).await;
             continue;
         }
-        if shared.node.is_draining() {
+        if shared.rests() {
+            pulse.beat(now_ms, 0, true);
             tokio::select! {
                 () = shared.node.drain_changed() => {}
+                () = shared.claim_wake.notified() => {}
+                () = pulse.wanted() => {}
                 () = tokio::time::sleep(Duration::from_millis(NAP_MS as u64)) => {}
                 () = shared.stopping.cancelled() => {}
             }
@@ -57,11 +58,18 @@ pub(super) async fn claims(shared: Arc<Shared>) {
                     max_per_lane: plan.per_lane as u32,
                     skip: plan.skip,
                 };
-                claim(&shared, request).await;
+                let began_us = shared.net.clock.mono_us();
+                let well = claim(&shared, request).await;
+                pulse.beat(now_ms, shared.net.clock.mono_us().saturating_sub(began_us), well);
+                if !well {
+                    pause(&shared, STORE_PAUSE).await;
+                }
             }
             None => {
+                pulse.beat(now_ms, 0, true);
                 tokio::select! {
                     () = shared.claim_wake.notified() => {}
+                    () = pulse.wanted() => {}
                     () = rung(bell.as_deref()) => shared.due_at(shared.now_ms()),
                     () = tokio::time::sleep(Duration::from_millis(wait_ms.max(1) as u64)) => {}
                     () = shared.stopping.cancelled() => {}
@@ -79,19 +87,15 @@ async fn rung(bell: Option<&tokio::sync::Notify>) {
     }
 }
 
-async fn claim(shared: &Arc<Shared>, request: ClaimRequest) {
+/// False: the store gave nothing.
+async fn claim(shared: &Arc<Shared>, request: ClaimRequest) -> bool {
     let per_lane = request.max_per_lane as usize;
-    let lapses = shared.store.lapses();
     let claimed = match shared.store.claim(request).await {
         Ok(claimed) => claimed,
         Err(error) => {
             tracing::warn!(%error, "nothing can be claimed");
             shared.schedule.lock().window_mut().due_at(shared.now_ms());
-            tokio::select! {
-                () = tokio::time::sleep(STORE_PAUSE) => {}
-                () = shared.stopping.cancelled() => {}
-            }
-            return;
+            return false;
         }
     };
     {
@@ -106,15 +110,16 @@ async fn claim(shared: &Arc<Shared>, request: ClaimRequest) {
         window.claimed(claimed.next_due_ms, full);
     }
     for claim in claimed.claims {
-        shared.admit(Job { claim, content: None, lapses });
+        shared.admit(Job { claim, content: None });
     }
+    true
 }
 
 /// Tries paused destinations again when their time has come.
 pub(super) async fn ticks(shared: Arc<Shared>) {
-    while !shared.is_stopping() {
-        let now_ms = shared.now_ms();
-        shared.pulses.ticks.beat(now_ms, true);
+    let pulse = shared.pulses.of(Part::Ticks);
+    while !shared.is_stopping() && !pulse.begins_anew() {
+        let (now_ms, began_us) = (shared.now_ms(), shared.net.clock.mono_us());
         let (actions, overdue, next) = {
             let mut schedule = shared.schedule.lock();
             let overdue = schedule.overdue(now_ms);
@@ -126,9 +131,11 @@ pub(super) async fn ticks(shared: Arc<Shared>) {
             shared.usage_wake.notify_one();
         }
         shared.perform(actions);
+        pulse.beat(now_ms, shared.net.clock.mono_us().saturating_sub(began_us), true);
         let wait_ms = next.map_or(NAP_MS, |at| (at - now_ms).clamp(1, NAP_MS));
         tokio::select! {
             () = shared.tick_wake.notified() => {}
+            () = pulse.wanted() => {}
             () = tokio::time::sleep(Duration::from_millis(wait_ms as u64)) => {}
             () = shared.stopping.cancelled() => {}
         }
@@ -137,51 +144,77 @@ pub(super) async fn ticks(shared: Arc<Shared>) {
 
 /// Notices settings that another process changed.
 pub(super) async fn settings(shared: Arc<Shared>) {
-    while pause(&shared, SETTINGS_EVERY).await {
-        let version = shared.store.settings_version().await;
-        shared.pulses.settings.beat(shared.now_ms(), version.is_ok());
-        let Ok(version) = version else { continue };
-        if version == shared.directory().version {
-            continue;
-        }
-        match Directory::load(&*shared.store).await {
-            Ok(directory) => {
-                for problem in &directory.problems {
-                    tracing::warn!(%problem, "setting is not usable");
-                }
-                shared.renew_directory(directory).await;
+    rounds(shared, Part::Settings, SETTINGS_EVERY, look_at_settings).await;
+}
+
+/// Ends what is past its time, and mends due times of a broken clock.
+pub(super) async fn expiry(shared: Arc<Shared>) {
+    rounds(shared, Part::Expiry, CHORES_EVERY, expire).await;
+}
+
+/// Removes what was kept long enough.
+pub(super) async fn retention(shared: Arc<Shared>) {
+    rounds(shared, Part::Retention, CHORES_EVERY, retain).await;
+}
+
+async fn look_at_settings(shared: Arc<Shared>) -> Result<(), StoreError> {
+    if shared.store.settings_version().await? == shared.directory().version {
+        return Ok(());
+    }
+    match Directory::load(&*shared.store).await {
+        Ok(directory) => {
+            for problem in &directory.problems {
+                tracing::warn!(%problem, "setting is not usable");
             }
-            Err(error) => tracing::warn!(%error, "settings cannot be read"),
+            shared.renew_directory(directory).await;
         }
+        Err(error) => tracing::warn!(%error, "settings cannot be read"),
+    }
+    Ok(())
+}
+
+async fn expire(shared: Arc<Shared>) -> Result<(), StoreError> {
+    if !shared.leads() {
+        return Ok(());
+    }
+    let expired = shared.store.expire(shared.now_ms(), crate::deadline::AT_ONCE).await.map(drop);
+    expired.inspect_err(|error| tracing::warn!(%error, "expired mail cannot be marked"))
+}
+
+async fn retain(shared: Arc<Shared>) -> Result<(), StoreError> {
+    if !shared.leads() || shared.pulses.of(Part::Retention).is_paused() {
+        return Ok(());
+    }
+    let retention = crate::stream::retention(&shared.config.retention, shared.directory().streams());
+    let retained = shared.store.retain(retention, shared.now_ms()).await.map(drop);
+    retained.inspect_err(|error| tracing::warn!(%error, "old messages cannot be removed"))
+}
+
+/// Goes round so often, and whenever somebody wants it, until the relay stops or it is to begin anew.
+async fn rounds<F>(shared: Arc<Shared>, part: Part, every: Duration, round: impl Fn(Arc<Shared>) -> F)
+where
+    F: Future<Output = Result<(), StoreError>>,
+{
+    let pulse = shared.pulses.of(part);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = pulse.wanted() => {}
+            () = shared.stopping.cancelled() => return,
+        }
+        if pulse.begins_anew() {
+            return;
+        }
+        let began_us = shared.net.clock.mono_us();
+        let done = round(shared.clone()).await;
+        pulse.beat(shared.now_ms(), shared.net.clock.mono_us().saturating_sub(began_us), done.is_ok());
     }
 }
 
-/// Retention; and due times of a broken clock, which are mended when expiry is looked at.
-pub(super) async fn chores(shared: Arc<Shared>) {
-    while pause(&shared, CHORES_EVERY).await {
-        if !shared.leads() {
-            shared.pulses.expiry.beat(shared.now_ms(), true);
-            shared.pulses.retention.beat(shared.now_ms(), true);
-            continue;
-        }
-        let expired = shared.store.expire(shared.now_ms(), crate::deadline::AT_ONCE).await;
-        shared.pulses.expiry.beat(shared.now_ms(), expired.is_ok());
-        if let Err(error) = expired {
-            tracing::warn!(%error, "expired mail cannot be marked");
-        }
-        let retention = crate::stream::retention(&shared.config.retention, shared.directory().streams());
-        let retained = shared.store.retain(retention, shared.now_ms()).await;
-        shared.pulses.retention.beat(shared.now_ms(), retained.is_ok());
-        if let Err(error) = retained {
-            tracing::warn!(%error, "old messages cannot be removed");
-        }
-    }
-}
-
-/// False: the relay stops.
-async fn pause(shared: &Shared, length: Duration) -> bool {
+/// Waits, unless the relay stops.
+async fn pause(shared: &Shared, length: Duration) {
     tokio::select! {
-        () = tokio::time::sleep(length) => true,
-        () = shared.stopping.cancelled() => false,
+        () = tokio::time::sleep(length) => {}
+        () = shared.stopping.cancelled() => {}
     }
 }

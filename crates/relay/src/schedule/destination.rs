@@ -93,8 +93,9 @@ impl Turns {
         self.jobs -= 1;
         if job.claim.recipients.len() > most {
             let rest = job.claim.recipients.split_off(most);
-            let claim = Claim { message: job.claim.message.clone(), lane: job.claim.lane.clone(), recipients: rest };
-            queue.push_front(Job { claim, content: job.content.clone(), lapses: job.lapses });
+            let (message, lane) = (job.claim.message.clone(), job.claim.lane.clone());
+            let claim = Claim { message, lane, recipients: rest, lapses: job.claim.lapses };
+            queue.push_front(Job { claim, content: job.content.clone() });
             self.jobs += 1;
         }
         self.recipients -= job.claim.recipients.len();
@@ -267,6 +268,15 @@ impl<W> Destination<W> {
     }
 
     pub(super) fn is_forgettable(&self, now_ms: i64) -> bool {
-        self.queued() == 0 && self.open == 0 && !self.pause.is_pausing(now_ms) && !self.shape.is_active(now_ms)
+        self.is_without_mail() && !self.pause.is_pausing(now_ms) && !self.shape.is_active(now_ms)
+    }
+
+    /// When to look whether it can be forgotten, if it has no mail and is kept for a hold's sake.
+    pub(super) fn look_again(&self, now_ms: i64) -> Option<i64> {
+        self.shape.hold_forgotten().filter(|at| *at > now_ms && self.is_without_mail())
+    }
+
+    fn is_without_mail(&self) -> bool {
+        self.queued() == 0 && self.open == 0
     }
 }

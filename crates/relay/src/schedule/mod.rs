@@ -49,8 +49,6 @@ pub struct Job {
     pub claim: Claim,
     /// The content, if it is in memory.
     pub content: Option<Arc<Held>>,
-    /// [`store::Nodes::lapses`] when it was leased.
-    pub lapses: u64,
 }
 
 /// A connection's name, unique within the run.
@@ -262,6 +260,8 @@ impl<W> Schedule<W> {
             self.paused.remove(&(until, name.clone()));
             actions.extend(self.stir_all(&name, now_ms));
             self.forget_if_empty(&name, now_ms);
+            let kept = self.destinations.get(&name).and_then(|destination| destination.look_again(now_ms));
+            self.paused.extend(kept.map(|at| (at, name)));
         }
         actions
     }
@@ -322,7 +322,7 @@ impl<W> Schedule<W> {
     /// Removes queued jobs that were leased before leases lapsed; their recipients are still counted in the window.
     pub fn evict_lapsed(&mut self, lapses: u64) -> Vec<Job> {
         let all = self.destinations.values_mut();
-        all.flat_map(|destination| destination.evict_jobs(&mut |job| job.lapses != lapses)).collect()
+        all.flat_map(|destination| destination.evict_jobs(&mut |job| job.claim.lapses != lapses)).collect()
     }
 
     /// Removes all jobs queued for one destination; their recipients are still counted in the window.

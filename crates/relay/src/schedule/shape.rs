@@ -24,6 +24,8 @@ const PROBE_MS: i64 = 900_000;
 const MEASURE_MS: i64 = 5_000;
 /// How long a slowed destination without mail is remembered, milliseconds.
 const MEMORY_MS: i64 = 600_000;
+/// Mail of a hold that is over comes back from the store within this time.
+const BACK_MS: i64 = 60_000;
 
 /// What an attempt says about its destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,9 +223,15 @@ impl Shape {
 
     /// It has to be remembered though there is no mail.
     pub(super) fn is_active(&self, now_ms: i64) -> bool {
-        self.hold.as_ref().is_some_and(|hold| now_ms < hold.until_ms)
+        self.hold_forgotten().is_some_and(|at| now_ms < at)
             || self.slow.as_ref().is_some_and(|slow| now_ms < slow.complained_ms.saturating_add(MEMORY_MS))
             || self.rising.as_ref().is_some_and(|rising| rising.rate(now_ms).is_some())
+    }
+
+    /// When a hold without mail is forgotten. Not at its end: an operator's wish gives mail back to the store first, and
+    /// without the hold all of it would be the probe.
+    pub(super) fn hold_forgotten(&self) -> Option<i64> {
+        self.hold.as_ref().map(|hold| hold.until_ms.saturating_add(BACK_MS))
     }
 
     /// Until when it is held, Unix milliseconds.
@@ -308,6 +316,7 @@ mod tests {
         assert_eq!(shape.connections(20, 0), 1);
         shape.end_wait(7_200_000);
         assert_eq!(shape.wait(7_200_000), None);
+        assert!(shape.is_active(7_259_999) && !shape.is_active(7_260_000), "its mail may be in the store just now");
         shape.hand_out(7_200_000);
         assert!(shape.wait(7_200_001).is_some(), "one probe at a time");
         shape.heed(Sign::Taken, 1, 7_200_100);

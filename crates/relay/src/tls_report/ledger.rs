@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use proto::policy::tlsrpt::report::{PolicyReport, Session, count};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use store::{Store, StoreError, TlsDay, TlsDays};
 
 use super::TlsReportConfig;
+use crate::shared::Shared;
 
 /// A day, milliseconds.
 pub(super) const DAY_MS: i64 = 86_400_000;
@@ -70,6 +72,10 @@ type Days = BTreeMap<i64, HashMap<Arc<str>, Entry>>;
 pub(crate) struct Ledger {
     pub(super) config: TlsReportConfig,
     days: Mutex<Days>,
+    /// The time this node leads for which the counts were read.
+    term: tokio::sync::Mutex<Option<u64>>,
+    /// Another node's counts are reported.
+    idle: AtomicBool,
 }
 
 /// The UTC day of a moment.
@@ -81,19 +87,45 @@ impl Ledger {
     /// Takes up what an earlier run wrote down.
     pub(crate) async fn open(config: TlsReportConfig, store: &dyn Store, now_ms: i64) -> Result<Arc<Self>, StoreError> {
         let days = Mutex::new(Self::days(store, now_ms).await?);
-        Ok(Arc::new(Self { config, days }))
+        Ok(Arc::new(Self { config, days, term: tokio::sync::Mutex::default(), idle: AtomicBool::new(false) }))
     }
 
-    /// Takes up what another node wrote down, instead of what was counted here.
-    pub(super) async fn take_up(&self, store: &dyn Store, now_ms: i64) -> Result<(), StoreError> {
-        let days = Self::days(store, now_ms).await?;
-        *self.days.lock() = days;
-        Ok(())
+    /// What [`Ledger::open`] has read a moment ago is taken up for this time.
+    pub(super) async fn begin(&self, shared: &Shared) {
+        if shared.store.bell().is_some() {
+            let term = shared.term();
+            *self.term.lock().await = term;
+            self.idle.store(term.is_none(), Ordering::Relaxed);
+        }
     }
 
-    /// Forgets all: another node writes reports.
-    pub(super) fn forget(&self) {
-        self.days.lock().clear();
+    /// Whether the counts are this node's to keep: it leads, and has taken up what another wrote down, instead of what was counted
+    /// here. If another leads they are forgotten.
+    pub(super) async fn is_ours(&self, shared: &Shared) -> Result<bool, StoreError> {
+        if shared.store.bell().is_none() {
+            return Ok(true);
+        }
+        let mut known = self.term.lock().await;
+        let term = shared.term();
+        if *known == term {
+            return Ok(term.is_some());
+        }
+        let read = match term {
+            Some(_) => Self::days(&*shared.store, shared.now_ms()).await?,
+            None => Days::new(),
+        };
+        let before = std::mem::replace(&mut *self.days.lock(), read);
+        // What was sent a moment ago is not sent again.
+        for (day, domains) in before {
+            for (domain, entry) in domains {
+                if entry.dirty && entry.row.sending.state != SendState::Open {
+                    self.sent(day, &domain, entry.row);
+                }
+            }
+        }
+        *known = term;
+        self.idle.store(term.is_none(), Ordering::Relaxed);
+        Ok(term.is_some())
     }
 
     async fn days(store: &dyn Store, now_ms: i64) -> Result<Days, StoreError> {
@@ -116,6 +148,9 @@ impl Ledger {
 
     /// Counts a session with a domain.
     pub(crate) fn count(&self, domain: &Arc<str>, session: &Session, now_ms: i64) {
+        if self.idle.load(Ordering::Relaxed) {
+            return;
+        }
         let mut days = self.days.lock();
         let today = days.entry(day_of(now_ms)).or_default();
         if today.len() >= MOST_DOMAINS && !today.contains_key(domain) {

@@ -57,30 +57,31 @@ pub(super) struct Outgoing {
 
 /// Counts and sends until the relay stops.
 pub(crate) async fn run(shared: Arc<Shared>, ledger: Arc<Ledger>) {
-    let mut led = shared.leads();
+    ledger.begin(&shared).await;
     while !shared.is_stopping() {
         // Whoever leads reports what it sees itself.
-        if !shared.leads() || !led && ledger.take_up(&*shared.store, shared.now_ms()).await.is_err() {
-            led = false;
-            ledger.forget();
-            tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
-                () = shared.stopping.cancelled() => return,
+        match ledger.is_ours(&shared).await {
+            Ok(true) => {
+                write(&shared, &ledger).await;
+                tokio::select! {
+                    () = due(&shared, &ledger) => {}
+                    () = shared.stopping.cancelled() => break,
+                }
             }
-            continue;
-        }
-        led = true;
-        write(&shared, &ledger).await;
-        tokio::select! {
-            () = due(&shared, &ledger) => {}
-            () = shared.stopping.cancelled() => break,
+            Ok(false) => {
+                if !shared.until_lead().await {
+                    return;
+                }
+                continue;
+            }
+            Err(error) => tracing::warn!(%error, "what was seen of TLS cannot be read yet"),
         }
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = shared.stopping.cancelled() => {}
         }
     }
-    if shared.leads() {
+    if matches!(ledger.is_ours(&shared).await, Ok(true)) {
         write(&shared, &ledger).await;
     }
 }

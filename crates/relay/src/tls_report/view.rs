@@ -112,8 +112,11 @@ impl Relay {
             row.sending.problem = None;
             row.sending.done.clone_from(&sent.sent_to);
             row.sending.tries += 1;
-            ledger.sent(stored.day, &domain, row);
-            ledger.write(&*shared.store, now_ms).await?;
+            // Another node that leads knows nothing of this copy, and sends its own.
+            if ledger.is_ours(shared).await? {
+                ledger.sent(stored.day, &domain, row);
+                ledger.write(&*shared.store, now_ms).await?;
+            }
         }
         Ok(sent)
     }
@@ -122,7 +125,10 @@ impl Relay {
         let shared = self.shared();
         let ledger = shared.tls_reports.clone().ok_or(TlsReportError::Off)?;
         let now_ms = shared.now_ms();
-        ledger.write(&*shared.store, now_ms).await?;
+        // What the node that leads has seen since it wrote last is known to it alone.
+        if ledger.is_ours(shared).await? {
+            ledger.write(&*shared.store, now_ms).await?;
+        }
         Ok((ledger, day_of(now_ms)))
     }
 }

@@ -8,7 +8,7 @@ use relay::Sender;
 use relay::batch::{BatchOptions, Rendered, Renderer, Template, Wish};
 use serde_json::json;
 use store::settings::Kind;
-use store::{BatchId, BatchState, BatchView, Batches, Browse, NewRow, RowState, State};
+use store::{BatchId, BatchState, BatchView, NewRow, RowState, State};
 use testkit::{Act, Rule, Sink, Stage};
 
 use crate::rig::{FROM, PATIENCE, Rig, Setup, eventually, smarthost, with};

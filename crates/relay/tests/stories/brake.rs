@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use serde_json::json;
 use store::settings::{Kind, SecretChange};
-use store::{Browse, Operation, Selector, Settings as _};
+use store::{Operation, Selector};
 use testkit::{Rule, Sink, SinkOptions, Stage};
 
 use crate::rig::{MAIL, Rig, Setup, eventually, smarthost, with};

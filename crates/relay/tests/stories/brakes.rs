@@ -8,7 +8,7 @@ use relay::brake::{BrakeNews, BrakeScope, ProbeOutcome, Ramp};
 use secrecy::SecretString;
 use serde_json::json;
 use store::settings::{Kind, SecretChange};
-use store::{Browse, Operation, Queue as _, Selector, Settings as _, State};
+use store::{Operation, Selector, State};
 use testkit::{Rule, Sink, SinkOptions, Stage};
 use tokio::sync::broadcast::Receiver;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use relay::brake::{BrakeNews, ProbeOutcome, Ramp};
-use store::{Operation, Queue as _, Selector, State};
+use store::{Operation, Selector, State};
 use testkit::{Rule, Sink, Stage};
 
 use crate::brakes::{FAST, all_held, delivered_once, hear, probe_when_free, queue_many, scope};

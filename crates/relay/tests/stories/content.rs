@@ -206,13 +206,7 @@ async fn content_that_was_damaged_on_the_disk_is_held_and_never_sent() {
     let rig = Setup::to(&sink).config(|config| config.window_octets = 0).start().await;
     let damaged = rig.send(&["r@x.test", "s@y.test"]).await;
     assert!(sink.wait_until(crate::rig::PATIENCE, |sink| sink.hanging() > 0).await);
-    let segments = std::fs::read_dir(rig.store_dir().join("segments")).unwrap();
-    for segment in segments.map(|entry| entry.unwrap().path()) {
-        let mut octets = std::fs::read(&segment).unwrap();
-        let at = octets.windows(4).position(|window| window == b"once").expect("the content");
-        octets[at] ^= 1;
-        std::fs::write(&segment, octets).unwrap();
-    }
+    rig.damage(damaged, b"once");
     sink.behave().release();
     rig.becomes(damaged, &["held"; 2]).await;
     let sound = rig.send(&["t@x.test"]).await;

@@ -9,7 +9,7 @@ use relay::token::{Boxed, Token, Tokens};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use store::settings::{Kind, SecretChange};
-use store::{Browse, RecipientView, Selector, Settings as _};
+use store::{RecipientView, Selector};
 use testkit::{Ca, Fault, Graph, Sink, Zones};
 
 use crate::rig::{Rig, Setup, eventually, smarthost, with};

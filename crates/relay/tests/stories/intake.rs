@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use relay::RefusalKind;
 use serde_json::json;
-use store::{Browse, EventKind};
+use store::EventKind;
 use testkit::Sink;
 
 use crate::rig::{FROM, MAIL, PATIENCE, Setup, eventually, smarthost};

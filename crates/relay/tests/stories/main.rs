@@ -1,10 +1,11 @@
 //! Stories of the relay in one process: a real store, real sockets and name servers, a scripted server as next hop.
 //!
-//! One story, or a few that belong together, per file; `rig` builds the world. Crashes need a process of their own and
-//! are not told here.
+//! One story, or a few that belong together, per file; `rig` builds the world, `engine` the store in it. Crashes need a
+//! process of their own and are not told here.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "nothing can reach into a test")]
 
+mod engine;
 mod rig;
 
 mod batches;
@@ -23,6 +24,7 @@ mod intake;
 mod limits;
 mod notices;
 mod operators;
+mod paused;
 mod pinned;
 mod policies;
 mod recipients;

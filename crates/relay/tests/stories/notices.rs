@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use proto::{DeliveryNotify, RcptParameters, ReversePath};
 use serde_json::json;
-use store::{Browse, MessageId};
+use store::MessageId;
 use testkit::sink::{Extensions, Received};
 use testkit::{Sink, SinkOptions};
 

@@ -133,9 +133,9 @@ async fn a_host_that_the_policy_does_not_list_is_passed_over() {
     let failure = views[0].failure();
     assert!(matches!(failure, Some(Failure::Policy { problem: PolicyProblem::HostNotListed, .. })), "{failure:?}");
     assert_eq!(sink.connections(), 0);
-    let (dir, ca, zones, config) = rig.stop().await;
-    zones.mx("x.test", 20, "mx.good.test");
-    let rig = Rig::again(dir, ca, zones, config).await;
+    let (ground, config) = rig.stop().await;
+    ground.zones.mx("x.test", 20, "mx.good.test");
+    let rig = Rig::again(ground, config).await;
     rig.operate(id, store::Operation::Retry).await;
     rig.becomes(id, &["delivered"]).await;
     assert_eq!((sink.connections(), listed.count()), (0, 1), "by the second host");
@@ -207,25 +207,25 @@ async fn a_policy_outlives_its_record_its_file_and_a_restart_until_its_age_is_ov
     web.show(Page::Raw("HTTP/1.1 500 Oops\r\n\r\n".into()));
     let mut rig = rig;
     for what in ["file", "record", "SERVFAIL"] {
-        let (dir, ca, zones, config) = rig.stop().await;
+        let (ground, config) = rig.stop().await;
         match what {
-            "file" => drop(zones.remove("_mta-sts.x.test").txt("_mta-sts.x.test", "v=STSv1; id=2;")),
-            "record" => drop(zones.remove("_mta-sts.x.test")),
-            _ => drop(zones.fail("_mta-sts.x.test", Trouble::ServFail)),
+            "file" => drop(ground.zones.remove("_mta-sts.x.test").txt("_mta-sts.x.test", "v=STSv1; id=2;")),
+            "record" => drop(ground.zones.remove("_mta-sts.x.test")),
+            _ => drop(ground.zones.fail("_mta-sts.x.test", Trouble::ServFail)),
         }
-        rig = Rig::again(dir, ca, zones, config).await;
+        rig = Rig::again(ground, config).await;
         let id = rig.send(&["r@x.test"]).await;
         let views = rig.becomes(id, &["deferred"]).await;
         assert!(matches!(views[0].failure(), Some(Failure::Policy { .. })), "{what}: {views:?}");
     }
     assert_eq!(envelope(&sink), Vec::<String>::new());
-    let (dir, ca, zones, config) = rig.stop().await;
-    let path = dir.path().join("mta-sts.json");
+    let (ground, config) = rig.stop().await;
+    let path = ground.dir.path().join("mta-sts.json");
     let mut learnt: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let fetched = learnt["x.test"]["fetched_ms"].as_i64().unwrap();
     learnt["x.test"]["fetched_ms"] = json!(fetched - 604_800_000);
     std::fs::write(&path, learnt.to_string()).unwrap();
-    let rig = Rig::again(dir, ca, zones, config).await;
+    let rig = Rig::again(ground, config).await;
     rig.operate(id, store::Operation::Retry).await;
     rig.becomes(id, &["delivered"]).await;
 }
@@ -243,9 +243,9 @@ async fn a_new_id_brings_the_new_policy_in_the_background() {
     crate::rig::eventually("a second attempt", || async { (rig.recipients(id).await[0].attempts == 2).then_some(()) })
         .await;
     assert_eq!(web.asked().len(), 1, "the same id: nothing is fetched");
-    let (dir, ca, zones, config) = rig.stop().await;
-    zones.remove("_mta-sts.x.test").txt("_mta-sts.x.test", "v=STSv1; id=2;");
-    let rig = Rig::again(dir, ca, zones, config).await;
+    let (ground, config) = rig.stop().await;
+    ground.zones.remove("_mta-sts.x.test").txt("_mta-sts.x.test", "v=STSv1; id=2;");
+    let rig = Rig::again(ground, config).await;
     rig.operate(id, store::Operation::Retry).await;
     crate::rig::eventually("a third attempt", || async { (rig.recipients(id).await[0].attempts == 3).then_some(()) })
         .await;

@@ -4,7 +4,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +16,17 @@ use relay::{Relay, RelayConfig, Submission};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use store::settings::{Kind, SecretChange};
-use store::sqlite::{Faults, Options, SqliteStore};
-use store::{Browse, EventKind, Maintain, MessageId, Origin, RecipientView, State};
-use store::{Selector, Settings as _};
+use store::sqlite::Faults;
+use store::{EventKind, MessageId, Origin, RecipientView, Selector, State, Store};
 use tempfile::TempDir;
 use testkit::{Ca, Client, Sink, SinkOptions, Zones};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::Engine;
+
 /// How long a condition may take; far more than it needs on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two looks at the store.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -38,6 +38,7 @@ pub struct Setup {
     config: RelayConfig,
     documents: Vec<(Kind, String, Value, SecretChange)>,
     clock: Clock,
+    engine: Engine,
 }
 
 impl Setup {
@@ -45,7 +46,7 @@ impl Setup {
     pub fn bare() -> Self {
         let config =
             RelayConfig { hostname: "relay.test".into(), shutdown_s: 60, notices: false, ..RelayConfig::default() };
-        Self { config, documents: Vec::new(), clock: Clock::system() }
+        Self { config, documents: Vec::new(), clock: Clock::system(), engine: Engine::chosen() }
             .sender("app", json!({"allowed_from": ["*"], "trusted_addresses": ["127.0.0.0/8"]}))
     }
 
@@ -81,9 +82,15 @@ impl Setup {
     pub fn stream(self, name: &str, body: Value) -> Self {
         self.document(Kind::Stream, name, body, SecretChange::Keep)
     }
-    /// Time stands until [`Rig::pass`] moves it.
+    /// Time stands until [`Rig::pass`] moves it; not on PostgreSQL, which has a clock of its own: who leads there leads for a time
+    /// by both.
     pub fn time_stands(mut self) -> Self {
         self.clock = Clock::manual(1_800_000_000_000);
+        self.embedded()
+    }
+    /// On the embedded engine in any case: faults are put into its files.
+    pub fn embedded(mut self) -> Self {
+        self.engine = Engine::Sqlite;
         self
     }
     /// The password of route `out`, whose body is given anew.
@@ -104,7 +111,7 @@ impl Setup {
     pub async fn start_with(self, ca: Ca, zones: Zones) -> Rig {
         let dir = tempfile::tempdir().expect("a directory");
         ca.write_pem(dir.path());
-        Rig::open(dir, ca, zones, self.config, self.documents, self.clock).await
+        Rig::open(Ground { dir, ca, zones, engine: self.engine }, self.config, self.documents, self.clock).await
     }
 }
 
@@ -149,7 +156,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
 /// A relay at work.
 pub struct Rig {
     pub relay: Arc<Relay>,
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<dyn Store>,
     pub faults: Arc<Faults>,
     pub zones: Zones,
     pub ca: Ca,
@@ -158,33 +165,34 @@ pub struct Rig {
     clock: Clock,
     listening: CancellationToken,
     listener: JoinHandle<()>,
+    engine: Engine,
     dir: TempDir,
+}
+
+/// What is there before the relay and stays after it.
+pub struct Ground {
+    pub dir: TempDir,
+    pub ca: Ca,
+    pub zones: Zones,
+    pub engine: Engine,
 }
 
 impl Rig {
     async fn open(
-        dir: TempDir,
-        ca: Ca,
-        zones: Zones,
+        Ground { dir, ca, zones, engine }: Ground,
         mut config: RelayConfig,
         documents: Vec<(Kind, String, Value, SecretChange)>,
         clock: Clock,
     ) -> Self {
         config.transport.directory = Some(dir.path().to_owned());
         let faults = Arc::new(Faults::default());
-        let options = Options {
-            faults: faults.clone(),
-            min_free_bytes: 0,
-            ballast_bytes: 0,
-            ..Options::new(dir.path().join("store"), store::secret::Keyring::from_key(&[7; 32]))
-        };
-        let store = SqliteStore::open(options, clock.now_ms()).expect("open the store");
+        let store = engine.open(dir.path(), &faults, clock.now_ms());
         for (kind, name, body, secret) in documents {
             store.put_document(kind, name, body, secret, clock.now_ms()).await.expect("a document");
         }
         let resolving = ResolverSettings {
             servers: vec![zones.address()],
-            timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(6),
             ..ResolverSettings::default()
         };
         let net = Net {
@@ -215,7 +223,7 @@ impl Rig {
                 bound.serve(factory, listening).await;
             }
         });
-        Self { relay, store, faults, zones, ca, address, config, clock, listening, listener, dir }
+        Self { relay, store, faults, zones, ca, address, config, clock, listening, listener, engine, dir }
     }
 
     pub fn now_ms(&self) -> i64 {
@@ -225,8 +233,8 @@ impl Rig {
     /// Stops in order and starts again on the same store.
     pub async fn restart(self) -> Self {
         let clock = self.clock.clone();
-        let (dir, ca, zones, config) = self.stop().await;
-        Self::open(dir, ca, zones, config, Vec::new(), clock).await
+        let (ground, config) = self.stop().await;
+        Self::open(ground, config, Vec::new(), clock).await
     }
 
     /// Moves a clock that stands, and lets the relay notice.
@@ -239,26 +247,28 @@ impl Rig {
     pub async fn crash(self) -> Self {
         self.listener.abort();
         self.store.close().await.expect("close");
-        Self::open(self.dir, self.ca, self.zones, self.config, Vec::new(), self.clock).await
+        let ground = Ground { dir: self.dir, ca: self.ca, zones: self.zones, engine: self.engine };
+        Self::open(ground, self.config, Vec::new(), self.clock).await
     }
 
     /// Starts on what [`Rig::stop`] left.
-    pub async fn again(dir: TempDir, ca: Ca, zones: Zones, config: RelayConfig) -> Self {
-        Self::open(dir, ca, zones, config, Vec::new(), Clock::system()).await
+    pub async fn again(ground: Ground, config: RelayConfig) -> Self {
+        Self::open(ground, config, Vec::new(), Clock::system()).await
     }
 
     /// Stops in order.
-    pub async fn stop(self) -> (TempDir, Ca, Zones, RelayConfig) {
+    pub async fn stop(self) -> (Ground, RelayConfig) {
         self.listening.cancel();
         self.listener.await.expect("the listener");
         self.relay.stop().await;
         self.store.close().await.expect("close");
-        (self.dir, self.ca, self.zones, self.config)
+        let ground = Ground { dir: self.dir, ca: self.ca, zones: self.zones, engine: self.engine };
+        (ground, self.config)
     }
 
-    /// Where the store is.
-    pub fn store_dir(&self) -> PathBuf {
-        self.dir.path().join("store")
+    /// Damages a message's stored content near these octets.
+    pub fn damage(&self, id: MessageId, near: &[u8]) {
+        self.engine.damage(self.dir.path(), id, near);
     }
 
     /// A client that has said EHLO.

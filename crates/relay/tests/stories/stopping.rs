@@ -13,9 +13,9 @@ const SOON: Duration = Duration::from_secs(20);
 /// Stops without waiting for the end of the relay's patience, which is 60 s where a test says nothing else.
 async fn stopped_soon(rig: Rig) -> Rig {
     let start = Instant::now();
-    let (dir, ca, zones, config) = rig.stop().await;
+    let (ground, config) = rig.stop().await;
     assert!(start.elapsed() < SOON, "the stop took {:?}", start.elapsed());
-    Rig::again(dir, ca, zones, config).await
+    Rig::again(ground, config).await
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use relay::Noting;
 use serde_json::json;
-use store::{Browse, EventKind, MessageId, Operation, State};
+use store::{EventKind, MessageId, Operation, State};
 use testkit::{Received, Sink};
 
 use crate::rig::{PATIENCE, Rig, Setup, eventually};

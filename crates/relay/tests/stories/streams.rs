@@ -6,7 +6,7 @@ use proto::message;
 use relay::{Noting, Receipt};
 use serde_json::json;
 use store::settings::{Kind, SecretChange};
-use store::{Browse, EventKind, MessageId, Operation, Selector, Settings, State};
+use store::{EventKind, MessageId, Operation, Selector, State};
 use testkit::Sink;
 use testkit::sink::{Rule, Stage};
 
@@ -103,9 +103,9 @@ async fn what_a_pause_did_not_get_to_before_a_crash_the_next_start_does() {
     let rig = Setup::to(&sink).start().await;
     let id = submit(&rig, "news").await;
     rig.becomes(id, &["deferred"]).await;
-    let (dir, ca, zones, config) = rig.stop().await;
+    let (ground, config) = rig.stop().await;
     {
-        let rig = Rig::again(dir, ca, zones, config).await;
+        let rig = Rig::again(ground, config).await;
         let body = json!({"paused": {"since_ms": 1, "why": "x"}});
         rig.store.put_document(Kind::Stream, "news".into(), body, SecretChange::Keep, 1).await.unwrap();
         // Not noticed yet: the process dies before.

@@ -3,8 +3,7 @@
 use relay::rates::{Level, RateOf};
 use serde_json::json;
 use store::settings::Kind;
-use store::{Browse, EventKind, Evidence, Existing, LaterReport, ReportKind, Severity, Suppression, SuppressionReason};
-use store::{Settings, Suppressions};
+use store::{EventKind, Evidence, Existing, LaterReport, ReportKind, Severity, Suppression, SuppressionReason};
 use testkit::{Rule, Sink, Stage};
 
 use crate::rig::{FROM, MAIL, Rig, Setup, eventually, queued, smarthost, with};
@@ -165,10 +164,9 @@ async fn a_complaint_suppresses_at_once_and_what_somebody_removed_stays_removed(
     let list = vec![("bob@x.test".parse().unwrap(), None)];
     rig.store.unsuppress(list, "tester".into(), Some("a mistake".into()), rig.now_ms()).await.unwrap();
     // The events are read again, as after a crash in the worst moment.
-    let (dir, ca, zones, config) = rig.stop().await;
-    let path = dir.path().join("store/queue.db");
-    rewind(&path);
-    let rig = Rig::again(dir, ca, zones, config).await;
+    let (ground, config) = rig.stop().await;
+    ground.engine.rewind(ground.dir.path(), "~suppression");
+    let rig = Rig::again(ground, config).await;
     eventually("the events were read again", || async {
         (rig.store.cursor("~suppression").await.unwrap() > 0).then_some(())
     })
@@ -176,16 +174,6 @@ async fn a_complaint_suppresses_at_once_and_what_somebody_removed_stays_removed(
     assert_eq!(why(&rig, "bob@x.test").await, None);
     let id = rig.send(&["bob@x.test"]).await;
     rig.becomes(id, &["delivered"]).await;
-}
-
-/// Sets the reader of events back to the beginning.
-fn rewind(database: &std::path::Path) {
-    let done = std::process::Command::new("python3")
-        .args(["-c", "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute(\"DELETE FROM meta WHERE name='cursor.~suppression'\"); c.commit()"])
-        .arg(database)
-        .status()
-        .unwrap();
-    assert!(done.success());
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! When the store has trouble: nothing is promised that is not durable, and no known outcome is forgotten.
+//! When the store has trouble: nothing is promised that is not durable, and no known outcome is forgotten. Faults are put
+//! into the embedded engine; what a database that is away does is told in the cluster's tests.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ async fn a_message_that_could_not_be_stored_is_refused_for_now_and_not_delivered
     ];
     let cells = points.map(|(point, code, text)| async move {
         let sink = Sink::start().await;
-        let rig = Setup::to(&sink).start().await;
+        let rig = Setup::to(&sink).embedded().start().await;
         let mut client = rig.client().await;
         // As often as it is asked: a round of bookkeeping that commits first must not take the fault away.
         rig.faults.fail(point, u32::MAX);
@@ -45,7 +46,7 @@ async fn a_message_that_could_not_be_stored_is_refused_for_now_and_not_delivered
 async fn an_outcome_that_cannot_be_recorded_yet_is_not_lost_and_not_repeated() {
     let sink = Sink::start().await;
     sink.add(Rule::at(Stage::Message, Act::Hang).times(1));
-    let rig = Setup::to(&sink).start().await;
+    let rig = Setup::to(&sink).embedded().start().await;
     let id = rig.send(&["r@x.test"]).await;
     assert!(sink.wait_until(PATIENCE, |sink| sink.hanging() == 1).await);
     rig.faults.fail(FaultPoint::Commit, 3);
@@ -60,7 +61,7 @@ async fn an_outcome_that_cannot_be_recorded_yet_is_not_lost_and_not_repeated() {
 async fn the_next_message_waits_before_its_dot_until_the_last_outcome_is_durable() {
     let sink = Sink::start().await;
     sink.add(Rule::at(Stage::Message, Act::Hang).times(1));
-    let rig = Setup::by(with(smarthost(&sink), json!({"connections": 1}))).start().await;
+    let rig = Setup::by(with(smarthost(&sink), json!({"connections": 1}))).embedded().start().await;
     let first = rig.send(&["first@x.test"]).await;
     assert!(sink.wait_until(PATIENCE, |sink| sink.hanging() == 1).await);
     let second = rig.send(&["second@x.test"]).await;
@@ -77,7 +78,7 @@ async fn the_next_message_waits_before_its_dot_until_the_last_outcome_is_durable
 async fn an_outcome_is_recorded_although_the_relay_is_told_to_stop() {
     let sink = Sink::start().await;
     sink.add(Rule::at(Stage::Message, Act::Hang).times(1));
-    let rig = Setup::by(with(smarthost(&sink), json!({"connections": 1}))).start().await;
+    let rig = Setup::by(with(smarthost(&sink), json!({"connections": 1}))).embedded().start().await;
     let first = rig.send(&["first@x.test"]).await;
     assert!(sink.wait_until(PATIENCE, |sink| sink.hanging() == 1).await);
     let second = rig.send(&["second@x.test"]).await;
@@ -96,7 +97,7 @@ async fn an_outcome_is_recorded_although_the_relay_is_told_to_stop() {
 #[tokio::test]
 async fn deliveries_go_on_after_the_store_was_away() {
     let sink = Sink::start().await;
-    let rig = Setup::to(&sink).config(|config| config.retry_s = vec![1]).start().await;
+    let rig = Setup::to(&sink).config(|config| config.retry_s = vec![1]).embedded().start().await;
     let mut ids = Vec::new();
     for _ in 0..20 {
         ids.push(rig.submit(rig.submission(&["r+n1@x.test", "s@x.test"], MAIL.as_bytes())).await);
@@ -111,7 +112,7 @@ async fn deliveries_go_on_after_the_store_was_away() {
 async fn an_operator_is_told_of_the_trouble_and_no_mail_is_lost_by_it() {
     let sink = Sink::start().await;
     sink.add(Rule::at(Stage::Message, Act::Hang).times(1));
-    let rig = Setup::by(with(smarthost(&sink), json!({"connections": 1}))).start().await;
+    let rig = Setup::by(with(smarthost(&sink), json!({"connections": 1}))).embedded().start().await;
     rig.send(&["flying@x.test"]).await;
     assert!(sink.wait_until(PATIENCE, |sink| sink.hanging() == 1).await);
     let queued = rig.send(&["queued@x.test"]).await;

@@ -170,6 +170,7 @@ fn retention(scene: &mut Scene) {
     let kept = scene.accept(&["d@example.net"], Start::Leased);
     let deliver = |message, capture| Settlement {
         by: scene.run,
+        lapses: 0,
         at_ms: scene.now,
         message,
         attempt: None,

@@ -125,6 +125,7 @@ fn dead_run(scene: &mut Scene) {
     assert_eq!(scene.count("example.net"), (2, 0));
     let late = Settlement {
         by: dead,
+        lapses: 0,
         at_ms: scene.now,
         message: id,
         attempt: None,
@@ -193,6 +194,7 @@ fn capture(scene: &mut Scene) {
         let id = scene.accept(&["b@example.net"], Start::Leased);
         let settlement = Settlement {
             by: scene.run,
+            lapses: 0,
             at_ms: scene.now,
             message: id,
             attempt: None,
@@ -298,6 +300,7 @@ fn judged_alone(scene: &mut Scene) {
         assert_eq!(scene.settle(id, 8, Outcome::Held { why: "x".into() }), 1);
         let dead = Settlement {
             by: Incarnation(scene.run.0 + 1),
+            lapses: 0,
             at_ms: scene.now,
             message: id,
             attempt: None,

@@ -148,6 +148,7 @@ impl Scene {
     pub fn settle_all(&self, message: MessageId, outcomes: Vec<(u32, Outcome)>) -> u32 {
         let settlement = Settlement {
             by: self.run,
+            lapses: self.store.lapses(),
             at_ms: self.now,
             message,
             attempt: Some(attempt(self.now)),

@@ -271,6 +271,7 @@ fn ended(scene: &mut Scene) {
     scene.claim();
     let settlement = Settlement {
         by: scene.run,
+        lapses: 0,
         at_ms: scene.now,
         message: id,
         attempt: None,

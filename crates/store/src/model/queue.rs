@@ -223,6 +223,8 @@ pub struct Claim {
     pub lane: Arc<Lane>,
     /// At least one.
     pub recipients: Vec<LeasedRecipient>,
+    /// [`crate::Nodes::lapses`] when they were leased.
+    pub lapses: u64,
 }
 
 /// What [`crate::Queue::claim`] takes.
@@ -345,6 +347,8 @@ pub struct Attempt {
 pub struct Settlement {
     /// Who settles: rows leased by another run are left alone.
     pub by: Incarnation,
+    /// [`crate::Nodes::lapses`] when they were leased: what the same run leased again since is left alone.
+    pub lapses: u64,
     /// Now, Unix milliseconds.
     pub at_ms: i64,
     /// Message.

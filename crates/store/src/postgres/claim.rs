@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 
 use super::fault::Fault;
 use super::read::{self, MESSAGE};
-use super::shared::Shared;
+use super::shared::{Shared, lapses_before};
 use super::tx::{self, Mode, Tx};
 use super::unit::number;
 use crate::StoreError;
@@ -78,7 +78,7 @@ async fn claim(tx: &Tx, request: &ClaimRequest, ticket: i64) -> Result<Vec<Claim
         let ids: Vec<i64> = lanes.iter().map(|lane| lane.id.0).collect();
         let leased = lease(tx, request, ticket, &ids, left).await?;
         left = left.saturating_sub(leased.len() as u32);
-        gather(tx, &lanes, leased, request.now_ms, &mut claims).await?;
+        gather(tx, &lanes, leased, (request.now_ms, lapses_before(ticket)), &mut claims).await?;
         if (lanes.len() as u32) < wanted {
             break;
         }
@@ -171,7 +171,7 @@ async fn gather(
     tx: &Tx,
     lanes: &[Arc<Lane>],
     leased: Vec<Leased>,
-    now_ms: i64,
+    (now_ms, lapses): (i64, u64),
     claims: &mut Vec<Claim>,
 ) -> Result<(), Fault> {
     let mut ids: Vec<i64> = leased.iter().map(|one| one.message.0).collect();
@@ -195,7 +195,7 @@ async fn gather(
                 let message = messages.get(&one.message).cloned();
                 let message =
                     message.ok_or_else(|| StoreError::Internal(format!("message {} is missing", one.message)))?;
-                claims.push(Claim { message, lane: lane.clone(), recipients: vec![one.recipient] });
+                claims.push(Claim { message, lane: lane.clone(), recipients: vec![one.recipient], lapses });
             }
         }
     }

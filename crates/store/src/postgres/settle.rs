@@ -1,13 +1,14 @@
 //! The end of leases: outcomes of attempts, leases given back.
 //!
-//! A lease belongs to a run: what it settles after others took the lease changes nothing. Settlements of one transaction are
+//! A lease belongs to a run: what it settles after others took the lease changes nothing, not even when the lease has come back
+//! to it since. Settlements of one transaction are
 //! applied one after the other to the rows it has loaded, and written together.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::fault::Fault;
-use super::shared::Shared;
+use super::shared::{Shared, lapses_before};
 use super::tx::{self, Mode, Tx};
 use super::unit::{AttemptColumn, CauseText, MessageRow, RecipientRow};
 use crate::StoreError;
@@ -93,6 +94,9 @@ fn settle_one(tx: &Tx, request: &SettleRequest) -> Result<u32, Fault> {
     for (n, outcome) in &settlement.outcomes {
         let id = RecipientId { message: settlement.message, n: *n };
         let Some(leased) = leased(tx, id, settlement.by) else { continue };
+        if lapses_before(leased.ticket) != settlement.lapses {
+            continue;
+        }
         end_lease(tx, &mut row, leased, outcome, settlement.at_ms, &mut cell)?;
         changed += 1;
     }

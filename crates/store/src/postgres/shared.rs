@@ -27,6 +27,13 @@ const VERBS: usize = 20_000;
 
 /// Transactions of unknown outcome that are remembered.
 const ORPHANS: usize = 10_000;
+/// The bit of a ticket from which on it tells how often leases had lapsed; the number of a transaction is below.
+const LAPSES_FROM: u32 = 40;
+
+/// How often leases of a run had lapsed when it was given this ticket.
+pub(super) fn lapses_before(ticket: i64) -> u64 {
+    (ticket >> LAPSES_FROM).cast_unsigned()
+}
 
 /// State that outlives a connection.
 pub(super) struct Shared {
@@ -167,9 +174,10 @@ impl Shared {
         if self.under_way() < VERBS { Ok(()) } else { Err(StoreError::Overloaded) }
     }
 
-    /// Number of a transaction that leases.
+    /// Number of a transaction that leases, which tells how often leases had lapsed before.
     pub(super) fn next_ticket(&self) -> i64 {
-        self.ticket.fetch_add(1, Ordering::Relaxed)
+        let number = self.ticket.fetch_add(1, Ordering::Relaxed) & ((1 << LAPSES_FROM) - 1);
+        self.alive.lapses().cast_signed() << LAPSES_FROM | number
     }
 
     /// A new message id: milliseconds, 11 bits that count within one, 10 bits that no other open store has.

@@ -173,7 +173,8 @@ impl Work<'_> {
                 Some(place) => *place,
                 None => {
                     let message_row = self.message(message, messages)?;
-                    claimed.claims.push(Claim { message: message_row, lane: lane.clone(), recipients: Vec::new() });
+                    let (lane, recipients) = (lane.clone(), Vec::new());
+                    claimed.claims.push(Claim { message: message_row, lane, recipients, lapses: 0 });
                     let place = claimed.claims.len() - 1;
                     places.insert(message, place);
                     place

@@ -123,7 +123,7 @@ pub async fn add(
     if known.len() >= MOST {
         return Err(Problem::new(StatusCode::CONFLICT, format!("there are {MOST} channels already")));
     }
-    settings::write(&app, Kind::Channel, &name, &record, secret.map_or(SecretChange::Clear, SecretChange::Set)).await?;
+    settings::add(&app, Kind::Channel, &name, &record, secret.map_or(SecretChange::Clear, SecretChange::Set)).await?;
     app.alerts.reload().await?;
     let shown = out(&app, &settings::find(&app, Kind::Channel, &name).await?)?;
     Ok((StatusCode::CREATED, axum::Json(ChannelOut { new_secret: made, ..shown })))

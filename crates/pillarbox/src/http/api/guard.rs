@@ -51,17 +51,28 @@ impl Guard {
         self.test
     }
 
-    /// Tries it.
+    /// Tries it. `known`: the route whose sign-in it has unchanged. A refresh token that the provider replaces meanwhile is among
+    /// the secrets afterwards.
     ///
     /// # Errors
     /// 422 with the report where the check did not go well.
-    pub async fn prove(&self, app: &Shared, record: &RouteRecord, secrets: &Secrets) -> Result<(), Problem> {
+    pub async fn prove(
+        &self,
+        app: &Shared,
+        record: &RouteRecord,
+        secrets: &mut Secrets,
+        known: Option<&str>,
+    ) -> Result<(), Problem> {
         if record.kind == RouteKind::Graph {
             let tokens = app.tokens()?;
             let oauth = record.token_settings();
             let token = async {
                 let none = || Failure::Local { reason: "the route has no OAuth settings".into() };
-                tokens.try_once(oauth.as_ref().ok_or_else(none)?, secrets).await
+                let oauth = oauth.as_ref().ok_or_else(none)?;
+                match known {
+                    Some(name) => tokens.current(name, oauth, secrets).await,
+                    None => tokens.try_once(oauth, secrets).await,
+                }
             };
             return told(&checks::of_graph(app, record, token).await?);
         }
@@ -72,7 +83,10 @@ impl Guard {
         let asked = CheckIn { from: self.from.clone(), ..CheckIn::default() };
         let token = match record.token_settings() {
             Some(oauth) => {
-                let asked = app.tokens()?.try_once(&oauth, secrets).await;
+                let asked = match known {
+                    Some(name) => app.tokens()?.current(name, &oauth, secrets).await,
+                    None => app.tokens()?.try_once(&oauth, secrets).await,
+                };
                 Some(asked.map_err(|failure| sign_in::failed(app, Stage::Auth, &failure))?)
             }
             None => None,

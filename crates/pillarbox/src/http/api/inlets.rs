@@ -97,7 +97,7 @@ pub async fn add(
     if settings::exists(&app, Kind::Inlet, &name).await? {
         return Err(Problem::new(StatusCode::CONFLICT, format!("there is already one named \"{name}\"")));
     }
-    settings::write(&app, Kind::Inlet, &name, &record, secret).await?;
+    settings::add(&app, Kind::Inlet, &name, &record, secret).await?;
     Ok((StatusCode::CREATED, axum::Json(out(&settings::find(&app, Kind::Inlet, &name).await?)?)))
 }
 

@@ -80,6 +80,8 @@ pub struct JobOut {
     pub problems: u32,
     /// Why it is paused.
     pub paused: Option<JobPausedOut>,
+    /// It goes round as long as the server runs: `running` is its normal state.
+    pub endless: bool,
     /// What can be done with it: `run`, `pause`, `resume`, `restart`.
     pub can: Vec<String>,
 }
@@ -109,13 +111,13 @@ pub fn of_entry(entry: &Entry) -> JobOut {
         runs: state.runs,
         problems: state.problems,
         paused: state.paused.clone().map(|(since_ms, why)| JobPausedOut { since: time::show(since_ms), why }),
+        endless: false,
         can: ["run", "pause", "resume", "restart"].map(str::to_owned).to_vec(),
     }
 }
 
 fn of_loop(one: &Loop) -> JobOut {
     let state = one.state();
-    let can: &[&str] = if one.is_ours() { &["pause", "resume", "restart"] } else { &[] };
     JobOut {
         name: one.name.clone(),
         title: one.title.clone(),
@@ -126,18 +128,19 @@ fn of_loop(one: &Loop) -> JobOut {
             (None, true) => JobState::Running,
             (None, false) => JobState::Ended,
         },
-        next: None,
+        next: state.next_ms.map(time::show),
         running_since: state.since_ms.filter(|_| state.running).map(time::show),
         last: state.last_ms.map(|last_ms| RunOut {
             started: time::show(last_ms),
-            took_ms: None,
+            took_ms: state.took_ms,
             level: Some(state.level),
             summary: state.summary.clone(),
         }),
         runs: state.runs,
         problems: state.problems,
         paused: state.paused.map(|(since_ms, why)| JobPausedOut { since: time::show(since_ms), why }),
-        can: can.iter().map(|what| (*what).to_owned()).collect(),
+        endless: true,
+        can: one.can().iter().map(|what| (*what).to_owned()).collect(),
     }
 }
 
@@ -202,10 +205,17 @@ pub fn refused(refused: Refused) -> Problem {
     match refused {
         Refused::Unknown => Problem::not_found(),
         Refused::Running => Problem::new(StatusCode::CONFLICT, "it is running already"),
-        Refused::NotOurs => Problem::new(
-            StatusCode::CONFLICT,
-            "this is a part of the way of mail that keeps its own time: it can only be looked at",
+        Refused::GoesOn => {
+            Problem::new(StatusCode::CONFLICT, "it goes on as long as the server runs: there is no run of it to begin")
+        }
+        Refused::Paused => Problem::new(StatusCode::CONFLICT, "it is paused: resume it to let it go on"),
+        Refused::Unwritten => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store is away: it could not be written down and was not done",
         ),
+        Refused::Needed => {
+            Problem::new(StatusCode::CONFLICT, "it cannot be paused: the way of mail relies on it at every moment")
+        }
     }
 }
 
@@ -215,13 +225,10 @@ pub async fn run_and_wait(app: &Shared, name: &str, wait_s: u32) -> Result<(), P
         return Err(Problem::field("/wait_s", format!("is at most {MOST_WAIT_S}")));
     }
     let jobs = &app.monitor.jobs;
-    if jobs.loops(app).iter().any(|one| one.name == name) {
-        return Err(refused(Refused::NotOurs));
-    }
-    let before = jobs.with(|table| table.get(name).map(|entry| entry.state.runs)).ok_or_else(Problem::not_found)?;
-    jobs.run_now(name).map_err(refused)?;
+    let before = find(app, name)?.runs;
+    jobs.run_now(app, name).map_err(refused)?;
     if wait_s > 0 {
-        jobs.has_run(name, before, Duration::from_secs(wait_s.into())).await;
+        jobs.has_run(app, name, before, Duration::from_secs(wait_s.into())).await;
     }
     Ok(())
 }

@@ -144,7 +144,7 @@ pub async fn add(
     if settings::exists(&app, Kind::ApiKey, &body.name).await? {
         return Err(Problem::new(StatusCode::CONFLICT, format!("there is already an API key \"{}\"", body.name)));
     }
-    settings::write(&app, Kind::ApiKey, &body.name, &record, SecretChange::Keep).await?;
+    settings::add(&app, Kind::ApiKey, &body.name, &record, SecretChange::Keep).await?;
     let out = shown(&app, &body.name, &record).await?;
     Ok((StatusCode::CREATED, axum::Json(ApiKeyOut { key: Some(made.expose_secret().to_owned()), ..out })))
 }

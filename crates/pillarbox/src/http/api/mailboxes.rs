@@ -98,7 +98,7 @@ pub async fn add(
     if settings::exists(&app, Kind::Mailbox, &name).await? {
         return Err(Problem::new(StatusCode::CONFLICT, format!("there is already a mailbox \"{name}\"")));
     }
-    settings::write(&app, Kind::Mailbox, &name, &record, sealed(&secrets)).await?;
+    settings::add(&app, Kind::Mailbox, &name, &record, sealed(&secrets)).await?;
     app.mailboxes_changed.notify_one();
     let document = settings::find(&app, Kind::Mailbox, &name).await?;
     Ok((StatusCode::CREATED, axum::Json(out(&app, &document)?)))

@@ -186,6 +186,7 @@ pub fn router(app: &Shared) -> Router<Shared> {
         .route("/smtp-tests/import", post(smtp_tests::import))
         .route("/smtp-tests/{id}", get(smtp_tests::show))
         .route("/smtp-tests/{id}/comparison", get(smtp_tests::compare))
+        .route("/smtp-tests/{id}/repeat", post(smtp_tests::repeat))
         .route("/config-audit", get(config_audit::show))
         .route("/jobs", get(jobs::list))
         .route("/jobs/{name}", get(jobs::show))

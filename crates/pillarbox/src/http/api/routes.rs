@@ -4,6 +4,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use relay::route::{RouteRecord, RuleRecord};
 use relay::secrets::Secrets;
+use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -150,15 +151,36 @@ pub async fn add(
     let record: RouteRecord = settings::read(Value::Object(body))?;
     check(&record, &secrets)?;
     if guard.wants_test() && !settings::exists(&app, Kind::Route, &name).await? {
-        guard.prove(&app, &record, &secrets).await?;
+        guard.prove(&app, &record, &mut secrets, None).await?;
     }
     let _one = app.settings.lock().await;
     check_fallbacks(&app, &name, &record).await?;
     if settings::exists(&app, Kind::Route, &name).await? {
         return Err(Problem::new(StatusCode::CONFLICT, format!("there is already a route \"{name}\"")));
     }
-    settings::write(&app, Kind::Route, &name, &record, sealed(&secrets)).await?;
+    settings::add(&app, Kind::Route, &name, &record, sealed(&secrets)).await?;
     Ok((StatusCode::CREATED, axum::Json(out(name, &secrets, app.clock.now_ms(), record))))
+}
+
+fn refresh_token(secrets: &Secrets) -> Option<&str> {
+    secrets.refresh_token.as_ref().map(ExposeSecret::expose_secret)
+}
+
+/// Where the secrets have the refresh token of the settings before, they get the one that the provider gave last in its place: the
+/// other one may be worth nothing.
+pub async fn keep_newest(
+    app: &Shared,
+    name: &str,
+    (record, old): (&RouteRecord, &Secrets),
+    secrets: &mut Secrets,
+) -> Result<(), Problem> {
+    let same = refresh_token(secrets) == refresh_token(old);
+    if let Some(oauth) = record.token_settings().filter(|_| same)
+        && let Some(newest) = app.tokens()?.newest(name, &oauth, old).await
+    {
+        secrets.refresh_token = Some(newest);
+    }
+    Ok(())
 }
 
 /// Changes a route by a merge patch (RFC 7396); secrets may be among the fields, `null` removes one. With `?test=true` a
@@ -171,22 +193,29 @@ pub async fn change(
     Json(mut patch): Json<serde_json::Map<String, Value>>,
 ) -> Result<axum::Json<RouteOut>, Problem> {
     let before = settings::find(&app, Kind::Route, &name).await?;
-    let mut secrets = read_secrets(&before)?;
+    let old = read_secrets(&before)?;
+    let mut secrets = old.clone();
     let new_secret = route_secrets::take(&mut patch, &mut secrets)?;
-    let secret = if new_secret {
+    if new_secret {
         // What was set by hand is not doubted: there is nothing to fall back to.
         secrets.previous = None;
-        sealed(&secrets)
-    } else {
-        SecretChange::Keep
-    };
+    }
     let mut body = before.body.clone();
     settings::merge(&mut body, Value::Object(patch));
     let record: RouteRecord = settings::read(body)?;
     check(&record, &secrets)?;
-    if guard.concerns(&settings::record(&before)?, &record, new_secret) {
-        guard.prove(&app, &record, &secrets).await?;
+    let old_record: RouteRecord = settings::record(&before)?;
+    let mut replaced = new_secret;
+    if guard.concerns(&old_record, &record, new_secret) {
+        let (oauth, was) = (record.token_settings(), old_record.token_settings());
+        let known = (!new_secret && oauth == was).then_some(&*name);
+        if known.is_none() && oauth.is_some() {
+            keep_newest(&app, &name, (&old_record, &old), &mut secrets).await?;
+        }
+        guard.prove(&app, &record, &mut secrets, known).await?;
+        replaced |= refresh_token(&secrets) != refresh_token(&old);
     }
+    let secret = if replaced { sealed(&secrets) } else { SecretChange::Keep };
     let _one = app.settings.lock().await;
     if settings::find(&app, Kind::Route, &name).await?.version != before.version {
         let detail = "the route was changed by somebody else meanwhile: look at it and try again";

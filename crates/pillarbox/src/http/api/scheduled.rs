@@ -258,7 +258,7 @@ pub async fn add(
         if settings::exists(&app, Kind::Check, &name).await? {
             return Err(Problem::new(StatusCode::CONFLICT, format!("there is already a check \"{name}\"")));
         }
-        settings::write(&app, Kind::Check, &name, &record, SecretChange::Keep).await?;
+        settings::add(&app, Kind::Check, &name, &record, SecretChange::Keep).await?;
     }
     crate::monitor::refresh(&app).await;
     Ok((StatusCode::CREATED, axum::Json(find(&app, &name).await?)))

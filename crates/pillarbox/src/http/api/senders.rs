@@ -175,7 +175,7 @@ pub async fn add(
     if settings::exists(&app, Kind::Sender, &name).await? {
         return Err(Problem::new(StatusCode::CONFLICT, format!("there is already a sender \"{name}\"")));
     }
-    settings::write(&app, Kind::Sender, &name, &record, SecretChange::Keep).await?;
+    settings::add(&app, Kind::Sender, &name, &record, SecretChange::Keep).await?;
     let shown = shown(&name, &record, app.clock.now_ms());
     Ok((StatusCode::CREATED, axum::Json(SenderOut { new_password: made.0, new_api_key: made.1, ..shown })))
 }

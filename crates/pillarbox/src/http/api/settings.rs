@@ -1,9 +1,10 @@
 //! What senders, routes and rules have in common: reading one, merging a patch into it, writing it back.
 
+use axum::http::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use store::settings::{Document, Kind, SecretChange};
+use store::settings::{Document, Expected, Kind, SecretChange};
 
 use crate::config::values::is_name;
 use crate::http::Shared;
@@ -30,6 +31,24 @@ pub fn read<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
     crate::http::json::parse(body.to_string().as_bytes())
 }
 
+/// Adds a record of a new name, notes it in the audit log and lets the relay know. 409: another node has just added one.
+pub async fn add<T: Serialize>(
+    app: &Shared,
+    kind: Kind,
+    name: &str,
+    record: &T,
+    secret: SecretChange,
+) -> Result<(), Problem> {
+    let (body, named) = (body(record)?, name.to_owned());
+    let (expected, now_ms) = (Expected::Absent, app.clock.now_ms());
+    let added = app.store.put_document_if(kind, named, body.clone(), secret.clone(), expected, now_ms).await?;
+    if added.is_none() {
+        return Err(Problem::new(StatusCode::CONFLICT, format!("there is already one named \"{name}\"")));
+    }
+    app.audit.document(kind, name, None, Some(&body), &secret).await;
+    changed(app).await
+}
+
 /// Writes a record, notes it in the audit log and lets the relay know.
 pub async fn write<T: Serialize>(
     app: &Shared,
@@ -38,11 +57,15 @@ pub async fn write<T: Serialize>(
     record: &T,
     secret: SecretChange,
 ) -> Result<(), Problem> {
-    let body = serde_json::to_value(record).map_err(|error| store::StoreError::Internal(error.to_string()))?;
+    let body = body(record)?;
     let before = body_of(app, kind, name).await?;
     app.store.put_document(kind, name.to_owned(), body.clone(), secret.clone(), app.clock.now_ms()).await?;
     app.audit.document(kind, name, before.as_ref(), Some(&body), &secret).await;
     changed(app).await
+}
+
+fn body<T: Serialize>(record: &T) -> Result<Value, Problem> {
+    Ok(serde_json::to_value(record).map_err(|error| store::StoreError::Internal(error.to_string()))?)
 }
 
 async fn body_of(app: &Shared, kind: Kind, name: &str) -> Result<Option<Value>, Problem> {

@@ -141,7 +141,8 @@ pub async fn rotate(
     check(&record, &new)?;
     let token = match record.token_settings() {
         Some(oauth) => {
-            let asked = app.tokens()?.try_once(&oauth, &new).await;
+            super::routes::keep_newest(&app, &name, (&settings::record(&document)?, &old), &mut new).await?;
+            let asked = app.tokens()?.try_once(&oauth, &mut new).await;
             Some(asked.map_err(|failure| failed(&app, Stage::Auth, &failure))?)
         }
         None => None,

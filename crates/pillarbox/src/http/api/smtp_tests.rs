@@ -24,12 +24,10 @@ use crate::http::json::{Json, Query};
 use crate::http::problem::Problem;
 use crate::http::views::Page;
 use crate::http::{Shared, time, words};
-use crate::smtp_test::{self, State as TestState, Stored, Test, record};
+use crate::smtp_test::{self, LOST_MS, State as TestState, Stored, Test, elsewhere, record};
 
 use super::settings;
 
-/// A test that says it runs, and does not run here, is over after so long: the server that ran it is gone.
-const LOST_MS: i64 = 150_000;
 /// So many tests before one are looked at for an earlier one of the same thing.
 const LOOKED_AT: u32 = 50;
 /// Longest name of another machine, characters.
@@ -137,6 +135,11 @@ fn verdict(view: &View, sent: bool) -> VerdictOut {
     }
 }
 
+/// The machine it was made on, if not this one.
+fn away<'a>(app: &Shared, test: &'a Test) -> Option<&'a str> {
+    test.node.as_deref().filter(|node| Some(*node) != app.tests.node())
+}
+
 fn out(app: &Shared, stored: &Stored) -> SmtpTestOut {
     let Stored { id, at_ms, test } = stored;
     let lost = test.state == TestState::Running
@@ -147,7 +150,7 @@ fn out(app: &Shared, stored: &Stored) -> SmtpTestOut {
         state: if lost { TestState::Interrupted } else { test.state },
         started: time::show(*at_ms),
         by: test.by.clone(),
-        node: test.node.clone(),
+        node: away(app, test).map(str::to_owned),
         subject: test.subject.clone(),
         to: test.asked.to.clone(),
         sends: sends(test),
@@ -207,7 +210,7 @@ pub async fn show(
     let stored = find(&app, &id).await?;
     let test = &stored.test;
     let route = match &test.asked.route {
-        Some(name) if test.node.is_none() => route(&app, name).await?,
+        Some(name) => route(&app, name).await?,
         _ => None,
     };
     let user = route.as_ref().and_then(|route| route.username.clone()).or_else(|| user_of(&test.asked));
@@ -259,6 +262,40 @@ fn equal(view: &View, test: &Test, user: Option<String>, mechanism: Option<&str>
         six: asked.families == Some(Families::Six),
         timeout: asked.timeout_s.unwrap_or(10),
     })
+}
+
+/// Where a test is run once more.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RepeatIn {
+    /// Name of a node that works on the same queue; by default the one that answers.
+    node: Option<String>,
+}
+
+/// Runs a test once more, here or on another node, and does not wait for it. Compared with the first it tells whether it is
+/// the network of one node that fails.
+pub async fn repeat(
+    State(app): State<Shared>,
+    Admin(caller): Admin,
+    Path(id): Path<String>,
+    Json(RepeatIn { node }): Json<RepeatIn>,
+) -> Result<(StatusCode, axum::Json<SmtpTestOut>), Problem> {
+    let Stored { test, .. } = find(&app, &id).await?;
+    let conflict = |detail: &str| Err(Problem::new(StatusCode::CONFLICT, detail));
+    if test.asked.route.is_none() {
+        if test.asked.target.is_none() {
+            return conflict("what was asked for on that machine is not known: begin a test of your own");
+        }
+        if user_of(&test.asked).is_some() {
+            return conflict("its password was not kept: begin a new test, or make a route and test that");
+        }
+    }
+    let here = app.relay.as_ref().map(|relay| relay.node());
+    let stored = match node {
+        Some(node) if Some(&*node) != here => elsewhere::ask(&app, &node, test, caller.who()).await?,
+        _ => smtp_test::start(&app, test.asked, caller.who()).await?,
+    };
+    Ok((StatusCode::ACCEPTED, axum::Json(out(&app, &stored))))
 }
 
 /// A report made elsewhere.
@@ -409,7 +446,8 @@ pub async fn compare(
     let none = |_: ()| Problem::new(StatusCode::CONFLICT, "one of the two has no report: it runs, or could not be run");
     let this_view = view(&stored.test).ok_or(()).map_err(none)?;
     let other_view = view(&other.test).ok_or(()).map_err(none)?;
-    let finding = judged(&app.rules(), (&stored.test, &this_view), (&other.test, &other_view));
+    let at = |test| away(&app, test);
+    let finding = judged(&app.rules(), (at(&stored.test), &this_view), (at(&other.test), &other_view));
     let words = match &finding {
         Some(finding) => finding.explanation.title.clone(),
         None if other.id > stored.id => comparing::since(&other_view, &this_view),
@@ -422,10 +460,10 @@ pub async fn compare(
 /// Only where the two are of different machines there is a place to blame.
 fn judged(
     rules: &std::sync::Arc<RuleBase>,
-    (this, this_view): (&Test, &View),
-    (other, other_view): (&Test, &View),
+    (this, this_view): (Option<&str>, &View),
+    (other, other_view): (Option<&str>, &View),
 ) -> Option<Judged> {
-    match (&this.node, &other.node) {
+    match (this, other) {
         (None, Some(there)) => comparing::machines(rules, this_view, other_view, there),
         (Some(there), None) => comparing::machines(rules, other_view, this_view, there),
         _ => None,

@@ -187,7 +187,7 @@ pub async fn add(
     if settings::exists(&app, Kind::Stream, &name).await? {
         return Err(Problem::new(StatusCode::CONFLICT, format!("there is already a stream \"{name}\"")));
     }
-    settings::write(&app, Kind::Stream, &name, &record, SecretChange::Keep).await?;
+    settings::add(&app, Kind::Stream, &name, &record, SecretChange::Keep).await?;
     Ok((StatusCode::CREATED, axum::Json(one(&app, &name).await?)))
 }
 

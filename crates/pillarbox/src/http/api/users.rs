@@ -143,7 +143,7 @@ pub async fn create(
     // Nothing of a user of the same name that is gone: neither sessions nor used codes.
     app.access.sessions.end_all(name, None).await?;
     app.access.drop_kept(&format!("totp:{name}")).await?;
-    settings::write(app, Kind::User, name, &record, SecretChange::Keep).await?;
+    settings::add(app, Kind::User, name, &record, SecretChange::Keep).await?;
     app.access.tokens.end_first();
     find(app, name).await
 }

@@ -178,7 +178,7 @@ pub async fn add(
     // First where it begins: what happens from now on is told, whatever happens to this process.
     app.store.hook_forget(name.clone()).await?;
     app.store.hook_start(name.clone(), since.map_or(HookStart::Now, |since| HookStart::At(since.0))).await?;
-    settings::write(&app, Kind::Webhook, &name, &record, SecretChange::Set(secrets.write())).await?;
+    settings::add(&app, Kind::Webhook, &name, &record, SecretChange::Set(secrets.write())).await?;
     app.hooks.changed();
     let shown = shown(&app, &settings::find(&app, Kind::Webhook, &name).await?).await?;
     let new_secret = made.then(|| secrets.current.expose_secret().to_owned());

@@ -188,6 +188,7 @@ pub const PAGES: &[Page] = &[
             Ask::new("one", "/smtp-tests/{id}"),
             Ask::new("compared", "/smtp-tests/{id}/comparison").pass(&["with"]).may(),
             Ask::new("tests", "/smtp-tests?limit=25"),
+            Ask::new("nodes", "/nodes"),
         ],
     )
     .more(conversation::of_test),

@@ -94,6 +94,7 @@ pub fn center<'a>(
         if let Ok(series) = door.get("/series?over=hour").await {
             data.insert("trend".into(), series["trend"].clone());
         }
+        data.insert("paused".into(), door.get("/jobs/claims").await?["paused"].take());
         if let Some(stalled) = stalled(door).await? {
             data.insert("stalled".into(), stalled);
         }

@@ -224,8 +224,11 @@ async fn enrolled(app: &Shared, from: IpAddr, provider: &str, who: &SignedIn) ->
         }
     };
     let asking = Who { name: format!("sign-in with {provider}"), address: Some(from), request: None };
-    let written = settings::write(app, Kind::User, &name, &record, SecretChange::Keep);
-    crate::audit::asking(asking, written).await?;
+    let keep = SecretChange::Keep;
+    match known {
+        Some(_) => crate::audit::asking(asking, settings::write(app, Kind::User, &name, &record, keep)).await?,
+        None => crate::audit::asking(asking, settings::add(app, Kind::User, &name, &record, keep)).await?,
+    }
     app.access.tokens.end_first();
     Ok(Some(name))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
-use store::{RecordKind, RecordQuery, RecordWrite, RecordWritten, StoreError};
+use store::{RecordKind, RecordQuery, RecordWrite, RecordWritten, Store, StoreError};
 
 use super::table::State;
 use crate::http::Shared;
@@ -14,11 +14,11 @@ pub(super) struct Records(Mutex<BTreeMap<String, (i64, State)>>);
 
 impl Records {
     /// Reads them all.
-    pub(super) async fn read(&self, app: &Shared) -> Result<(), StoreError> {
+    pub(super) async fn read(&self, store: &dyn Store) -> Result<(), StoreError> {
         let mut after = 0;
         loop {
             let query = RecordQuery { after: Some(after), ..RecordQuery::open(RecordKind::Job) };
-            let page = app.store.records(query).await?;
+            let page = store.records(query).await?;
             let Some(last) = page.last().map(|record| record.id) else { return Ok(()) };
             after = last;
             let mut known = self.0.lock();
@@ -28,6 +28,12 @@ impl Records {
                 known.insert(record.name, (record.id, state));
             }
         }
+    }
+
+    /// Those that are paused, with when and why.
+    pub(super) fn paused(&self) -> BTreeMap<String, (i64, String)> {
+        let known = self.0.lock();
+        known.iter().filter_map(|(name, (_, state))| Some((name.clone(), state.paused.clone()?))).collect()
     }
 
     /// What is known of one.
@@ -42,7 +48,8 @@ impl Records {
         }
     }
 
-    async fn try_keep(&self, app: &Shared, name: &str, state: &State) -> Result<(), StoreError> {
+    /// The same, and says whether it could.
+    pub(super) async fn try_keep(&self, app: &Shared, name: &str, state: &State) -> Result<(), StoreError> {
         let kind = RecordKind::Job;
         let body = serde_json::to_value(state).map_err(|error| StoreError::Internal(error.to_string()))?;
         let change = |id| RecordWrite::Change { kind, id, version: None, open: true, body: body.clone() };

@@ -1,11 +1,12 @@
 //! Loops that keep their own time: parts of the server that run as long as it does, and the relay's own.
 //!
-//! Ours are looked after: one that panics is started again, and an administrator can restart or pause it. The relay's only
-//! show that they go round.
+//! Ours are looked after: one that panics is started again, and an administrator can restart or pause it. The relay looks after
+//! its own, which go round when they are asked to.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::relay::pulse::Part;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -89,7 +90,14 @@ pub struct Loop {
     /// When it does something, in words.
     pub schedule: String,
     state: Mutex<LoopState>,
-    control: Option<Control>,
+    hand: Hand,
+}
+
+/// How a loop is taken hold of.
+#[derive(Debug)]
+enum Hand {
+    Ours(Control),
+    Relay(Part),
 }
 
 /// How a loop is.
@@ -101,6 +109,10 @@ pub struct LoopState {
     pub since_ms: Option<i64>,
     /// Its last start, or last round, Unix milliseconds.
     pub last_ms: Option<i64>,
+    /// Its next round, if it has a time, Unix milliseconds.
+    pub next_ms: Option<i64>,
+    /// How long a round took, milliseconds; nothing of one that does not end.
+    pub took_ms: Option<u64>,
     /// How that went.
     pub level: Level,
     /// In words.
@@ -119,6 +131,8 @@ impl Default for LoopState {
             running: false,
             since_ms: None,
             last_ms: None,
+            next_ms: None,
+            took_ms: None,
             level: Level::Ok,
             summary: String::new(),
             runs: 0,
@@ -135,28 +149,19 @@ struct Control {
 }
 
 impl Loop {
-    fn ours(spec: &Spec) -> Arc<Self> {
+    fn new(spec: &Spec, state: LoopState, hand: Hand) -> Arc<Self> {
+        let (name, title, schedule) = (spec.name.into(), spec.title.into(), spec.schedule.into());
+        Arc::new(Self { name, title, group: spec.group, schedule, state: Mutex::new(state), hand })
+    }
+
+    fn ours(spec: &Spec, paused: Option<(i64, String)>) -> Arc<Self> {
         let control = Control { stop: Mutex::new(CancellationToken::new()), wake: Notify::new() };
-        Arc::new(Self {
-            name: spec.name.into(),
-            title: spec.title.into(),
-            group: spec.group,
-            schedule: spec.schedule.into(),
-            state: Mutex::default(),
-            control: Some(control),
-        })
+        Self::new(spec, LoopState { paused, ..LoopState::default() }, Hand::Ours(control))
     }
 
     /// One of the relay's, as it is at this moment.
-    pub(super) fn seen(spec: &Spec, state: LoopState) -> Arc<Self> {
-        Arc::new(Self {
-            name: spec.name.into(),
-            title: spec.title.into(),
-            group: spec.group,
-            schedule: spec.schedule.into(),
-            state: Mutex::new(state),
-            control: None,
-        })
+    pub(super) fn seen(spec: &Spec, part: Part, state: LoopState) -> Arc<Self> {
+        Self::new(spec, state, Hand::Relay(part))
     }
 
     /// How it is.
@@ -164,27 +169,50 @@ impl Loop {
         self.state.lock().clone()
     }
 
-    /// It can be restarted and paused.
-    pub fn is_ours(&self) -> bool {
-        self.control.is_some()
+    /// What can be done with it.
+    pub fn can(&self) -> &'static [&'static str] {
+        match self.hand {
+            Hand::Ours(_) => &["pause", "resume", "restart"],
+            Hand::Relay(part) if part.can_pause() => &["run", "pause", "resume", "restart"],
+            Hand::Relay(_) => &["run", "restart"],
+        }
+    }
+
+    /// It goes round at once.
+    pub(super) fn run(&self, app: &Shared) -> Result<(), Refused> {
+        match (&self.hand, &app.relay) {
+            (Hand::Relay(_), _) if self.state.lock().paused.is_some() => Err(Refused::Paused),
+            (Hand::Relay(part), Some(relay)) => {
+                relay.run_part(*part);
+                Ok(())
+            }
+            _ => Err(Refused::GoesOn),
+        }
     }
 
     /// Ends it; it begins anew at once.
-    pub(super) fn restart(&self) -> Result<(), Refused> {
-        let control = self.control.as_ref().ok_or(Refused::NotOurs)?;
-        control.stop.lock().cancel();
-        Ok(())
+    pub(super) fn restart(&self, app: &Shared) {
+        match (&self.hand, &app.relay) {
+            (Hand::Ours(control), _) => control.stop.lock().cancel(),
+            (Hand::Relay(part), Some(relay)) => relay.restart_part(*part),
+            (Hand::Relay(_), None) => {}
+        }
     }
 
     /// Ends it until it is resumed.
-    pub(super) fn pause(&self, why: Option<&str>, now_ms: i64) -> Result<(), Refused> {
-        let control = self.control.as_ref().ok_or(Refused::NotOurs)?;
-        self.state.lock().paused = why.map(|why| (now_ms, why.to_owned()));
-        match why {
-            Some(_) => control.stop.lock().cancel(),
-            None => control.wake.notify_one(),
+    pub(super) async fn pause(&self, app: &Shared, paused: Option<(i64, String)>) {
+        match (&self.hand, &app.relay) {
+            (Hand::Ours(control), _) => {
+                let stands = paused.is_some();
+                self.state.lock().paused = paused;
+                match stands {
+                    true => control.stop.lock().cancel(),
+                    false => control.wake.notify_one(),
+                }
+            }
+            (Hand::Relay(part), Some(relay)) => relay.pause_part(*part, paused.is_some()).await,
+            (Hand::Relay(_), None) => {}
         }
-        Ok(())
     }
 }
 
@@ -197,8 +225,8 @@ pub async fn supervise<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let this = app.monitor.jobs.add_loop(Loop::ours(&spec));
-    let Some(control) = &this.control else { return };
+    let this = app.monitor.jobs.add_loop(Loop::ours(&spec, app.monitor.jobs.pause_of(spec.name)));
+    let Hand::Ours(control) = &this.hand else { return };
     let mut pause = PAUSES.0;
     let mut here = spec.at.here(&app);
     loop {

@@ -10,12 +10,15 @@ mod relay;
 mod run;
 mod table;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::relay::pulse::Part;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
 
 use super::schedule::Schedule;
@@ -23,10 +26,13 @@ use crate::http::Shared;
 
 pub use loops::{Loop, Spec, supervise};
 pub use run::run;
+use table::State;
 pub use table::{Done, Entry, Refused, Table};
 
 /// Longest a job takes unless it says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(600);
+/// Between two looks at a loop that was asked to go round.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What sort of job it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -113,6 +119,9 @@ impl Job {
 pub struct Jobs {
     table: Mutex<Table>,
     loops: Mutex<Vec<Arc<Loop>>>,
+    /// Loops that are paused, since when and why.
+    pauses: Mutex<BTreeMap<String, (i64, String)>>,
+    pausing: tokio::sync::Mutex<()>,
     records: keep::Records,
     wake: Notify,
     ended: watch::Sender<u64>,
@@ -123,11 +132,23 @@ impl Default for Jobs {
         Self {
             table: Mutex::default(),
             loops: Mutex::default(),
+            pauses: Mutex::default(),
+            pausing: tokio::sync::Mutex::default(),
             records: keep::Records::default(),
             wake: Notify::new(),
             ended: watch::Sender::new(0),
         }
     }
+}
+
+/// The relay's loops that somebody paused before this start: they are not to begin.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn paused_before(store: &dyn Store) -> Result<Vec<Part>, StoreError> {
+    let records = keep::Records::default();
+    records.read(store).await?;
+    Ok(records.paused().keys().filter_map(|name| relay::part(name)).collect())
 }
 
 impl Jobs {
@@ -164,54 +185,96 @@ impl Jobs {
     /// Pauses a job, for a reason.
     ///
     /// # Errors
-    /// There is no such job.
+    /// There is no such job, others rely on it, or the store is away.
     pub async fn pause(&self, app: &Shared, name: &str, why: &str) -> Result<(), Refused> {
-        if let Some(one) = self.find_loop(app, name) {
-            return one.pause(Some(why), app.clock.now_ms());
-        }
-        let state = self.table.lock().pause(name, Some(why.to_owned()), app.clock.now_ms())?;
-        self.records.keep(app, name, &state).await;
-        Ok(())
+        self.set_pause(app, name, Some(why)).await
     }
 
     /// Lets a paused job go on.
     ///
     /// # Errors
-    /// There is no such job.
+    /// There is no such job, others rely on it, or the store is away.
     pub async fn resume(&self, app: &Shared, name: &str) -> Result<(), Refused> {
-        if let Some(one) = self.find_loop(app, name) {
-            return one.pause(None, app.clock.now_ms());
-        }
-        let state = self.table.lock().pause(name, None, app.clock.now_ms())?;
+        self.set_pause(app, name, None).await?;
         self.wake.notify_one();
-        self.records.keep(app, name, &state).await;
         Ok(())
     }
 
+    async fn set_pause(&self, app: &Shared, name: &str, why: Option<&str>) -> Result<(), Refused> {
+        let now_ms = app.clock.now_ms();
+        let Some(one) = self.find_loop(app, name) else {
+            let state = self.table.lock().pause(name, why.map(str::to_owned), now_ms)?;
+            self.records.keep(app, name, &state).await;
+            return Ok(());
+        };
+        if !one.can().contains(&"pause") {
+            return Err(Refused::Needed);
+        }
+        let _one_at_a_time = self.pausing.lock().await;
+        let state = State { paused: why.map(|why| (now_ms, why.to_owned())), ..State::default() };
+        self.records.try_keep(app, name, &state).await.map_err(|error| {
+            tracing::warn!(job = %name, %error, "a pause could not be written down");
+            Refused::Unwritten
+        })?;
+        self.pause_as_known(app).await;
+        Ok(())
+    }
+
+    /// Since when a loop is paused, and why.
+    fn pause_of(&self, name: &str) -> Option<(i64, String)> {
+        self.pauses.lock().get(name).cloned()
+    }
+
+    /// Loops are paused and let go on as it is written down.
+    async fn pause_as_written(&self, app: &Shared) {
+        let _one_at_a_time = self.pausing.lock().await;
+        self.pause_as_known(app).await;
+    }
+
+    async fn pause_as_known(&self, app: &Shared) {
+        self.pauses.lock().clone_from(&self.records.paused());
+        for one in self.loops(app) {
+            let wanted = self.pause_of(&one.name);
+            if wanted.is_some() != one.state().paused.is_some() {
+                one.pause(app, wanted).await;
+            }
+        }
+    }
+
     /// Waits until a job that was asked for has run, at most so long; gives whether it has.
-    pub async fn has_run(&self, name: &str, runs_before: u64, most: Duration) -> bool {
+    pub async fn has_run(&self, app: &Shared, name: &str, runs_before: u64, most: Duration) -> bool {
         let mut ended = self.ended.subscribe();
-        let has_run = || self.with(|table| table.get(name).is_none_or(|entry| entry.state.runs > runs_before));
-        let waiting = async { while !has_run() && ended.changed().await.is_ok() {} };
+        let has_run = || match self.find_loop(app, name) {
+            Some(one) => one.state().runs > runs_before,
+            None => self.with(|table| table.get(name).is_none_or(|entry| entry.state.runs > runs_before)),
+        };
+        let waiting = async {
+            while !has_run() {
+                // Loops do not tell.
+                let _ = tokio::time::timeout(LOOK, ended.changed()).await;
+            }
+        };
         let _ = tokio::time::timeout(most, waiting).await;
         has_run()
     }
 
     /// Reads what earlier runs of the server left.
     async fn restore(&self, app: &Shared) {
-        match self.records.read(app).await {
+        match self.records.read(&*app.store).await {
             Ok(()) => self.table.lock().restore(|name| self.records.known(name), app.clock.now_ms()),
             Err(error) => tracing::error!(%error, "when jobs ran last could not be read: they begin anew"),
         }
+        self.pause_as_written(app).await;
     }
 
     /// Reads what other nodes have done meanwhile; false: the store does not say.
     async fn adopt(&self, app: &Shared) -> bool {
-        if let Err(error) = self.records.read(app).await {
+        if let Err(error) = self.records.read(&*app.store).await {
             tracing::debug!(%error, "what other nodes did cannot be read");
             return false;
         }
         self.table.lock().adopt(|name| self.records.known(name), app.clock.now_ms());
+        self.pause_as_written(app).await;
         true
     }
 
@@ -228,8 +291,11 @@ impl Jobs {
     /// Runs a job as soon as there is room, also one that is paused.
     ///
     /// # Errors
-    /// There is no such job, or it is running.
-    pub fn run_now(&self, name: &str) -> Result<(), Refused> {
+    /// There is no such job, it is running, or it does not end anyway.
+    pub fn run_now(&self, app: &Shared, name: &str) -> Result<(), Refused> {
+        if let Some(one) = self.find_loop(app, name) {
+            return one.run(app);
+        }
         self.table.lock().ask(name)?;
         self.wake.notify_one();
         Ok(())
@@ -241,7 +307,8 @@ impl Jobs {
     /// There is no such job.
     pub fn restart(&self, app: &Shared, name: &str) -> Result<(), Refused> {
         if let Some(one) = self.find_loop(app, name) {
-            return one.restart();
+            one.restart(app);
+            return Ok(());
         }
         self.table.lock().restart(name)?;
         self.wake.notify_one();

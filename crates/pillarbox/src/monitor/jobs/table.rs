@@ -95,8 +95,14 @@ pub enum Refused {
     Unknown,
     /// It is running already.
     Running,
-    /// It keeps its own time and is not ours to start or stop.
-    NotOurs,
+    /// It does not end, so there is no run of it to begin.
+    GoesOn,
+    /// It is paused, and what others rely on does not run a single time.
+    Paused,
+    /// Others rely on it at every moment.
+    Needed,
+    /// The store is away: it could not be written down, and was not done.
+    Unwritten,
 }
 
 /// Which jobs are started.

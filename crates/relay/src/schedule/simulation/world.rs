@@ -168,7 +168,12 @@ impl World {
             attempts: 0,
             unknown_via: None,
         };
-        Claim { message: Arc::new(message), lane: lane.clone(), recipients: (0..recipients).map(recipient).collect() }
+        Claim {
+            message: Arc::new(message),
+            lane: lane.clone(),
+            recipients: (0..recipients).map(recipient).collect(),
+            lapses: 0,
+        }
     }
 
     /// A message comes in: straight into memory if there is room, else into the store.
@@ -192,7 +197,7 @@ impl World {
     pub(super) fn admit(&mut self, claim: Claim) {
         let name = claim.lane.key.route.clone();
         let limits = self.hosts[&name].limits.clone();
-        let action = self.schedule.add(&name, limits, Job { claim, content: None, lapses: 0 }, self.now_ms);
+        let action = self.schedule.add(&name, limits, Job { claim, content: None }, self.now_ms);
         self.act(action);
         self.most_in_window = self.most_in_window.max(self.schedule.window().recipients());
     }

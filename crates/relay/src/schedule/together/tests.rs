@@ -41,8 +41,9 @@ fn job(number: i64) -> Job {
         attempts: 0,
         unknown_via: None,
     };
-    let claim = Claim { message: Arc::new(message), lane: Arc::new(Lane::new(key)), recipients: vec![recipient] };
-    Job { claim, content: None, lapses: 0 }
+    let claim =
+        Claim { message: Arc::new(message), lane: Arc::new(Lane::new(key)), recipients: vec![recipient], lapses: 0 };
+    Job { claim, content: None }
 }
 
 fn together() -> Limits {
@@ -212,8 +213,9 @@ fn a_node_without_others_asks_nobody() {
 fn what_was_leased_before_leases_lapsed_is_taken_out_and_what_was_leased_since_stays() {
     let mut schedule: Schedule<u32> = Schedule::new(WindowLimits { recipients: 100 }, 100);
     let name: Arc<str> = "out".into();
-    for number in 0..4 {
-        let job = Job { lapses: number % 2, ..job(number.cast_signed()) };
+    for number in 0..4_u64 {
+        let mut job = job(number.cast_signed());
+        job.claim.lapses = number % 2;
         schedule.add(&name, Limits { together: false, ..together() }, job, START_MS);
     }
     let numbers = |jobs: Vec<Job>| jobs.iter().map(|job| job.claim.message.id.0).collect::<Vec<_>>();

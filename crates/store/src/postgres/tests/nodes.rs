@@ -40,7 +40,9 @@ fn claim(store: &PostgresStore, by: Incarnation) -> Vec<Claim> {
 
 fn delivered(store: &PostgresStore, by: Incarnation, message: MessageId) -> u32 {
     let outcomes = vec![(0, Outcome::Delivered)];
-    store.settle(Settlement { by, at_ms: NOW, message, attempt: None, outcomes, capture: false }).wait().unwrap()
+    let settlement =
+        Settlement { by, lapses: store.lapses(), at_ms: NOW, message, attempt: None, outcomes, capture: false };
+    store.settle(settlement).wait().unwrap()
 }
 
 /// Asks again until there is an answer.
@@ -109,6 +111,38 @@ fn a_node_whose_time_was_over_by_the_databases_clock_alone_is_told_so() {
     let back = row("SELECT alive_until FROM node");
     until("it says that it is alive", || (row("SELECT alive_until FROM node") != back).then_some(()));
     assert_eq!(store.lapses(), 4);
+}
+
+#[test]
+fn a_late_settle_changes_nothing_either_when_the_lease_has_come_back_to_the_same_run() {
+    let database = Database::new();
+    let url = database.url.clone();
+    let scene = Scene::new(Box::new(database));
+    let id = scene.waiting(&["b@example.net"]);
+    let before = scene.claim().remove(0).lapses;
+    let other = open(&url, 4_000, 30_000);
+    let (run, _) = other.start_run("other", NOW).wait().unwrap();
+    let lapse =
+        format!("UPDATE node SET alive_until = now() - INTERVAL '1 second' WHERE incarnation = {}", scene.run.0);
+    until("the other node claims what the late one held", || {
+        Postgres::shared().sql(Postgres::name(&url), &format!("SET search_path TO pillarbox; {lapse}"));
+        Some(claim(&other, run)).filter(|claims| !claims.is_empty())
+    });
+    let recipient = RecipientId { message: id, n: 0 };
+    assert_eq!(other.give_back(run, vec![(recipient, scene.now)]).wait().unwrap(), 1);
+    let again = until("the late node claims it again", || scene.claim().pop());
+    assert!(again.message.id == id && again.lapses > before, "{again:?}");
+    let settle = |lapses, outcome| {
+        let outcomes = vec![(0, outcome)];
+        let (by, at_ms) = (scene.run, scene.now);
+        let settlement = Settlement { by, lapses, at_ms, message: id, attempt: None, outcomes, capture: false };
+        scene.store.settle(settlement).wait().unwrap()
+    };
+    assert_eq!(settle(before, Outcome::Held { why: "late".into() }), 0);
+    assert_eq!(scene.state(id, 0), State::Leased);
+    assert_eq!(settle(again.lapses, Outcome::Delivered), 1);
+    assert_eq!(scene.state(id, 0), State::Delivered);
+    scene.sound();
 }
 
 #[test]
@@ -339,8 +373,15 @@ fn a_server_that_crashes_under_load_loses_nothing_that_was_answered_for() {
                     Arc::make_mut(&mut new.message).id = id;
                     if let Ok(Accepted::Committed(_)) = store.accept(new).wait() {
                         let outcomes = vec![(0, Outcome::Delivered)];
-                        let done =
-                            Settlement { by: run, at_ms: NOW, message: id, attempt: None, outcomes, capture: false };
+                        let done = Settlement {
+                            by: run,
+                            lapses: 0,
+                            at_ms: NOW,
+                            message: id,
+                            attempt: None,
+                            outcomes,
+                            capture: false,
+                        };
                         let settled = store.settle(done).wait().is_ok();
                         answered.lock().push((id, settled));
                         count.fetch_add(1, Ordering::Relaxed);
