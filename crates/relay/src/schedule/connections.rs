@@ -33,12 +33,14 @@ impl<W> Schedule<W> {
     /// A connection was established: pauses end.
     pub fn opened(&mut self, name: &Arc<str>, now_ms: i64) -> Option<Action<W>> {
         let destination = self.destinations.get_mut(name)?;
-        destination.established += 1;
         destination.crowd.success();
         if let Some(until) = destination.pause.success() {
             self.paused.remove(&(until, name.clone()));
         }
-        self.stir(name, now_ms)
+        // While it counts as being opened, the job that it is about to take asks for no other one.
+        let more = self.stir(name, now_ms);
+        self.destinations.get_mut(name)?.established += 1;
+        more
     }
 
     /// An established connection is gone. Gives what to do for jobs that still wait here or elsewhere.

@@ -83,6 +83,20 @@ fn time_of_quick(seed: u64, slow_hosts: usize) -> i64 {
 }
 
 #[test]
+fn no_more_connections_are_opened_than_there_are_messages() {
+    for (seed, messages) in SEEDS.flat_map(|seed| [1, 2, 5].map(|messages| (seed, messages))) {
+        let mut world = World::new(seed, 1_000, 100);
+        world.host("host", Host { limits: limits(10, 1), takes_ms: 1_000, down: None, takes: 1_000, allows: None });
+        let lane = world.lane("host", "app", 2);
+        for _ in 0..messages {
+            world.accept(&lane, 1);
+        }
+        world.run(100_000);
+        assert_eq!(world.most_open, messages, "seed {seed}");
+    }
+}
+
+#[test]
 fn senders_of_one_priority_take_turns() {
     for seed in SEEDS {
         let mut world = World::new(seed, 100_000, 100);
