@@ -24,6 +24,11 @@ use super::place::{self, Place};
 const STATEMENTS: usize = 400;
 /// How long a verb waits until fewer others have connections.
 const WAIT: Duration = Duration::from_secs(10);
+/// How long a connection's plans are used. A server plans a prepared statement for tables as large as they are at that moment, and keeps to
+/// it until they are analysed, a minute later or more: a queue that grew meanwhile would be read from end to end for each outcome.
+const PLANS: Duration = Duration::from_secs(3);
+/// Has the server plan anew.
+pub(super) const FORGET_PLANS: &str = "DISCARD PLANS";
 /// A server that is frozen keeps no time: so much later than it should have ended a statement itself, it is away.
 const FROZEN: Duration = Duration::from_secs(5);
 
@@ -73,12 +78,29 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// The age of a connection when its server was last told to forget its plans.
+#[derive(Debug, Default)]
+pub(super) struct Plans(Mutex<Duration>);
+
+impl Plans {
+    /// Whether they are too old at this age of the connection; then they are to be forgotten now.
+    pub(super) fn are_old(&self, age: Duration) -> bool {
+        let mut made = self.0.lock();
+        let old = age.saturating_sub(*made) >= PLANS;
+        if old {
+            *made = age;
+        }
+        old
+    }
+}
+
 /// A connection, what was prepared on it and what its server warned of.
 pub(super) struct Connection {
     pub(super) client: Client,
     /// Its host, and how many were left when it was made.
     pub(super) choice: Choice,
     statements: Mutex<HashMap<String, Statement>>,
+    pub(super) plans: Plans,
     warning: Arc<Mutex<Option<String>>>,
     driver: JoinHandle<()>,
 }
@@ -204,7 +226,8 @@ impl Manager {
                 }
             }
         });
-        let connection = Connection { client, choice, statements: Mutex::default(), warning, driver };
+        let connection =
+            Connection { client, choice, statements: Mutex::default(), plans: Plans::default(), warning, driver };
         connection.client.batch_execute(&self.session.sql()).await?;
         connection.take_warning();
         Ok(connection)
@@ -255,6 +278,13 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
+
+    #[test]
+    fn plans_are_forgotten_every_few_seconds() {
+        let plans = Plans::default();
+        let old = [0, 2, 3, 5, 6, 60, 62].map(|second| plans.are_old(Duration::from_secs(second)));
+        assert_eq!(old, [false, false, true, false, true, true, false]);
+    }
 
     #[test]
     fn a_host_that_is_left_is_asked_last_and_what_was_begun_before_does_not_bring_it_back() {

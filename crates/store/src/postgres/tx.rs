@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const ROLLBACK: Duration = Duration::from_secs(2);
 /// How long the server may take to give up a commit.
 const CANCEL: Duration = Duration::from_secs(5);
+const WRITE: &str = "BEGIN";
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// A value for a statement.
 pub(super) type Value<'a> = &'a (dyn ToSql + Sync);
@@ -71,9 +73,8 @@ impl Tx {
         })
     }
 
-    fn connection(&self) -> Result<&pool::Connection, Fault> {
-        let connection = self.connection.as_ref();
-        connection.map(|object| &**object).ok_or(Fault::Command(StoreError::Closed))
+    fn connection(&self) -> Result<&Object<Manager>, Fault> {
+        self.connection.as_ref().ok_or(Fault::Command(StoreError::Closed))
     }
 
     /// Notes that a statement failed.
@@ -92,14 +93,17 @@ impl Tx {
         }
     }
 
-    fn begin(&self) -> Option<&'static str> {
+    /// What is sent before the first statement; nothing before the others.
+    fn begin(&self, connection: &Object<Manager>) -> &'static [&'static str] {
         if self.begun.swap(true, Ordering::Relaxed) {
-            return None;
+            return &[];
         }
-        Some(match self.mode {
-            Mode::Write => "BEGIN",
-            Mode::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-        })
+        match (self.mode, connection.plans.are_old(Object::metrics(connection).age())) {
+            (Mode::Write, false) => &[WRITE],
+            (Mode::Write, true) => &[WRITE, pool::FORGET_PLANS],
+            (Mode::Snapshot, false) => &[SNAPSHOT],
+            (Mode::Snapshot, true) => &[SNAPSHOT, pool::FORGET_PLANS],
+        }
     }
 
     /// From here on statements may take as long as they need.
@@ -131,16 +135,17 @@ impl Tx {
         let connection = self.connection()?;
         let statement = self.noted(connection.prepare(sql).await)?;
         let client = &connection.client;
-        match self.begin() {
-            // Both go out together: no round trip for the beginning.
-            Some(begin) => {
-                let begin = self.noted(connection.prepare(begin).await)?;
-                let (begun, rows) = join(client.execute(&begin, &[]), client.query(&statement, values)).await;
-                self.noted(begun)?;
-                self.noted(rows)
-            }
-            None => self.noted(client.query(&statement, values).await),
+        let mut begin = Vec::new();
+        for sql in self.begin(connection) {
+            begin.push(self.noted(connection.prepare(sql).await)?);
         }
+        // All go out together: no round trip for the beginning.
+        let begin = join_all(begin.iter().map(|statement| client.execute(statement, &[])));
+        let (begun, rows) = join(begin, client.query(&statement, values)).await;
+        for done in begun {
+            self.noted(done)?;
+        }
+        self.noted(rows)
     }
 
     /// The first row, if there is one.
@@ -167,9 +172,9 @@ impl Tx {
 
     async fn send(&self, steps: &[Step<'_>]) -> Result<Vec<u64>, Fault> {
         let connection = self.connection()?;
-        let mut statements = Vec::with_capacity(steps.len() + 1);
+        let mut statements = Vec::with_capacity(steps.len() + 2);
         let none: &[Value<'_>] = &[];
-        let begin = self.begin();
+        let begin = self.begin(connection);
         let all = begin.iter().map(|begin| (*begin, none)).chain(steps.iter().copied());
         for (sql, values) in all {
             statements.push((self.noted(connection.prepare(sql).await)?, values));
@@ -180,10 +185,7 @@ impl Tx {
         for result in join_all(sent).await {
             changed.push(self.noted(result)?);
         }
-        if begin.is_some() {
-            changed.remove(0);
-        }
-        Ok(changed)
+        Ok(changed.split_off(begin.len()))
     }
 
     /// Writes what is staged, and commits. An error may mean that it was committed all the same.
